@@ -1,0 +1,43 @@
+"""The demo: runs a command again and again, and a page follows it live.
+
+`hatch run demo` runs this project's own tests; `hatch run demo -- COMMAND …` runs that instead.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from wshub_core import Hub, LivePage, WSHubError, run_process
+
+PORT = 8080
+PAUSE_SECONDS = 3.0
+OWN_TESTS = [sys.executable, "-m", "pytest", "--verbose", "packages/wshub-core/tests"]
+WORKSPACE = Path(__file__).parents[2]
+
+
+async def demo(command: list[str]) -> None:
+    environment = {**os.environ, "FORCE_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    process_id = "demo" if command else "tests"
+    async with Hub() as hub:
+        page = LivePage(hub)
+        async with hub.serve("localhost", PORT, process_request=page.process_request) as server:
+            print(f"Open http://localhost:{server.port}/  (Ctrl-C ends the demo)", flush=True)
+            while True:
+                await run_process(
+                    hub,
+                    process_id,
+                    *(command or OWN_TESTS),
+                    cwd=None if command else WORKSPACE,
+                    env=environment,
+                )
+                await asyncio.sleep(PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(demo(sys.argv[1:]))
+    except WSHubError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        print("The demo has ended.")

@@ -1,0 +1,143 @@
+"""The fan-out: carries messages into outboxes, and outboxes to the network, in short slices."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from wshub_core.runtime.session import Session
+from wshub_core.state.prepared import PreparedMessage
+
+_SLICE_SECONDS = 0.003
+"""How long one slice may hold the event loop. Others wait for at most this and one chunk."""
+
+_PUSH_CHUNK = 256
+"""How many outboxes are filled between two looks at the clock: about 0.1 ms of work."""
+
+_WRITE_CHUNK = 16
+"""How many sockets are written between two looks at the clock: about 0.2 ms of work."""
+
+
+class _Job(NamedTuple):
+    position: int
+    message: PreparedMessage
+    targets: Collection[Session]
+
+
+class Fanout:
+    """Delivers messages to connections, in one order for each, without holding the event loop.
+
+    Work alternates between two phases: first every waiting message goes into the outboxes of its
+    targets, then every outbox that has something goes out with one write. What is published during
+    one phase is taken up by the next, so messages that come close together share a write.
+
+    A message to a single connection does not wait for the others' turn: that connection alone is
+    brought up to date, so its order holds, and it is written at the start of the next slice.
+
+    Args:
+        loop: The event loop to work on.
+        on_overflow: Called with a connection whose outbox cannot take a message.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_overflow: Callable[[Session], None]
+    ) -> None:
+        self._loop = loop
+        self._on_overflow = on_overflow
+        self._jobs: deque[_Job] = deque()
+        self._position = 0
+        self._ready: list[Session] = []
+        self._urgent: list[Session] = []
+        self._steps: Iterator[None] | None = None
+        self._is_scheduled = False
+
+    def send_all(self, targets: Collection[Session], message: PreparedMessage) -> None:
+        """Queue a message for many connections.
+
+        Args:
+            targets: A collection that does not change and finds members quickly.
+            message: What to deliver.
+        """
+        if targets:
+            self._position += 1
+            self._jobs.append(_Job(self._position, message, targets))
+            self._schedule()
+
+    def send_one(self, session: Session, message: PreparedMessage) -> None:
+        """Queue a message for one connection, behind all that was queued for it before."""
+        self._catch_up(session)
+        self._push(session, message)
+        self._urgent.append(session)
+        self._schedule()
+
+    def resume(self, session: Session) -> None:
+        """Go on with a connection that can be written to again."""
+        self._ready.append(session)
+        self._schedule()
+
+    def flush(self, session: Session) -> None:
+        """Hand all that waits for a connection to its transport, now, even if that has to wait."""
+        self._catch_up(session)
+        session.write_outbox()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run_slice)
+
+    def _run_slice(self) -> None:
+        self._is_scheduled = False
+        deadline = self._loop.time() + _SLICE_SECONDS
+        urgent, self._urgent = self._urgent, []
+        for session in urgent:
+            self._write(session)
+        if self._steps is None:
+            self._steps = self._work()
+        for _ in self._steps:
+            if self._loop.time() >= deadline:
+                self._schedule()
+                return
+        self._steps = None
+
+    def _work(self) -> Iterator[None]:
+        """Do all the work there is; each step is a moment at which a slice may end."""
+        while self._jobs or self._ready:
+            while self._jobs:
+                position, message, targets = self._jobs[0]
+                sessions = iter(targets)
+                while chunk := tuple(islice(sessions, _PUSH_CHUNK)):
+                    for session in chunk:
+                        # Served already if it was brought up to date out of turn.
+                        if session.outbox.position < position:
+                            session.outbox.position = position
+                            self._push(session, message)
+                    yield
+                self._jobs.popleft()
+            ready, self._ready = self._ready, []
+            for start in range(0, len(ready), _WRITE_CHUNK):
+                for session in ready[start : start + _WRITE_CHUNK]:
+                    self._write(session)
+                yield
+
+    def _write(self, session: Session) -> None:
+        # One that became unwritable meanwhile comes back through `resume`.
+        if session.is_writable:
+            session.write_outbox()
+
+    def _catch_up(self, session: Session) -> None:
+        """Serve one connection from every waiting job, out of turn."""
+        outbox = session.outbox
+        if outbox.position >= self._position:
+            return
+        for position, message, targets in self._jobs:
+            if position > outbox.position and session in targets:
+                self._push(session, message)
+        outbox.position = max(outbox.position, self._position)
+
+    def _push(self, session: Session, message: PreparedMessage) -> None:
+        outbox = session.outbox
+        if not outbox.push(message):
+            self._on_overflow(session)
+        elif len(outbox.messages) == 1 and session.is_writable:
+            self._ready.append(session)

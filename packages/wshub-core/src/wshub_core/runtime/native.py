@@ -1,0 +1,380 @@
+"""The native transport: `asyncio` below, the Sans-I/O layer of `websockets` in the middle.
+
+`websockets` does the opening handshake and every byte of RFC 6455 on the way in. On the way out,
+messages come as finished frames. A connection has no task and no timer of its own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from inspect import isawaitable
+from typing import TypeAlias, cast
+
+from websockets import http11
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, SEND_EOF
+from websockets.server import ServerProtocol
+
+from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.session import Session
+from wshub_core.runtime.timeouts import Timeouts
+from wshub_core.state.prepared import PreparedMessage
+from wshub_core.values.closing import CloseCode
+from wshub_core.values.config import HubConfig
+from wshub_core.values.http import Request, Response
+
+logger = logging.getLogger("wshub.native")
+
+# At debug level `websockets` writes headers and frames to its log, secrets included. Whoever wants
+# that sets the level of this logger, and not by accident that of the root.
+_wire_logger = logging.getLogger("wshub.wire")
+_wire_logger.setLevel(logging.WARNING)
+
+ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
+"""Answers HTTP requests to other paths than the hub's; None means that nothing is there. Plain or
+async."""
+
+
+class NativeAcceptor:
+    """What the transports of one server share.
+
+    Args:
+        manager: Lets connections in.
+        config: The hub's settings.
+        loop: The event loop.
+        path: The path at which the hub is.
+        process_request: Answers requests to other paths.
+    """
+
+    def __init__(
+        self,
+        manager: ConnectionManager,
+        config: HubConfig,
+        loop: asyncio.AbstractEventLoop,
+        path: str,
+        process_request: ProcessRequest | None,
+    ) -> None:
+        self.manager = manager
+        self.max_message_bytes = config.max_message_bytes
+        self.path = path
+        self.process_request = process_request
+        self.transports: set[NativeTransport] = set()
+        self.opening: Timeouts[NativeTransport] = Timeouts(
+            loop, config.open_timeout, NativeTransport.abort
+        )
+        self.closing: Timeouts[NativeTransport] = Timeouts(
+            loop, config.close_timeout, NativeTransport.abort
+        )
+        self._joined_messages: Sequence[PreparedMessage] = ()
+        self._joined_frames = b""
+        self._is_closed = False
+        self._last_gone: asyncio.Event | None = None
+
+    def make_transport(self) -> "NativeTransport":
+        """Return a transport for a socket that has just been accepted."""
+        return NativeTransport(self)
+
+    def join(self, messages: Sequence[PreparedMessage]) -> bytes:
+        """Return the frames of messages, one after the other.
+
+        Connections with the same audience wait for the same messages, so the bytes of the last
+        call are often those of the next.
+        """
+        if len(messages) == 1:
+            return messages[0].frame
+        if messages != self._joined_messages:
+            self._joined_messages = messages
+            self._joined_frames = b"".join([message.frame for message in messages])
+        return self._joined_frames
+
+    def add(self, transport: "NativeTransport") -> None:
+        """Start the clock for a transport whose socket has been accepted."""
+        if self._is_closed:
+            transport.abort()
+        else:
+            self.transports.add(transport)
+            self.opening.add(transport)
+
+    def remove(self, transport: "NativeTransport") -> None:
+        """Forget a transport whose socket is closed."""
+        self.transports.discard(transport)
+        self.opening.discard(transport)
+        self.closing.discard(transport)
+        if self._last_gone is not None and not self.transports:
+            self._last_gone.set()
+
+    async def close(self) -> None:
+        """Close every connection with 1001 and wait until the last socket is closed."""
+        self._is_closed = True
+        for transport in tuple(self.transports):
+            transport.shut_down()
+        if self.transports:
+            self._last_gone = asyncio.Event()
+            await self._last_gone.wait()
+        self.opening.cancel()
+        self.closing.cancel()
+
+
+class NativeTransport(asyncio.Protocol):
+    """One socket: first an HTTP request, then, if that is granted, a WebSocket."""
+
+    __slots__ = (
+        "_acceptor",
+        "_answer",
+        "_close_reason",
+        "_early_data",
+        "_fragments",
+        "_fragments_are_text",
+        "_is_reading_held",
+        "_is_writing_held",
+        "_protocol",
+        "_request",
+        "_session",
+        "_transport",
+    )
+
+    def __init__(self, acceptor: NativeAcceptor) -> None:
+        self._acceptor = acceptor
+        self._protocol = ServerProtocol(max_size=acceptor.max_message_bytes, logger=_wire_logger)
+        self._transport: asyncio.Transport
+        self._request: http11.Request | None = None
+        self._answer: asyncio.Task[None] | None = None
+        self._early_data = b""
+        self._session: Session | None = None
+        self._fragments: bytearray | None = None
+        self._fragments_are_text = False
+        self._is_reading_held = False
+        self._is_writing_held = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the socket's transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        # Any byte that the kernel does not take holds the writing: what waits is then counted and
+        # bounded in the outbox, and not here.
+        self._transport.set_write_buffer_limits(high=0)
+        self._acceptor.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        if self._session is not None:
+            self._feed(data)
+        elif self._request is None:
+            self._feed_request(data)
+        else:
+            self._early_data += data
+
+    def eof_received(self) -> None:
+        """Note that the peer sends nothing more, and let asyncio close the socket."""
+        self._protocol.receive_eof()
+        self._write_protocol()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the socket is closed."""
+        self._protocol.receive_eof()
+        if self._answer is not None:
+            self._answer.cancel()
+        self._acceptor.remove(self)
+        if self._session is not None:
+            code = self._protocol.close_code
+            assert code is not None, "the end of the stream closes the protocol"
+            self._acceptor.manager.disconnect(
+                self._session, code, self._protocol.close_reason or ""
+            )
+
+    def pause_writing(self) -> None:
+        """Note that the kernel takes no more bytes; while it does not, none are read either.
+
+        A peer that sends and never reads would otherwise fill the memory with answers.
+        """
+        self._is_writing_held = True
+        self._transport.pause_reading()
+        if self._session is not None:
+            self._acceptor.manager.pause_writing(self._session)
+
+    def resume_writing(self) -> None:
+        """Note that the kernel has taken all there was."""
+        self._is_writing_held = False
+        self._read_if_allowed()
+        if self._session is not None:
+            self._acceptor.manager.resume_writing(self._session)
+
+    # What sessions call: the Transport protocol.
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        """Write messages in one go; see `Transport.send`."""
+        self._transport.write(self._acceptor.join(messages))
+        return self._transport.get_write_buffer_size()
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; see `Transport.close`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+            self._write_protocol()
+
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+        self._is_reading_held = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading_held = False
+        self._read_if_allowed()
+
+    # What the acceptor calls.
+
+    def abort(self) -> None:
+        """Close the socket at once; what was not sent is lost."""
+        self._transport.abort()
+
+    def shut_down(self) -> None:
+        """End politely: a WebSocket with 1001, anything else at once."""
+        if self._session is None:
+            self.abort()
+        else:
+            self._acceptor.manager.close(self._session, CloseCode.GOING_AWAY, "server shutdown")
+
+    # The opening handshake.
+
+    def _feed_request(self, data: bytes) -> None:
+        # Line by line, because what follows the request must not be parsed before it is answered:
+        # a client has to wait for that (RFC 6455 section 4.1), but not every client does.
+        lines = data.splitlines(keepends=True)
+        for index, line in enumerate(lines, start=1):
+            self._protocol.receive_data(line)
+            events = self._protocol.events_received()
+            if events:
+                self._request = cast("http11.Request", events[0])
+                self._early_data = b"".join(lines[index:])
+                self._answer_request(self._request)
+                return
+            if self._protocol.handshake_exc is not None:
+                self._write_protocol()
+                return
+
+    def _answer_request(self, http_request: http11.Request) -> None:
+        request = _read_request(http_request, _format_address(self._transport))
+        if request.path == self._acceptor.path:
+            self._open(request, http_request)
+        else:
+            # Until there is an answer, nothing more is read.
+            self.pause_reading()
+            self._answer = asyncio.get_running_loop().create_task(self._ask_application(request))
+
+    def _open(self, request: Request, http_request: http11.Request) -> None:
+        refusal = self._acceptor.manager.admit(request)
+        if refusal is not None:
+            self._respond(refusal)
+            return
+        self._protocol.send_response(self._protocol.accept(http_request))
+        self._write_protocol()
+        if self._protocol.state is OPEN:
+            self._acceptor.opening.discard(self)
+            self._session = self._acceptor.manager.connect(self, request.remote_address)
+            early_data, self._early_data = self._early_data, b""
+            if early_data:
+                self._feed(early_data)
+
+    async def _ask_application(self, request: Request) -> None:
+        response = None
+        if self._acceptor.process_request is not None:
+            try:
+                answer = self._acceptor.process_request(request)
+                response = await answer if isawaitable(answer) else answer
+            except Exception:
+                logger.exception("process_request failed for %s", request.path)
+                response = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
+        self._respond(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
+        self.resume_reading()
+
+    def _respond(self, response: Response) -> None:
+        """Send a plain HTTP response, which ends the connection."""
+        headers = Headers(
+            {
+                "Date": formatdate(usegmt=True),
+                "Connection": "close",
+                "Content-Type": response.content_type,
+                "Content-Length": str(len(response.body)),
+                **response.headers,
+            }
+        )
+        self._protocol.send_response(
+            http11.Response(response.status, response.status.phrase, headers, response.body)
+        )
+        self._write_protocol()
+
+    # The WebSocket.
+
+    def _feed(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            self._receive_frame(cast("Frame", event))
+        self._write_protocol()
+        if self._session is not None and self._protocol.state is not OPEN:
+            # One of both sides has said that it ends, so nothing may follow.
+            self._acceptor.manager.leave(self._session)
+
+    def _receive_frame(self, frame: Frame) -> None:
+        """Put messages together from frames (RFC 6455 section 5.4) and pass them on."""
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._receive_message(frame.data, is_text)
+            else:
+                self._fragments = bytearray(frame.data)
+                self._fragments_are_text = is_text
+        elif frame.opcode is Opcode.CONT:
+            assert self._fragments is not None, "the protocol refuses a stray continuation"
+            self._fragments += frame.data
+            if frame.fin:
+                message, self._fragments = self._fragments, None
+                self._receive_message(message, self._fragments_are_text)
+
+    def _receive_message(self, payload: bytes | bytearray | memoryview, is_text: bool) -> None:
+        assert not isinstance(payload, memoryview), "only frames to be sent can be views"
+        if is_text:
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                if self._protocol.state is OPEN:
+                    self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
+                return
+        if self._session is not None:
+            self._session.receive(payload)
+
+    def _write_protocol(self) -> None:
+        """Write what the protocol has to say: the handshake, pongs, the closing handshake."""
+        for data in self._protocol.data_to_send():
+            if data != SEND_EOF:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        if self._protocol.close_expected():
+            self._acceptor.closing.add(self)
+
+    def _read_if_allowed(self) -> None:
+        if not self._is_reading_held and not self._is_writing_held:
+            self._transport.resume_reading()
+
+
+def _read_request(request: http11.Request, remote_address: str) -> Request:
+    path, _, query = request.path.partition("?")
+    headers: dict[str, tuple[str, ...]] = {}
+    for name, value in request.headers.raw_items():
+        headers[name.lower()] = (*headers.get(name.lower(), ()), value)
+    return Request(request.method, path, query, headers, remote_address)
+
+
+def _format_address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        host, port = peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(peer or "")

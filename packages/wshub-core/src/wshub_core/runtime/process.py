@@ -1,0 +1,230 @@
+"""The process runner: streams what a command prints into a hub, as it comes."""
+
+import asyncio
+import codecs
+import contextlib
+import io
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from itertools import islice
+from typing import Protocol, cast
+
+from wshub_core.values.channels import validate_process_id
+from wshub_core.values.errors import MessageTooLargeError, ProcessStartError, WSHubError
+
+_LONGEST_REST = 65_536
+"""How many characters without a line end are kept before they are sent as a line."""
+
+_LINES_PER_TURN = 100
+"""How many lines are published before others get a turn on the event loop: about 0.5 ms of work."""
+
+_CHUNKS_AHEAD = 4
+"""How many reads of a pipe may wait to be published before it is read no more."""
+
+_TERMINATE_SECONDS = 5.0
+"""How long a process may take to end after SIGTERM, before SIGKILL."""
+
+_DRAIN_SECONDS = 1.0
+"""How long output is still read after the exit, in case a child of the process keeps the pipe."""
+
+
+class ProcessPublisher(Protocol):
+    """What the runner needs of a hub."""
+
+    def send_process_output(self, process_id: str, line: str) -> None:
+        """Publish one line; raises `MessageTooLargeError` for one that is too long."""
+
+    def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
+        """Publish a status."""
+
+
+async def run_process(
+    hub: ProcessPublisher,
+    process_id: str,
+    program: str,
+    *args: str,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    r"""Run a command and publish what it prints to the channel ``process:<process_id>``.
+
+    First comes the status ``running``, then each line of stdout and stderr as it comes, last the
+    status ``exited`` with the exit code. A line ends with ``\n``, ``\r\n`` or ``\r`` and is sent
+    without it; a last line without an end is sent too, and one that is too long for a message is
+    sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command gets no input.
+
+    When the command exits but a child of it keeps its output open, reading goes on for at most one
+    second. When this call is cancelled, the command and the children in its process group get
+    SIGTERM, and SIGKILL after five seconds; the status is then sent all the same.
+
+    Args:
+        hub: Where to publish.
+        process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
+        program: The program, found on ``PATH`` unless it has a slash.
+        *args: Its arguments.
+        cwd: The directory to run it in; this process's own if None.
+        env: Its whole environment; this process's own if None.
+
+    Returns:
+        The exit code; negative for the number of the signal that ended it.
+
+    Raises:
+        InvalidProcessIDError: The process id is not allowed.
+        ProcessStartError: The command cannot be started; nothing was published.
+        WSHubError: Publishing failed, as when the hub was closed; the command has been ended.
+    """
+    validate_process_id(process_id)
+    try:
+        transport, output = await asyncio.get_running_loop().subprocess_exec(
+            _Output,
+            program,
+            *args,
+            cwd=cwd,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            # A group of its own, so that its children can be ended with it, and so that Ctrl-C in
+            # the terminal reaches it only through us.
+            start_new_session=True,
+        )
+    except FileNotFoundError as exc:
+        missing = cwd if cwd is not None and not os.path.isdir(cwd) else program
+        raise ProcessStartError(f"cannot start {program!r}: {missing!r} not found") from exc
+    except (OSError, ValueError) as exc:
+        raise ProcessStartError(f"cannot start {program!r}: {exc}") from exc
+    try:
+        hub.send_process_status(process_id, "running")
+        await _publish_lines(hub, process_id, output)
+        exit_code = await output.exit_code
+    except BaseException:
+        exit_code = await _terminate(transport.get_pid(), output)
+        # After a failed publish or a closed hub there may be nobody to tell.
+        with contextlib.suppress(WSHubError):
+            hub.send_process_status(process_id, "exited", exit_code)
+        raise
+    finally:
+        transport.close()
+    hub.send_process_status(process_id, "exited", exit_code)
+    return exit_code
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """What a process prints on both pipes, in the order in which it is read, until it is over."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exit_code: asyncio.Future[int] = self._loop.create_future()
+        self._transport: asyncio.SubprocessTransport
+        self._chunks: deque[tuple[int, bytes]] = deque()
+        self._open_pipes = {1, 2}
+        self._is_drained = False
+        self._changed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._chunks.append((fd, data))
+        if len(self._chunks) >= _CHUNKS_AHEAD:
+            self._pipe(fd).pause_reading()
+        self._changed.set()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open_pipes.discard(fd)
+        self._changed.set()
+
+    def process_exited(self) -> None:
+        exit_code = self._transport.get_returncode()
+        assert exit_code is not None, "the process has exited"
+        self.exit_code.set_result(exit_code)
+        self._loop.call_later(_DRAIN_SECONDS, self._end_drain)
+        self._changed.set()
+
+    def _end_drain(self) -> None:
+        self._is_drained = True
+        self._changed.set()
+
+    async def chunks(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield each read: the pipe, 1 or 2, and its bytes."""
+        while True:
+            while self._chunks:
+                yield self._chunks.popleft()
+                for fd in self._open_pipes:
+                    self._pipe(fd).resume_reading()
+            if self.exit_code.done() and (self._is_drained or not self._open_pipes):
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _pipe(self, fd: int) -> asyncio.ReadTransport:
+        return cast("asyncio.ReadTransport", self._transport.get_pipe_transport(fd))
+
+
+async def _publish_lines(hub: ProcessPublisher, process_id: str, output: _Output) -> None:
+    """Publish each line as soon as it is complete, and what has no end when the output ends."""
+    pipes = {1: _Lines(), 2: _Lines()}
+    async for fd, data in output.chunks():
+        lines = iter(pipes[fd].feed(data))
+        while turn := list(islice(lines, _LINES_PER_TURN)):
+            for line in turn:
+                _publish_in_pieces(hub, process_id, line)
+            await asyncio.sleep(0)
+    for pipe in pipes.values():
+        for line in pipe.end():
+            _publish_in_pieces(hub, process_id, line)
+
+
+class _Lines:
+    """Cuts one pipe's bytes into lines."""
+
+    def __init__(self) -> None:
+        # These two hold back a character, or a "\r\n", that is cut in two between reads.
+        self._decoder = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8")("replace"), translate=True
+        )
+        self._rest = ""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that these bytes complete."""
+        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        if len(self._rest) >= _LONGEST_REST:
+            # A line that does not end must not fill the memory.
+            lines.append(self._rest)
+            self._rest = ""
+        return lines
+
+    def end(self) -> list[str]:
+        """Return what was held back: a last line without an end, if there is one."""
+        *lines, rest = (self._rest + self._decoder.decode(b"", final=True)).split("\n")
+        return [*lines, rest] if rest else lines
+
+
+def _publish_in_pieces(hub: ProcessPublisher, process_id: str, line: str) -> None:
+    """Publish a line, halved as often as it takes to fit into messages."""
+    try:
+        hub.send_process_output(process_id, line)
+    except MessageTooLargeError:
+        if len(line) < 2:
+            raise
+        middle = len(line) // 2
+        _publish_in_pieces(hub, process_id, line[:middle])
+        _publish_in_pieces(hub, process_id, line[middle:])
+
+
+async def _terminate(pid: int, output: _Output) -> int:
+    """End a process and the children in its group; return the exit code."""
+    _signal_group(pid, signal.SIGTERM)
+    try:
+        await asyncio.wait_for(asyncio.shield(output.exit_code), _TERMINATE_SECONDS)
+    except TimeoutError:
+        pass
+    finally:
+        # Also for children that have outlived the process, and for a second cancellation.
+        _signal_group(pid, signal.SIGKILL)
+    return await output.exit_code
+
+
+def _signal_group(pid: int, signal_number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal_number)

@@ -1,0 +1,54 @@
+"""A timeout for any number of keys, with one timer of the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic
+
+from wshub_core.state.deadlines import Deadlines, K
+
+
+class Timeouts(Generic[K]):
+    """Calls back for each key that is not discarded in time.
+
+    Args:
+        loop: The event loop.
+        timeout: The time that every key gets, in seconds.
+        on_expired: Called with the key whose time is up.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout: float, on_expired: Callable[[K], None]
+    ) -> None:
+        self._loop = loop
+        self._on_expired = on_expired
+        self._deadlines: Deadlines[K] = Deadlines(timeout)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, key: K) -> None:
+        """Start the time of a key, unless it runs already."""
+        self._deadlines.add(key, self._loop.time())
+        self._schedule()
+
+    def discard(self, key: K) -> None:
+        """Forget a key, if it is there."""
+        self._deadlines.discard(key)
+
+    def cancel(self) -> None:
+        """Forget all keys and stop the timer."""
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        # A timer that comes too early costs one look; one that comes too late would be wrong. The
+        # next deadline never moves closer, so a timer that is set stays right.
+        due = self._deadlines.next
+        if self._timer is None and due is not None:
+            self._timer = self._loop.call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for key in self._deadlines.pop_expired(self._loop.time()):
+            self._on_expired(key)
+        self._schedule()

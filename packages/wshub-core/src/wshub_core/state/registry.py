@@ -1,0 +1,130 @@
+"""The registry: who is connected, and who is subscribed to what."""
+
+from collections.abc import Collection
+from typing import Generic, TypeVar
+
+from wshub_core.values.errors import SubscriptionLimitError
+
+C = TypeVar("C")
+
+
+class Registry(Generic[C]):
+    """Connections and channels, each indexed by the other.
+
+    The two indices always agree, and a channel without subscribers does not exist. Collections
+    that are handed out are snapshots: they never change, and a later one is a new object only
+    where something changed in between.
+
+    Args:
+        max_subscriptions: The most channels one connection can subscribe to.
+    """
+
+    def __init__(self, max_subscriptions: int) -> None:
+        self._max_subscriptions = max_subscriptions
+        self._channels_of: dict[C, set[str]] = {}
+        self._subscribers_of: dict[str, set[C]] = {}
+        # Fan-out wants a collection that stays as it was; copying on change and not on publish
+        # makes a stream of publishes to an unchanged audience free of copies.
+        self._subscriber_snapshots: dict[str, frozenset[C]] = {}
+        self._connection_snapshot: frozenset[C] | None = None
+        self._subscription_count = 0
+
+    def __contains__(self, connection: C) -> bool:
+        return connection in self._channels_of
+
+    def __len__(self) -> int:
+        return len(self._channels_of)
+
+    @property
+    def connections(self) -> frozenset[C]:
+        """All connections."""
+        if self._connection_snapshot is None:
+            self._connection_snapshot = frozenset(self._channels_of)
+        return self._connection_snapshot
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """All channels that have subscribers, sorted."""
+        return tuple(sorted(self._subscribers_of))
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels have subscribers."""
+        return len(self._subscribers_of)
+
+    @property
+    def subscription_count(self) -> int:
+        """How many subscriptions there are: a connection counts once for each of its channels."""
+        return self._subscription_count
+
+    def add(self, connection: C) -> None:
+        """Add a connection that is not in the registry yet."""
+        self._channels_of[connection] = set()
+        self._connection_snapshot = None
+
+    def remove(self, connection: C) -> bool:
+        """Remove a connection with all its subscriptions; return whether it was there."""
+        channels = self._channels_of.pop(connection, None)
+        if channels is None:
+            return False
+        for channel in channels:
+            self._drop_subscriber(connection, channel)
+        self._connection_snapshot = None
+        return True
+
+    def subscribe(self, connection: C, channel: str) -> bool:
+        """Subscribe a connection to a channel.
+
+        Returns:
+            Whether the subscription is new. Subscribing again changes nothing and is allowed at
+            the limit too.
+
+        Raises:
+            KeyError: The connection is not in the registry.
+            SubscriptionLimitError: It would be one too many; nothing has changed.
+        """
+        channels = self._channels_of[connection]
+        if channel in channels:
+            return False
+        if len(channels) >= self._max_subscriptions:
+            raise SubscriptionLimitError(self._max_subscriptions)
+        channels.add(channel)
+        self._subscribers_of.setdefault(channel, set()).add(connection)
+        self._subscriber_snapshots.pop(channel, None)
+        self._subscription_count += 1
+        return True
+
+    def unsubscribe(self, connection: C, channel: str) -> bool:
+        """End a subscription; return whether there was one."""
+        channels = self._channels_of.get(connection)
+        if channels is None or channel not in channels:
+            return False
+        channels.remove(channel)
+        self._drop_subscriber(connection, channel)
+        return True
+
+    def channels_of(self, connection: C) -> tuple[str, ...]:
+        """Return the channels of a connection, sorted; empty for an unknown connection."""
+        return tuple(sorted(self._channels_of.get(connection, ())))
+
+    def subscribers_of(self, channel: str) -> Collection[C]:
+        """Return the connections that are subscribed to a channel."""
+        snapshot = self._subscriber_snapshots.get(channel)
+        if snapshot is None:
+            subscribers = self._subscribers_of.get(channel)
+            if subscribers is None:
+                return ()
+            snapshot = self._subscriber_snapshots[channel] = frozenset(subscribers)
+        return snapshot
+
+    def subscriber_count(self, channel: str) -> int:
+        """Return how many connections are subscribed to a channel."""
+        return len(self._subscribers_of.get(channel, ()))
+
+    def _drop_subscriber(self, connection: C, channel: str) -> None:
+        subscribers = self._subscribers_of[channel]
+        subscribers.remove(connection)
+        if not subscribers:
+            del self._subscribers_of[channel]
+        self._subscriber_snapshots.pop(channel, None)
+        self._subscription_count -= 1

@@ -1,0 +1,1 @@
+"""Values: immutable data and the rules on it. No clock, no event loop, no sockets."""

@@ -1,0 +1,135 @@
+"""The exceptions of wshub.
+
+Every one is a `WSHubError`::
+
+    WSHubError
+    ├── InvalidChannelError        a channel name breaks the rules
+    ├── InvalidProcessIDError      a process id breaks the rules
+    ├── MessageEncodeError         a message cannot be written as JSON
+    ├── MessageDecodeError         bytes are not a message
+    ├── MessageTooLargeError       an encoded message exceeds the limit
+    ├── SubscriptionDeniedError    the channel authorizer said no
+    ├── SubscriptionLimitError     one connection has too many subscriptions
+    ├── HubNotStartedError         the hub has not been entered yet
+    ├── HubClosedError             the hub has been closed
+    ├── InvalidCloseError          a close code or reason must not be sent
+    ├── InvalidConfigError         a setting has a value that cannot work
+    ├── ServeError                 the server cannot listen there
+    └── ProcessStartError          a command cannot be started
+"""
+
+
+class WSHubError(Exception):
+    """The root of every error that wshub raises on purpose."""
+
+
+class InvalidChannelError(WSHubError):
+    """A channel name breaks the rules.
+
+    Attributes:
+        channel: The name as it was given.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(
+            f"invalid channel name {channel[:80]!r}: use 1 to 256 characters of A-Z a-z 0-9 _ . : -"
+        )
+
+
+class InvalidProcessIDError(WSHubError):
+    """A process id breaks the rules.
+
+    Attributes:
+        process_id: The id as it was given.
+    """
+
+    def __init__(self, process_id: str) -> None:
+        self.process_id = process_id
+        super().__init__(
+            f"invalid process ID {process_id[:80]!r}: use 1 to 128 characters of A-Z a-z 0-9 _ . -"
+        )
+
+
+class MessageEncodeError(WSHubError):
+    """A message cannot be written as JSON, so nothing was sent."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"failed to marshal message: {why}")
+
+
+class MessageDecodeError(WSHubError):
+    """Bytes are not a JSON object of the message's shape."""
+
+
+class MessageTooLargeError(WSHubError):
+    """An encoded message exceeds `max_message_bytes`, so nothing was sent.
+
+    Attributes:
+        size: Bytes of the encoded message.
+        limit: The most bytes that are allowed.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"encoded message has {size} bytes, the limit is {limit}: "
+            "send less, or raise HubConfig.max_message_bytes"
+        )
+
+
+class SubscriptionDeniedError(WSHubError):
+    """The channel authorizer did not allow a subscription.
+
+    Attributes:
+        channel: The channel that was asked for.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(f"subscription to channel {channel!r} is not authorised")
+
+
+class SubscriptionLimitError(WSHubError):
+    """A connection already has as many subscriptions as it may have.
+
+    Attributes:
+        limit: The most subscriptions per connection.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"subscription limit exceeded: {limit} per connection (HubConfig.max_subscriptions)"
+        )
+
+
+class HubNotStartedError(WSHubError):
+    """The hub was used before it was entered."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub has not been started: use it inside `async with hub`")
+
+
+class HubClosedError(WSHubError):
+    """The hub was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub has been closed: create a new one")
+
+
+class InvalidCloseError(WSHubError):
+    """A close code or reason must not be sent."""
+
+
+class InvalidConfigError(WSHubError):
+    """A setting has a value that cannot work."""
+
+
+class ServeError(WSHubError):
+    """The server cannot listen at the address it was given."""
+
+
+class ProcessStartError(WSHubError):
+    """A command cannot be started; nothing was published."""

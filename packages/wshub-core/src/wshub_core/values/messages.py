@@ -1,0 +1,111 @@
+"""The message and its JSON form, which is the same in every direction (wire protocol, "Message")."""
+
+from datetime import datetime
+from enum import StrEnum
+from math import isfinite
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
+
+JSON: TypeAlias = Any
+"""Anything JSON can hold; on the way out also what has one plain form in it: dates, UUIDs,
+dataclasses and `msgspec.Struct`."""
+
+
+class MessageType(StrEnum):
+    """The types of message that the hub itself gives a meaning.
+
+    Servers may send other types; clients that do not know a type should ignore it.
+    """
+
+    EVENT = "event"
+    """Something happened: ``data`` is the application's."""
+    ERROR = "error"
+    """Something was refused or failed: ``data`` is a text."""
+    PROCESS_OUTPUT = "process_output"
+    """One line that a process printed: ``data`` is the line without its end."""
+    PROCESS_STATUS = "process_status"
+    """A process changed: ``data`` is ``{"exitCode": int, "status": str}``."""
+    SUBSCRIBE = "subscribe"
+    """From clients: send me the messages of a channel."""
+    UNSUBSCRIBE = "unsubscribe"
+    """From clients: stop that."""
+    PING = "ping"
+    """From clients: are you there?"""
+    PONG = "pong"
+    """The answer to a ping."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One decoded message, the unit that the hub carries.
+
+    Attributes:
+        type: One of `MessageType`, or a name of the application's own.
+        channel: The channel it belongs to; empty for none.
+        process_id: The process it is about; empty for none.
+        data: Any JSON value; None is left out on the wire, and nothing else is.
+        timestamp: When the server sent it, with a zone; None for not stamped.
+    """
+
+    type: str
+    channel: str = ""
+    process_id: str = ""
+    data: JSON = None
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """Write a message as one JSON object in UTF-8.
+
+    Numbers stay exact. There is no JSON for NaN and the infinities, so they are refused.
+
+    Raises:
+        MessageEncodeError: ``data`` holds something that JSON cannot (a function, a lone
+            surrogate, NaN, a cycle), or the timestamp has no zone.
+    """
+    if message.timestamp is not None and message.timestamp.tzinfo is None:
+        raise MessageEncodeError("timestamp has no time zone")
+    try:
+        payload = _encoder.encode(message)
+    except RecursionError:
+        raise MessageEncodeError("data is nested too deeply or contains itself") from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as exc:
+        raise MessageEncodeError(str(exc)) from exc
+    # msgspec writes NaN and the infinities as null, so only a payload with a null can hide one.
+    if b"null" in payload and _has_non_finite(msgspec.to_builtins(message.data)):
+        raise MessageEncodeError("JSON has no NaN and no infinity")
+    return payload
+
+
+def decode_message(payload: bytes | bytearray | str) -> Message:
+    """Read a message from one JSON object.
+
+    Unknown fields are ignored. Null stands for an absent field, and so does Go's zero time for an
+    absent timestamp.
+
+    Raises:
+        MessageDecodeError: The payload is not JSON, not an object, has no string ``type``, or has
+            a field of another type than the message's.
+    """
+    try:
+        message = _decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise MessageDecodeError(f"not a message: {exc}") from exc
+    # 0001-01-01T00:00:00Z is how Go writes a time that was never set.
+    if message.timestamp is not None and message.timestamp.year == 1:
+        return msgspec.structs.replace(message, timestamp=None)
+    return message
+
+
+def _has_non_finite(data: JSON) -> bool:
+    if isinstance(data, float):
+        return not isfinite(data)
+    if isinstance(data, dict):
+        return any(map(_has_non_finite, data.values()))
+    return isinstance(data, list) and any(map(_has_non_finite, data))
