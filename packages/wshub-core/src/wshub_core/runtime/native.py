@@ -124,7 +124,6 @@ class NativeTransport(asyncio.Protocol):
     __slots__ = (
         "_acceptor",
         "_answer",
-        "_close_reason",
         "_early_data",
         "_fragments",
         "_fragments_are_text",
@@ -170,6 +169,8 @@ class NativeTransport(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Note that the peer sends nothing more, and let asyncio close the socket."""
+        if self._session is not None:
+            self._acceptor.manager.leave(self._session)
         self._protocol.receive_eof()
         self._write_protocol()
 
@@ -294,6 +295,7 @@ class NativeTransport(asyncio.Protocol):
 
     def _respond(self, response: Response) -> None:
         """Send a plain HTTP response, which ends the connection."""
+        self._acceptor.opening.discard(self)
         headers = Headers(
             {
                 "Date": formatdate(usegmt=True),
@@ -315,9 +317,6 @@ class NativeTransport(asyncio.Protocol):
         for event in self._protocol.events_received():
             self._receive_frame(cast("Frame", event))
         self._write_protocol()
-        if self._session is not None and self._protocol.state is not OPEN:
-            # One of both sides has said that it ends, so nothing may follow.
-            self._acceptor.manager.leave(self._session)
 
     def _receive_frame(self, frame: Frame) -> None:
         """Put messages together from frames (RFC 6455 section 5.4) and pass them on."""
@@ -358,6 +357,9 @@ class NativeTransport(asyncio.Protocol):
                 self._transport.close()
         if self._protocol.close_expected():
             self._acceptor.closing.add(self)
+            if self._session is not None:
+                # One of both sides has said that it ends, so nothing may follow.
+                self._acceptor.manager.leave(self._session)
 
     def _read_if_allowed(self) -> None:
         if not self._is_reading_held and not self._is_writing_held:

@@ -89,8 +89,8 @@ async def run_process(
             start_new_session=True,
         )
     except FileNotFoundError as exc:
-        missing = cwd if cwd is not None and not os.path.isdir(cwd) else program
-        raise ProcessStartError(f"cannot start {program!r}: {missing!r} not found") from exc
+        # Names the directory if that is what is missing.
+        raise ProcessStartError(f"cannot start {program!r}: {exc.filename!r} not found") from exc
     except (OSError, ValueError) as exc:
         raise ProcessStartError(f"cannot start {program!r}: {exc}") from exc
     try:

@@ -109,14 +109,17 @@ class Session(Connection):
     async def _serve(
         self, work: Coroutine[Any, Any, None], waiting: deque[bytes | bytearray]
     ) -> None:
-        await work
-        while waiting:
-            more_work = self._owner.serve_frame(self, waiting.popleft())
-            if more_work is not None:
-                await more_work
-        self._serving = self._waiting_frames = None
-        if self._transport is not None:
-            self._transport.resume_reading()
+        try:
+            await work
+            while waiting:
+                more_work = self._owner.serve_frame(self, waiting.popleft())
+                if more_work is not None:
+                    await more_work
+        finally:
+            # Also when cancelled: the answer to a close frame has to be read.
+            self._serving = self._waiting_frames = None
+            if self._transport is not None:
+                self._transport.resume_reading()
 
     def lose_transport(self) -> None:
         """Note that the transport is gone, and wake those who wait for that."""

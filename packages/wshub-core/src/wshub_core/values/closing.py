@@ -31,6 +31,9 @@ def validate_close(code: int, reason: str) -> None:
     """
     if not (3000 <= code <= 4999 or 1000 <= code <= 1014) or code in (1004, 1005, 1006):
         raise InvalidCloseError(f"close code {code} must not be sent: use 1000 or 3000 to 4999")
-    size = len(reason.encode("utf-8", "surrogatepass"))
+    try:
+        size = len(reason.encode())
+    except UnicodeEncodeError:
+        raise InvalidCloseError("close reason has a lone surrogate, which UTF-8 cannot hold") from None
     if size > 123:
         raise InvalidCloseError(f"close reason has {size} bytes, a close frame holds 123")

@@ -1,4 +1,4 @@
-"""The message and its JSON form, which is the same in every direction (wire protocol, "Message")."""
+"""The message and its JSON form, the same in every direction (wire protocol, "Message")."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -108,4 +108,4 @@ def _has_non_finite(data: JSON) -> bool:
         return not isfinite(data)
     if isinstance(data, dict):
         return any(map(_has_non_finite, data.values()))
-    return isinstance(data, list) and any(map(_has_non_finite, data))
+    return isinstance(data, list | tuple | set | frozenset) and any(map(_has_non_finite, data))

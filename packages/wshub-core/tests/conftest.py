@@ -1,0 +1,38 @@
+"""Fixtures: a hub that serves on a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from support import Serve, Served
+
+from wshub_core import Hub, HubConfig
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serve a hub with the given settings; afterwards nothing of it may be left."""
+    async with AsyncExitStack() as stack:
+        hubs = []
+
+        async def serve(process_request: Any = None, **settings: Any) -> Served:
+            hub = await stack.enter_async_context(Hub(HubConfig(**settings)))
+            hubs.append(hub)
+            server = await stack.enter_async_context(
+                hub.serve("127.0.0.1", 0, process_request=process_request)
+            )
+            return Served(hub, server, stack)
+
+        yield serve
+    for hub in hubs:
+        assert hub.connections == ()
+        assert hub.channels == ()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+async def served(serve: Serve) -> Served:
+    """A hub with the default settings, served."""
+    return await serve()

@@ -1,0 +1,61 @@
+"""What the tests share: a client that speaks the wire format, and a way to wait."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from wshub_core import Hub, Server
+
+
+class WireClient:
+    """A client as any language would write it: JSON over a WebSocket."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, **frame: Any) -> None:
+        await self.socket.send(json.dumps(frame))
+
+    async def receive(self) -> Any:
+        async with asyncio.timeout(5):
+            return json.loads(await self.socket.recv())
+
+    async def settle(self) -> None:
+        """Wait until the hub has served all frames that were sent; nothing else may be on its way."""
+        await self.send(type="ping")
+        assert (await self.receive())["type"] == "pong"
+
+    async def subscribe(self, channel: str) -> None:
+        await self.send(type="subscribe", channel=channel)
+        await self.settle()
+
+
+class Served:
+    """A hub, its server, and a way to connect."""
+
+    def __init__(self, hub: Hub, server: Server, stack: AsyncExitStack) -> None:
+        self.hub = hub
+        self.server = server
+        self._stack = stack
+
+    async def connect(self, **options: Any) -> WireClient:
+        socket = await self._stack.enter_async_context(
+            connect(
+                f"ws://127.0.0.1:{self.server.port}/ws", proxy=None, compression=None, **options
+            )
+        )
+        return WireClient(socket)
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds that other parties bring about."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)

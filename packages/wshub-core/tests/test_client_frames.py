@@ -1,0 +1,65 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wshub_core.state.client_frames import Ping, Subscribe, Unsubscribe, read_client_frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ({"type": "subscribe", "channel": "a"}, Subscribe("a")),
+        ({"type": "subscribe", "data": "a"}, Subscribe("a")),
+        ({"type": "subscribe", "channel": "a", "data": "b"}, Subscribe("a")),
+        ({"type": "subscribe", "channel": "", "data": "b"}, Subscribe("b")),
+        ({"type": "subscribe", "channel": None, "data": "b"}, Subscribe("b")),
+        ({"type": "subscribe", "channel": "a", "data": {"x": [1]}}, Subscribe("a")),
+        ({"type": "subscribe", "data": ""}, Subscribe("")),
+        ({"type": "unsubscribe", "channel": "a"}, Unsubscribe("a")),
+        ({"type": "unsubscribe", "data": "a"}, Unsubscribe("a")),
+        ({"type": "ping"}, Ping()),
+        ({"type": "ping", "channel": "a", "processId": 5, "timestamp": "never"}, Ping()),
+    ],
+)
+def test_frames_that_ask_for_something(frame: dict[str, Any], expected: object) -> None:
+    assert read_client_frame(json.dumps(frame).encode()) == expected
+    assert read_client_frame(json.dumps(frame).encode() + b"\n") == expected
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"junk",
+        b"null",
+        b"[]",
+        b'"subscribe"',
+        b"{}",
+        b'{"type":1,"channel":"a"}',
+        b'{"type":"subscribe"}',
+        b'{"type":"subscribe","channel":5}',
+        b'{"type":"subscribe","channel":5,"data":"a"}',
+        b'{"type":"subscribe","data":5}',
+        b'{"type":"subscribe","data":["a"]}',
+        b'{"type":"subscribe","channel":"","data":null}',
+        b'{"type":"PING"}',
+        b'{"type":"event","channel":"a"}',
+        b'{"type":"ping"}\n{"type":"ping"}',
+        b'{"type":"ping"',
+        b"\xff\xfe\x00",
+        b'{"type":"subscribe","channel":"\xff"}',
+        b"[" * 60_000,
+        b'{"type":"subscribe","data":' + b"[" * 60_000 + b"]" * 60_000 + b"}",
+        b'{"type":"subscribe","data":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_all_other_frames_ask_for_nothing(payload: bytes) -> None:
+    assert read_client_frame(payload) is None
+
+
+@given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode(errors="replace")))
+def test_no_frame_raises(payload: bytes) -> None:
+    read_client_frame(payload)

@@ -1,0 +1,228 @@
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wshub_core.runtime.fanout import Fanout
+from wshub_core.runtime.session import Session
+from wshub_core.state.outbox import Outbox
+from wshub_core.state.prepared import PreparedMessage
+
+
+class ManualLoop(asyncio.AbstractEventLoop):
+    """Runs a callback when told to; each look at the clock takes one millisecond."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ready: list[Callable[..., object]] = []
+
+    def time(self) -> float:
+        self.now += 0.001
+        return self.now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, **_: Any) -> asyncio.Handle:
+        self.ready.append(callback)
+        return asyncio.Handle(callback, args, self)
+
+    def get_debug(self) -> bool:
+        return False
+
+    def run_one(self) -> bool:
+        """Run the next callback, if there is one."""
+        if self.ready:
+            self.ready.pop(0)()
+            return True
+        return False
+
+    def run_all(self) -> int:
+        count = 0
+        while self.run_one():
+            count += 1
+        return count
+
+
+class RecordingTransport:
+    """Keeps what it is given; while it is full, it says that it holds it all."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[PreparedMessage]] = []
+        self.is_full = False
+
+    @property
+    def sent(self) -> list[PreparedMessage]:
+        return [message for write in self.writes for message in write]
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        self.writes.append(list(messages))
+        return sum(message.size for message in messages) if self.is_full else 0
+
+    def close(self, code: int, reason: str) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class NoOwner:
+    """Sessions in these tests get no frames."""
+
+    def subscriptions_of(self, session: Session) -> tuple[str, ...]:
+        return ()
+
+    def close(self, session: Session, code: int, reason: str) -> None: ...
+
+    def serve_frame(
+        self, session: Session, payload: bytes | bytearray
+    ) -> Coroutine[Any, Any, None] | None:
+        return None
+
+
+class Audience:
+    """A fan-out with sessions on recording transports."""
+
+    def __init__(self, size: int, limit: int = 1_000_000) -> None:
+        self.loop = ManualLoop()
+        self.overflowed: list[Session] = []
+        self.fanout = Fanout(self.loop, self.overflow)
+        self.transports = [RecordingTransport() for _ in range(size)]
+        self.sessions = [
+            Session(number, "", NoOwner(), transport, Outbox(limit))
+            for number, transport in enumerate(self.transports)
+        ]
+
+    def overflow(self, session: Session) -> None:
+        self.overflowed.append(session)
+        session.outbox.seal()
+
+
+def message(number: int) -> PreparedMessage:
+    return PreparedMessage(b"%d" % number)
+
+
+def test_messages_of_one_tick_go_out_in_one_write_each() -> None:
+    audience = Audience(10)
+    everyone = frozenset(audience.sessions)
+    messages = [message(number) for number in range(8)]
+    for each in messages:
+        audience.fanout.send_all(everyone, each)
+    audience.loop.run_all()
+    assert all(transport.writes == [messages] for transport in audience.transports)
+
+
+def test_a_large_audience_is_served_in_slices() -> None:
+    audience = Audience(10_000)
+    first = message(1)
+    audience.fanout.send_all(frozenset(audience.sessions), first)
+    most_writes = 0
+    before = 0
+    while audience.loop.run_one():
+        now = sum(len(transport.writes) for transport in audience.transports)
+        most_writes = max(most_writes, now - before)
+        before = now
+    assert before == 10_000
+    assert most_writes <= 64
+
+
+def test_a_reply_does_not_wait_for_the_others_and_keeps_its_place() -> None:
+    audience = Audience(5_000)
+    everyone = frozenset(audience.sessions)
+    first, second, reply = message(1), message(2), message(3)
+    audience.fanout.send_all(everyone, first)
+    audience.loop.run_one()
+    audience.fanout.send_all(everyone, second)
+    unserved = next(
+        session
+        for session, transport in zip(audience.sessions, audience.transports, strict=True)
+        if not transport.writes
+    )
+    audience.fanout.send_one(unserved, reply)
+    audience.loop.run_one()
+    assert audience.transports[unserved.id].sent == [first, second, reply]
+    assert sum(bool(transport.writes) for transport in audience.transports) < 100
+    audience.loop.run_all()
+    for session, transport in zip(audience.sessions, audience.transports, strict=True):
+        expected = [first, second, reply] if session is unserved else [first, second]
+        assert transport.sent == expected
+
+
+def test_one_that_is_full_waits_and_the_others_do_not() -> None:
+    audience = Audience(3)
+    slow, slow_transport = audience.sessions[0], audience.transports[0]
+    slow.is_writable = False
+    messages = [message(number) for number in range(3)]
+    for each in messages:
+        audience.fanout.send_all(frozenset(audience.sessions), each)
+        audience.loop.run_all()
+    assert slow_transport.sent == []
+    assert audience.transports[1].sent == messages
+    slow.is_writable = True
+    audience.fanout.resume(slow)
+    audience.loop.run_all()
+    assert slow_transport.writes == [messages]
+
+
+def test_one_that_overflows_is_reported_once_and_gets_nothing_more() -> None:
+    audience = Audience(2, limit=50)
+    slow = audience.sessions[0]
+    slow.is_writable = False
+    for number in range(100):
+        audience.fanout.send_all(frozenset(audience.sessions), message(number))
+        audience.loop.run_all()
+    assert audience.overflowed == [slow]
+    assert audience.transports[0].sent == []
+    assert len(audience.transports[1].sent) == 100
+
+
+def test_nothing_is_scheduled_for_an_empty_audience() -> None:
+    audience = Audience(0)
+    audience.fanout.send_all(frozenset(), message(1))
+    assert audience.loop.ready == []
+
+
+SIZE = 700
+targets = st.lists(st.integers(0, SIZE - 1), unique=True, max_size=6) | st.just(list(range(SIZE)))
+steps = st.one_of(
+    st.tuples(st.just("all"), targets),
+    st.tuples(st.just("one"), st.integers(0, SIZE - 1)),
+    st.tuples(st.just("flush"), st.integers(0, SIZE - 1)),
+    st.tuples(st.just("pause"), st.integers(0, SIZE - 1)),
+    st.tuples(st.just("resume"), st.integers(0, SIZE - 1)),
+    st.tuples(st.just("slice"), st.integers(1, 5)),
+)
+
+
+@given(st.lists(steps, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_each_connection_gets_all_that_was_sent_to_it_once_and_in_order(
+    program: list[tuple[str, Any]],
+) -> None:
+    audience = Audience(SIZE)
+    expected: list[list[PreparedMessage]] = [[] for _ in range(SIZE)]
+    for number, (action, argument) in enumerate(program):
+        if action == "all":
+            each = message(number)
+            audience.fanout.send_all(
+                frozenset(audience.sessions[index] for index in argument), each
+            )
+            for index in argument:
+                expected[index].append(each)
+        elif action == "one":
+            each = message(number)
+            audience.fanout.send_one(audience.sessions[argument], each)
+            expected[argument].append(each)
+        elif action == "flush":
+            audience.fanout.flush(audience.sessions[argument])
+            assert audience.transports[argument].sent == expected[argument]
+        elif action == "pause":
+            audience.sessions[argument].is_writable = False
+        elif action == "resume":
+            audience.sessions[argument].is_writable = True
+            audience.fanout.resume(audience.sessions[argument])
+        else:
+            for _ in range(argument):
+                audience.loop.run_one()
+    for session in audience.sessions:
+        session.is_writable = True
+        audience.fanout.resume(session)
+    audience.loop.run_all()
+    assert [transport.sent for transport in audience.transports] == expected

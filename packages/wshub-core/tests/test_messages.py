@@ -1,0 +1,163 @@
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wshub_core import (
+    Message,
+    MessageDecodeError,
+    MessageEncodeError,
+    MessageType,
+    decode_message,
+    encode_message,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=10,
+)
+zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+messages = st.builds(
+    Message,
+    type=texts,
+    channel=texts,
+    process_id=texts,
+    data=json_values,
+    timestamp=st.none() | st.datetimes(datetime(2, 1, 2), timezones=st.just(UTC) | zones),
+)
+
+
+@given(messages)
+def test_a_message_survives_the_wire(message: Message) -> None:
+    assert decode_message(encode_message(message)) == message
+
+
+@given(messages)
+def test_a_message_is_one_json_object_on_one_line(message: Message) -> None:
+    payload = encode_message(message)
+    assert b"\n" not in payload
+    decoded = json.loads(payload)
+    assert decoded["type"] == message.type
+    assert ("channel" in decoded) == (message.channel != "")
+    assert ("processId" in decoded) == (message.process_id != "")
+    assert ("data" in decoded) == (message.data is not None)
+    assert ("timestamp" in decoded) == (message.timestamp is not None)
+
+
+@pytest.mark.parametrize("data", ["", False, 0, [], {}])
+def test_only_none_is_left_out(data: Any) -> None:
+    assert json.loads(encode_message(Message(type="t", data=data))) == {"type": "t", "data": data}
+
+
+def test_the_wire_form_of_a_process_status() -> None:
+    message = Message(
+        type=MessageType.PROCESS_STATUS,
+        channel="process:a",
+        process_id="a",
+        data={"exitCode": 0, "status": "exited"},
+        timestamp=datetime(2026, 11, 23, 4, 14, 16, 618311, tzinfo=UTC),
+    )
+    assert encode_message(message) == (
+        b'{"type":"process_status","channel":"process:a","processId":"a",'
+        b'"data":{"exitCode":0,"status":"exited"},"timestamp":"2026-11-23T04:14:16.618311Z"}'
+    )
+
+
+def test_an_empty_type_is_written() -> None:
+    assert encode_message(Message(type="")) == b'{"type":""}'
+
+
+@pytest.mark.parametrize(
+    "data", [nan, inf, -inf, [1, {"a": nan}], {"a": None, "b": [inf]}, (nan,), {nan: inf}]
+)
+def test_nan_and_infinity_are_refused(data: Any) -> None:
+    with pytest.raises(MessageEncodeError, match="failed to marshal message: JSON has no NaN"):
+        encode_message(Message(type="t", data=data))
+
+
+def test_a_null_beside_finite_numbers_is_allowed() -> None:
+    assert b'"data":{"a":null,"b":1.5}' in encode_message(
+        Message(type="t", data={"a": None, "b": 1.5})
+    )
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for data in (object(), print, "\ud800", {(1, 2): 3}, endless):
+        with pytest.raises(MessageEncodeError, match="failed to marshal message"):
+            encode_message(Message(type="t", data=data))
+
+
+def test_a_timestamp_without_a_zone_is_refused() -> None:
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001
+    with pytest.raises(MessageEncodeError, match="no time zone"):
+        encode_message(Message(type="t", timestamp=naive))
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**64, 10**300, -(10**40)])
+def test_big_integers_stay_exact_on_the_way_out(number: int) -> None:
+    assert str(number).encode() in encode_message(Message(type="t", data=number))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"not json",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"type":null}',
+        b'{"type":1}',
+        b'{"type":"t","channel":5}',
+        b'{"type":"t","timestamp":"2026-11-23T04:14:16"}',
+        b'{"type":"t","timestamp":""}',
+        b'{"type":"t","timestamp":1}',
+        b'{"type":"t","data":NaN}',
+        b'{"type":"t"}{"type":"t"}',
+        b'{"type":"\xff"}',
+        b"[" * 60_000,
+        b'{"type":"t","data":' + b"[" * 60_000 + b"]" * 60_000 + b"}",
+        b'{"type":"t","data":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_what_is_no_message_is_refused(payload: bytes) -> None:
+    with pytest.raises(MessageDecodeError, match="not a message"):
+        decode_message(payload)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise_anything_else(payload: bytes) -> None:
+    try:
+        decode_message(payload)
+    except MessageDecodeError:
+        pass
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert decode_message(b'{"type":"t","id":7,"TYPE":"x"}') == Message(type="t")
+
+
+def test_nanoseconds_and_offsets_are_read() -> None:
+    message = decode_message(b'{"type":"t","timestamp":"2026-11-23T04:14:16.618311291+01:00"}')
+    assert message.timestamp == datetime(
+        2026, 11, 23, 4, 14, 16, 618311, tzinfo=timezone(timedelta(hours=1))
+    )
+
+
+@pytest.mark.parametrize("timestamp", [b"null", b'"0001-01-01T00:00:00Z"'])
+def test_null_and_the_zero_time_of_go_are_no_timestamp(timestamp: bytes) -> None:
+    payload = b'{"type":"t","timestamp":' + timestamp + b"}"
+    assert decode_message(payload).timestamp is None

@@ -1,0 +1,72 @@
+import pytest
+
+from wshub_core import Request
+from wshub_core.values.origins import origin_allowed
+
+
+def request(host: str | None, *origins: str) -> Request:
+    headers = {"origin": origins} if origins else {}
+    if host is not None:
+        headers["host"] = (host,)
+    return Request("GET", "/ws", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("app.example", "https://app.example"),
+        ("app.example", "http://app.example"),
+        ("APP.example", "https://app.EXAMPLE"),
+        ("app.example:443", "https://app.example"),
+        ("app.example", "https://app.example:443"),
+        ("app.example:80", "http://app.example"),
+        ("localhost:8080", "http://localhost:8080"),
+        ("[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_the_servers_own_pages_may_connect(host: str, origin: str) -> None:
+    assert origin_allowed(request(host, origin), None)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("app.example", "https://evil.example"),
+        ("app.example", "https://app.example.evil.example"),
+        ("app.example", "https://app.example:8443"),
+        ("app.example:8080", "http://app.example"),
+        ("app.example", "null"),
+        ("app.example", ""),
+        ("app.example", "app.example"),
+        ("app.example", "ftp://app.example"),
+        ("app.example", "https://app.example:port"),
+        ("app.example", "https://[::1"),
+        ("app.example", "https://"),
+        ("", "https://"),
+        (None, "https://app.example"),
+    ],
+)
+def test_strangers_pages_may_not(host: str | None, origin: str) -> None:
+    assert not origin_allowed(request(host, origin), None)
+
+
+def test_programs_without_an_origin_pass() -> None:
+    assert origin_allowed(request("app.example"), None)
+    assert origin_allowed(request("app.example"), ["https://app.example"])
+
+
+def test_a_list_allows_exactly_what_it_names() -> None:
+    allowed = ["https://app.example"]
+    assert origin_allowed(request("api.example", "https://app.example"), allowed)
+    assert not origin_allowed(request("api.example", "https://api.example"), allowed)
+    assert not origin_allowed(request("api.example", "https://APP.example"), allowed)
+
+
+def test_a_star_allows_all() -> None:
+    assert origin_allowed(request("app.example", "https://evil.example"), ["*"])
+
+
+def test_two_origins_are_one_too_many() -> None:
+    twice = request("app.example", "https://app.example", "https://evil.example")
+    assert not origin_allowed(twice, None)
+    assert not origin_allowed(twice, ["*"])

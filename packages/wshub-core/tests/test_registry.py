@@ -1,0 +1,112 @@
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+)
+
+from wshub_core import SubscriptionLimitError
+from wshub_core.state.registry import Registry
+
+LIMIT = 3
+channels = st.sampled_from(["a", "b", "c", "d", "e"])
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """Random use, against a set of connections and a set of pairs."""
+
+    connections = Bundle("connections")
+    gone = Bundle("gone")
+
+    @initialize()
+    def start(self) -> None:
+        self.registry: Registry[int] = Registry(LIMIT)
+        self.present: set[int] = set()
+        self.pairs: set[tuple[int, str]] = set()
+        self.next_id = 0
+
+    @rule(target=connections)
+    def add(self) -> int:
+        self.next_id += 1
+        self.registry.add(self.next_id)
+        self.present.add(self.next_id)
+        return self.next_id
+
+    @rule(target=gone, connection=consumes(connections))
+    def remove(self, connection: int) -> int:
+        assert self.registry.remove(connection)
+        self.present.remove(connection)
+        self.pairs = {pair for pair in self.pairs if pair[0] != connection}
+        return connection
+
+    @rule(connection=connections, channel=channels)
+    def subscribe(self, connection: int, channel: str) -> None:
+        is_new = (connection, channel) not in self.pairs
+        is_full = sum(pair[0] == connection for pair in self.pairs) == LIMIT
+        if is_new and is_full:
+            with pytest.raises(SubscriptionLimitError, match="limit exceeded"):
+                self.registry.subscribe(connection, channel)
+        else:
+            assert self.registry.subscribe(connection, channel) == is_new
+            self.pairs.add((connection, channel))
+
+    @rule(connection=connections, channel=channels)
+    def unsubscribe(self, connection: int, channel: str) -> None:
+        was_there = (connection, channel) in self.pairs
+        assert self.registry.unsubscribe(connection, channel) == was_there
+        self.pairs.discard((connection, channel))
+
+    @rule(connection=gone, channel=channels)
+    def nothing_takes_root_for_one_that_is_gone(self, connection: int, channel: str) -> None:
+        assert not self.registry.remove(connection)
+        assert not self.registry.unsubscribe(connection, channel)
+        with pytest.raises(KeyError):
+            self.registry.subscribe(connection, channel)
+        assert self.registry.channels_of(connection) == ()
+
+    @rule(channel=channels)
+    def a_snapshot_never_changes(self, channel: str) -> None:
+        snapshot = self.registry.subscribers_of(channel)
+        before = set(snapshot)
+        self.registry.add(-1)
+        self.registry.subscribe(-1, channel)
+        self.registry.remove(-1)
+        assert set(snapshot) == before
+
+    @invariant()
+    def both_indices_agree_with_the_model(self) -> None:
+        registry = self.registry
+        assert registry.connections == self.present
+        assert len(registry) == len(self.present)
+        for connection in self.present:
+            assert connection in registry
+            expected = sorted(channel for member, channel in self.pairs if member == connection)
+            assert registry.channels_of(connection) == tuple(expected)
+        for channel in "abcde":
+            members = {member for member, name in self.pairs if name == channel}
+            assert set(registry.subscribers_of(channel)) == members
+            assert registry.subscriber_count(channel) == len(members)
+
+    @invariant()
+    def there_are_no_empty_channels(self) -> None:
+        names = sorted({channel for _, channel in self.pairs})
+        assert self.registry.channels == tuple(names)
+        assert self.registry.channel_count == len(names)
+        assert self.registry.subscription_count == len(self.pairs)
+
+
+RegistryMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestRegistry = RegistryMachine.TestCase
+
+
+def test_an_unchanged_channel_is_not_copied_again() -> None:
+    registry: Registry[str] = Registry(LIMIT)
+    registry.add("x")
+    registry.subscribe("x", "a")
+    assert registry.subscribers_of("a") is registry.subscribers_of("a")
+    assert registry.connections is registry.connections
