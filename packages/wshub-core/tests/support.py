@@ -1,6 +1,7 @@
 """What the tests share: a client that speaks the wire format, and a way to wait."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,7 +26,7 @@ class WireClient:
             return json.loads(await self.socket.recv())
 
     async def settle(self) -> None:
-        """Wait until the hub has served all frames that were sent; nothing else may be on its way."""
+        """Wait until the hub has served all that was sent; nothing else may be on its way."""
         await self.send(type="ping")
         assert (await self.receive())["type"] == "pong"
 
@@ -54,8 +55,18 @@ class Served:
 Serve = Callable[..., Awaitable[Served]]
 
 
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """Read until the peer has closed, in an orderly way or not."""
+    data = b""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := await reader.read(65_536):
+                data += chunk
+    return data
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds that other parties bring about."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nobody is there to set an event
             await asyncio.sleep(0.001)

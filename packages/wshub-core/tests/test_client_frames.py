@@ -60,6 +60,8 @@ def test_all_other_frames_ask_for_nothing(payload: bytes) -> None:
     assert read_client_frame(payload) is None
 
 
-@given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode(errors="replace")))
+@given(
+    st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode(errors="replace"))
+)
 def test_no_frame_raises(payload: bytes) -> None:
     read_client_frame(payload)

@@ -3,9 +3,7 @@ from wshub_core.state.directory import ChannelActivity, ChannelDirectory
 
 
 def status(status: str, exit_code: int) -> Message:
-    return Message(
-        type=MessageType.PROCESS_STATUS, data={"exitCode": exit_code, "status": status}
-    )
+    return Message(type=MessageType.PROCESS_STATUS, data={"exitCode": exit_code, "status": status})
 
 
 def test_it_remembers_the_last_status_and_counts() -> None:

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -11,23 +10,19 @@ from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 
 
-class ManualLoop(asyncio.AbstractEventLoop):
+class ManualLoop:
     """Runs a callback when told to; each look at the clock takes one millisecond."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.ready: list[Callable[..., object]] = []
+        self.ready: list[Callable[[], object]] = []
 
     def time(self) -> float:
         self.now += 0.001
         return self.now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, **_: Any) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[], object], /) -> None:
         self.ready.append(callback)
-        return asyncio.Handle(callback, args, self)
-
-    def get_debug(self) -> bool:
-        return False
 
     def run_one(self) -> bool:
         """Run the next callback, if there is one."""

@@ -1,13 +1,15 @@
 import asyncio
 import json
 import threading
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support import Serve, Served, WireClient, eventually
 from websockets.exceptions import ConnectionClosed
 
-from support import Serve, Served, WireClient, eventually
 from wshub_core import (
     Connection,
     Hub,
@@ -39,10 +41,11 @@ def without_timestamp(frame: Any) -> Any:
 
 async def closing(client: WireClient) -> tuple[int | None, str | None]:
     """Wait for the end; return the code and the reason that the client has read."""
-    with pytest.raises(ConnectionClosed):
+    try:
         while True:
             await client.receive()
-    return client.socket.close_code, client.socket.close_reason
+    except ConnectionClosed:
+        return client.socket.close_code, client.socket.close_reason
 
 
 # The wire format of each helper.
@@ -236,7 +239,7 @@ async def test_an_async_authorizer_keeps_the_order_of_frames(serve: Serve) -> No
     await client.send(type="ping")
     other = await served.connect()
     await other.settle()
-    assert served.hub.channels == ()
+    assert len(served.hub.channels) == 0
     gate.set()
     assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
     assert (await client.receive())["type"] == "pong"
@@ -285,6 +288,20 @@ async def test_one_that_leaves_during_the_decision_leaves_nothing_behind(serve: 
     gate.set()
     await subscribing
     assert served.hub.channels == ()
+
+
+async def test_an_authorizer_can_have_the_connection_closed(serve: Serve) -> None:
+    closings = []
+
+    def authorize(connection: Connection, channel: str) -> Awaitable[bool]:
+        closings.append(asyncio.create_task(connection.close(4003, "forbidden")))
+        return asyncio.sleep(60, True)
+
+    served = await serve(channel_authorizer=authorize)
+    client = await served.connect()
+    await client.send(type="subscribe", channel="a")
+    assert await closing(client) == (4003, "forbidden")
+    await closings[0]
 
 
 # Subscribing from the server.
@@ -485,19 +502,8 @@ async def test_a_hub_that_was_not_entered_says_so() -> None:
 def test_publishing_after_the_loop_has_ended_is_an_error_not_a_silence() -> None:
     hub = Hub(HubConfig())
     asyncio.run(hub.__aenter__())
-    with pytest.raises(HubClosedError):
-        thread_error: list[BaseException] = []
-
-        def publish() -> None:
-            try:
-                hub.broadcast(EVENT)
-            except HubClosedError as error:
-                thread_error.append(error)
-
-        thread = threading.Thread(target=publish)
-        thread.start()
-        thread.join()
-        raise thread_error[0]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(HubClosedError, match="has been closed"):
+        pool.submit(hub.broadcast, EVENT).result()
 
 
 # A client that does not read.

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from math import inf, nan
@@ -100,7 +101,7 @@ def test_what_json_cannot_hold_is_refused() -> None:
 
 
 def test_a_timestamp_without_a_zone_is_refused() -> None:
-    naive = datetime(2026, 1, 1)  # noqa: DTZ001
+    naive = datetime(2026, 1, 1)
     with pytest.raises(MessageEncodeError, match="no time zone"):
         encode_message(Message(type="t", timestamp=naive))
 
@@ -140,10 +141,8 @@ def test_what_is_no_message_is_refused(payload: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_raise_anything_else(payload: bytes) -> None:
-    try:
+    with contextlib.suppress(MessageDecodeError):
         decode_message(payload)
-    except MessageDecodeError:
-        pass
 
 
 def test_unknown_fields_are_ignored() -> None:

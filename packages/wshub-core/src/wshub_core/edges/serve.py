@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -41,17 +42,20 @@ class Server:
         self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        if not 0 <= self._port <= 65_535:
+            raise ServeError(f"cannot listen on port {self._port}: ports are 0 to 65535")
         loop = asyncio.get_running_loop()
         self._acceptor = self._hub.make_acceptor(self._path, self._process_request)
         try:
+            host = self._host
+            if self._port == 0:
+                # A name may stand for several addresses, and each would get a port of its own.
+                addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+                host = str(addresses[0][4][0])
             self._server = await loop.create_server(
-                self._acceptor.make_transport,
-                self._host,
-                self._port,
-                ssl=self._ssl,
-                backlog=_BACKLOG,
+                self._acceptor.make_transport, host, self._port, ssl=self._ssl, backlog=_BACKLOG
             )
-        except (OSError, OverflowError) as exc:
+        except OSError as exc:
             raise ServeError(_explain(exc, self._host, self._port)) from exc
         return self
 
@@ -85,8 +89,10 @@ class Server:
         self._closed.set()
 
 
-def _explain(exc: Exception, host: str, port: int) -> str:
-    if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+def _explain(exc: OSError, host: str, port: int) -> str:
+    if exc.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is already in use: stop what listens there, or take another"
-    why = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+    # asyncio puts the address into the text once more; name resolution has numbers of its own.
+    is_resolution = isinstance(exc, socket.gaierror)
+    why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or str(exc)
     return f"cannot listen on {host} port {port}: {why}"

@@ -1,10 +1,9 @@
 """The fan-out: carries messages into outboxes, and outboxes to the network, in short slices."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wshub_core.runtime.session import Session
 from wshub_core.state.prepared import PreparedMessage
@@ -17,6 +16,16 @@ _PUSH_CHUNK = 256
 
 _WRITE_CHUNK = 16
 """How many sockets are written between two looks at the clock: about 0.2 ms of work."""
+
+
+class Loop(Protocol):
+    """What the fan-out needs of an event loop."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+
+    def call_soon(self, callback: Callable[[], object], /) -> object:
+        """Call back in the next round of the loop."""
 
 
 class _Job(NamedTuple):
@@ -40,9 +49,7 @@ class Fanout:
         on_overflow: Called with a connection whose outbox cannot take a message.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_overflow: Callable[[Session], None]
-    ) -> None:
+    def __init__(self, loop: Loop, on_overflow: Callable[[Session], None]) -> None:
         self._loop = loop
         self._on_overflow = on_overflow
         self._jobs: deque[_Job] = deque()

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
+from http.client import responses
 from inspect import isawaitable
 from typing import TypeAlias, cast
 
@@ -153,9 +154,6 @@ class NativeTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the socket's transport."""
         self._transport = cast("asyncio.Transport", transport)
-        # Any byte that the kernel does not take holds the writing: what waits is then counted and
-        # bounded in the outbox, and not here.
-        self._transport.set_write_buffer_limits(high=0)
         self._acceptor.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -276,21 +274,25 @@ class NativeTransport(asyncio.Protocol):
         self._write_protocol()
         if self._protocol.state is OPEN:
             self._acceptor.opening.discard(self)
+            # What the kernel does not take at once holds the writing: more then waits in the
+            # outbox, where it is counted and bounded. (TLS transports take 0 for "never write".)
+            self._transport.set_write_buffer_limits(high=1, low=0)
             self._session = self._acceptor.manager.connect(self, request.remote_address)
             early_data, self._early_data = self._early_data, b""
             if early_data:
                 self._feed(early_data)
 
     async def _ask_application(self, request: Request) -> None:
-        response = None
-        if self._acceptor.process_request is not None:
-            try:
+        try:
+            response = None
+            if self._acceptor.process_request is not None:
                 answer = self._acceptor.process_request(request)
                 response = await answer if isawaitable(answer) else answer
-            except Exception:
-                logger.exception("process_request failed for %s", request.path)
-                response = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
-        self._respond(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
+            self._respond(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
+        except Exception:
+            logger.exception("process_request failed for %s", request.path)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            self._respond(Response(status, b"Internal Server Error\n"))
         self.resume_reading()
 
     def _respond(self, response: Response) -> None:
@@ -306,7 +308,9 @@ class NativeTransport(asyncio.Protocol):
             }
         )
         self._protocol.send_response(
-            http11.Response(response.status, response.status.phrase, headers, response.body)
+            http11.Response(
+                response.status, responses.get(response.status, ""), headers, response.body
+            )
         )
         self._write_protocol()
 

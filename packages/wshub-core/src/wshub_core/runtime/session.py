@@ -88,8 +88,7 @@ class Session(Connection):
 
     def start_close(self, code: int, reason: str) -> None:
         """Start the closing handshake, and stop serving frames."""
-        if self._serving is not None:
-            self._serving.cancel()
+        self._stop_serving()
         if self._transport is not None:
             self._transport.close(code, reason)
 
@@ -124,7 +123,12 @@ class Session(Connection):
     def lose_transport(self) -> None:
         """Note that the transport is gone, and wake those who wait for that."""
         self._transport = None
-        if self._serving is not None:
-            self._serving.cancel()
+        self._stop_serving()
         if self._gone is not None:
             self._gone.set()
+
+    def _stop_serving(self) -> None:
+        if self._serving is not None:
+            # In its turn, so that a task that was made in this tick has started: cancelled before,
+            # it would leave the coroutines that it was to await unawaited.
+            asyncio.get_running_loop().call_soon(self._serving.cancel)

@@ -48,7 +48,7 @@ class Outbox:
         self._unsent_bytes = unsent_bytes
 
     def seal(self) -> None:
-        """Drop what waits, refuse what comes, and count every fan-out, past and future, as served."""
+        """Drop what waits, refuse what comes, and count every fan-out as served."""
         self.messages.clear()
         self._limit = -1
         self._queued_bytes = 0

@@ -34,6 +34,8 @@ def validate_close(code: int, reason: str) -> None:
     try:
         size = len(reason.encode())
     except UnicodeEncodeError:
-        raise InvalidCloseError("close reason has a lone surrogate, which UTF-8 cannot hold") from None
+        raise InvalidCloseError(
+            "close reason has a lone surrogate, which UTF-8 cannot hold"
+        ) from None
     if size > 123:
         raise InvalidCloseError(f"close reason has {size} bytes, a close frame holds 123")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Response:
         content_type: The value of ``Content-Type``.
     """
 
-    status: HTTPStatus
+    status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/plain; charset=utf-8"

@@ -1,0 +1,73 @@
+"""The layers import only downwards, and the public names change only on purpose."""
+
+import ast
+from pathlib import Path
+
+import wshub_core
+
+SOURCE = Path(wshub_core.__file__).parent
+
+LAYERS = ["values", "state", "runtime", "edges"]
+
+FORBIDDEN = {
+    "values": {"asyncio", "logging", "socket", "ssl", "threading", "time"},
+    "state": {"asyncio", "logging", "socket", "ssl", "threading", "time"},
+    "runtime": {"starlette", "fastapi", "argparse"},
+    "edges": set[str](),
+}
+
+DOORS = {("runtime/hub.py", "wshub_core.edges.serve")}
+"""Where the face of the hub leads to an edge, imported on use."""
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a file imports when it runs, so without those for annotations."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def layer_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "wshub_core" and len(parts) > 1 else None
+
+
+def test_layers_import_only_downwards() -> None:
+    seen = 0
+    for layer in LAYERS:
+        for path in (SOURCE / layer).glob("*.py"):
+            seen += 1
+            name = path.relative_to(SOURCE).as_posix()
+            for module in imports(path):
+                assert module.split(".")[0] not in FORBIDDEN[layer], f"{name} imports {module}"
+                below = layer_of(module)
+                if below is not None and (name, module) not in DOORS:
+                    assert LAYERS.index(below) <= LAYERS.index(layer), f"{name} imports {module}"
+    assert seen > 20
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_the_public_names_are_these() -> None:
+    public = """
+        ChannelAuthorizer CloseCode Connection Hub HubClosedError HubConfig HubNotStartedError
+        HubStats InvalidChannelError InvalidCloseError InvalidConfigError InvalidProcessIDError
+        LivePage Message MessageDecodeError MessageEncodeError MessageTooLargeError MessageType
+        ProcessStartError Request Response ServeError Server SubscriptionDeniedError
+        SubscriptionLimitError WSHubError decode_message encode_message process_channel run_process
+        validate_channel validate_process_id
+    """
+    assert wshub_core.__all__ == sorted(public.split())
+    assert all(hasattr(wshub_core, name) for name in wshub_core.__all__)

@@ -1,0 +1,130 @@
+"""The command line, as processes of its own."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from support import WireClient
+from websockets.asyncio.client import connect
+
+import wshub_core
+
+WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+
+
+@asynccontextmanager
+async def wshub(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        WSHUB,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def first_line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    async with asyncio.timeout(20):
+        output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path) -> None:
+    # It goes on when it is told to, so that nothing is printed before the client listens.
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    code = f"open({str(fifo)!r}).read(); print('hello'); raise SystemExit(7)"
+    async with wshub(
+        "run", "--port", "0", "--id", "x", "--", sys.executable, "-c", code
+    ) as process:
+        address = await first_line(process)
+        async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
+            client = WireClient(socket)
+            await client.send(type="subscribe", channel="process:x")
+            await client.send(type="ping")
+            while (await client.receive())["type"] != "pong":
+                pass
+            fifo.write_text("go")
+            while (frame := await client.receive())["type"] != "process_output":
+                pass
+            assert frame["data"] == "hello"
+            assert (await client.receive())["data"] == {"exitCode": 7, "status": "exited"}
+        assert await finish(process) == (7, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_serve_ends_politely_when_told_to(number: signal.Signals) -> None:
+    async with wshub("serve", "--port", "0") as process:
+        address = await first_line(process)
+        assert re.fullmatch(r"http://localhost:\d+/", address)
+        async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
+            process.send_signal(number)
+            await socket.wait_closed()
+            assert socket.close_code == 1001
+        assert await finish(process) == (130, "", "")
+
+
+async def test_run_ends_its_command_when_told_to() -> None:
+    code = "import time\nwhile True: print('tick', flush=True); time.sleep(0.01)"
+    async with wshub("run", "--port", "0", "--", sys.executable, "-c", code) as process:
+        address = await first_line(process)
+        async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
+            client = WireClient(socket)
+            await client.send(type="subscribe", channel="process:run")
+            while (await client.receive())["data"] != "tick":
+                pass
+            process.send_signal(signal.SIGTERM)
+            while (frame := await client.receive())["type"] != "process_status":
+                pass
+            assert frame["data"] == {"exitCode": -signal.SIGTERM, "status": "exited"}
+        assert (await finish(process))[0] == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("run", "--port", "0", "--", "no-such-command"), "wshub: cannot start 'no-such-command'"),
+        (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
+        (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
+    ],
+)
+async def test_a_mistake_ends_with_one_clear_line(arguments: tuple[str, ...], text: str) -> None:
+    async with wshub(*arguments) as process:
+        code, _, errors = await finish(process)
+        assert code == 1
+        assert errors.startswith(text)
+        assert errors.count("\n") == 1
+
+
+async def test_a_taken_port_ends_with_one_clear_line() -> None:
+    async with wshub("serve", "--port", "0") as first:
+        port = (await first_line(first)).rsplit(":", 1)[1].strip("/")
+        async with wshub("serve", "--port", port) as second:
+            code, _, errors = await finish(second)
+            assert code == 1
+            assert f"port {port} on localhost is already in use" in errors
+            assert errors.count("\n") == 1
+
+
+async def test_version() -> None:
+    async with wshub("--version") as process:
+        assert await finish(process) == (0, f"{wshub_core.__version__}\n", "")

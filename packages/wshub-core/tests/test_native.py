@@ -1,0 +1,312 @@
+"""The transport on raw sockets: what well-behaved clients never send."""
+
+import asyncio
+import base64
+import os
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+from support import Serve, Served, eventually, read_to_end
+from websockets.frames import Close, Frame, Opcode
+
+from wshub_core import HubStats, Message, Request, Response
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    + base64.b64encode(os.urandom(16))
+    + b"\r\n\r\n"
+)
+
+
+def text(payload: str | bytes, fin: bool = True) -> bytes:
+    data = payload.encode() if isinstance(payload, str) else payload
+    return Frame(Opcode.TEXT, data, fin).serialize(mask=True)
+
+
+def continuation(payload: bytes, fin: bool) -> bytes:
+    return Frame(Opcode.CONT, payload, fin).serialize(mask=True)
+
+
+PING = text('{"type":"ping"}')
+SUBSCRIBE = text('{"type":"subscribe","channel":"a"}')
+
+
+class RawClient:
+    """A TCP connection and a little knowledge of frames."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def open(self) -> None:
+        self.writer.write(HANDSHAKE)
+        assert (await self.read_head()).startswith(b"HTTP/1.1 101 ")
+
+    async def read_head(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def read_frame(self) -> tuple[int, bytes]:
+        """Read one frame with a payload below 64 KiB; return its opcode and payload."""
+        async with asyncio.timeout(5):
+            head, length = await self.reader.readexactly(2)
+            if length == 126:
+                (length,) = struct.unpack("!H", await self.reader.readexactly(2))
+            return head & 0x0F, await self.reader.readexactly(length)
+
+    async def read_close(self) -> Close:
+        opcode, payload = await self.read_frame()
+        assert opcode == Opcode.CLOSE
+        assert await read_to_end(self.reader) == b"", "nothing may follow a close frame"
+        return Close.parse(payload)
+
+    async def expect_pong(self) -> None:
+        opcode, payload = await self.read_frame()
+        assert opcode == Opcode.TEXT
+        assert b'"type":"pong"' in payload
+
+
+@asynccontextmanager
+async def raw(served: Served) -> AsyncIterator[RawClient]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.close()
+        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+
+
+# Messages and frames.
+
+
+async def test_fragments_are_put_together_around_control_frames(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(text('{"type":', fin=False))
+        client.writer.write(Frame(Opcode.PING, b"?").serialize(mask=True))
+        client.writer.write(continuation(b"", fin=False) * 1_000)
+        client.writer.write(continuation(b'"ping"}', fin=True))
+        assert await client.read_frame() == (Opcode.PONG, b"?")
+        await client.expect_pong()
+
+
+async def test_frames_that_come_with_the_request_are_served_after_it(served: Served) -> None:
+    async with raw(served) as client:
+        client.writer.write(HANDSHAKE + SUBSCRIBE + PING)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        await client.expect_pong()
+        assert served.hub.channels == ("a",)
+
+
+async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
+    async with raw(served) as client:
+        for byte in HANDSHAKE:
+            client.writer.write(bytes([byte]))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(served: Served) -> None:
+    padding = 65_536 - len('{"type":"ping","data":""}')
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(text('{"type":"ping","data":"%s"}' % ("x" * padding)))
+        await client.expect_pong()
+        client.writer.write(text('{"type":"ping","data":"%s"}' % ("x" * (padding + 1))))
+        assert (await client.read_close()).code == 1009
+
+
+async def test_fragments_are_summed_for_the_limit(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(text(b"x" * 40_000, fin=False))
+        client.writer.write(continuation(b"x" * 40_000, fin=False))
+        assert (await client.read_close()).code == 1009
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
+        (continuation(b"x", fin=True), 1002),
+        (text("{}", fin=False) + text("{}"), 1002),
+        (b"\x83\x80\0\0\0\0", 1002),
+        (b"\xf1\x80\0\0\0\0", 1002),
+        (b"\x09\x80\0\0\0\0", 1002),
+        (text(b'{"type":"ping\xff"}'), 1007),
+        (text(b"\xc3", fin=False) + continuation(b"\x28", fin=True), 1007),
+        (Frame(Opcode.CLOSE, b"\x03\xed").serialize(mask=True), 1002),
+    ],
+    ids=[
+        "unmasked",
+        "stray continuation",
+        "message within a message",
+        "unknown opcode",
+        "reserved bits",
+        "fragmented ping",
+        "text that is not UTF-8",
+        "fragments that are not UTF-8",
+        "close code that must not be sent",
+    ],
+)
+async def test_a_broken_protocol_ends_that_connection_alone(
+    served: Served, data: bytes, code: int
+) -> None:
+    other = await served.connect()
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(SUBSCRIBE + data + SUBSCRIBE)
+        assert (await client.read_close()).code == code
+        await eventually(lambda: served.hub.stats() == HubStats(1, 0, 0))
+    await other.settle()
+
+
+async def test_a_character_cut_in_two_by_fragments_is_whole_again(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(text(b'{"type":"ping","data":"\xc3', fin=False))
+        client.writer.write(continuation(b'\xbc"}', fin=True))
+        await client.expect_pong()
+
+
+async def test_a_close_is_echoed(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(
+            Frame(Opcode.CLOSE, Close(4000, "bye").serialize()).serialize(mask=True)
+        )
+        assert await client.read_close() == Close(4000, "bye")
+
+
+async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write_eof()
+        await eventually(lambda: served.hub.stats().clients == 0)
+        served.hub.broadcast(Message(type="event"))
+        assert await read_to_end(client.reader) == b""
+
+
+async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stays_bounded(
+    serve: Serve,
+) -> None:
+    served = await serve(close_timeout=0.05)
+    async with raw(served) as client:
+        await client.open()
+        cast(asyncio.Transport, client.writer.transport).pause_reading()
+        # Far more answers than the kernel and the outbox hold: the hub has to stop reading.
+        blocked = False
+        for _ in range(2_000):
+            client.writer.write(PING * 500)
+            try:
+                async with asyncio.timeout(0.5):
+                    await client.writer.drain()
+            except TimeoutError:
+                blocked = True
+                break
+        assert blocked
+        assert served.hub.stats().clients == 1
+        other = await served.connect()
+        await other.settle()
+        client.writer.transport.abort()
+
+
+# The opening handshake and plain HTTP.
+
+
+async def exchange(served: Served, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return the status, the headers and the body of the answer."""
+    async with raw(served) as client:
+        client.writer.write(data)
+        head, _, body = (await read_to_end(client.reader)).partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        return int(status.split()[1]), headers, body
+
+
+async def test_a_foreign_origin_is_refused(serve: Serve) -> None:
+    served = await serve(allowed_origins=["https://app.example"])
+    request = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: https://evil.example\r\n\r\n")
+    status, headers, body = await exchange(served, request)
+    assert (status, body) == (403, b"Forbidden\n")
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+    assert headers["content-length"] == "10"
+    assert served.hub.stats().clients == 0
+
+
+async def test_by_default_only_the_servers_own_pages_may_connect(served: Served) -> None:
+    own = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost\r\n\r\n")
+    async with raw(served) as client:
+        client.writer.write(own)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+    other = own.replace(b"//localhost", b"//elsewhere")
+    assert (await exchange(served, other))[0] == 403
+
+
+async def test_a_closed_hub_says_503_at_the_door(served: Served) -> None:
+    await served.hub.close()
+    assert (await exchange(served, HANDSHAKE))[::2] == (503, b"Hub is not running\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n", 426),
+        (HANDSHAKE.replace(b"GET", b"POST"), 405),
+        (HANDSHAKE.replace(b"Version: 13", b"Version: 8"), 400),
+        (HANDSHAKE.replace(b"/ws", b"/elsewhere"), 404),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+    ],
+    ids=["no upgrade", "method", "version", "path", "long line", "long header", "many headers"],
+)
+async def test_requests_that_are_refused(served: Served, data: bytes, status: int) -> None:
+    assert (await exchange(served, data))[0] == status
+    assert served.hub.stats().clients == 0
+
+
+async def test_what_is_not_http_is_hung_up_on(served: Served) -> None:
+    async with raw(served) as client:
+        client.writer.write(b"\x16\x03\x01 this is not http\r\n\r\n")
+        assert await read_to_end(client.reader) == b""
+
+
+async def test_a_client_that_never_finishes_its_request_is_hung_up_on(serve: Serve) -> None:
+    served = await serve(open_timeout=0.05)
+    async with raw(served) as client:
+        client.writer.write(HANDSHAKE[:40])
+        assert await read_to_end(client.reader) == b""
+
+
+async def test_the_application_answers_other_paths(serve: Serve) -> None:
+    def answer(request: Request) -> Response | None:
+        if request.path == "/fail":
+            raise LookupError("secret detail")
+        if request.path == "/nonsense":
+            return cast(Response, "not a response")
+        if request.path == "/echo":
+            body = f"{request.method} {request.query} {request.header('x-name')}"
+            return Response(200, body.encode(), {"X-Answer": "yes"})
+        return None
+
+    async def answer_later(request: Request) -> Response | None:
+        await asyncio.sleep(0)
+        return answer(request)
+
+    for process_request in (answer, answer_later):
+        served = await serve(process_request)
+        request = b"GET /echo?a=1 HTTP/1.1\r\nHost: x\r\nX-Name: Ada\r\n\r\n"
+        status, headers, body = await exchange(served, request)
+        assert (status, body) == (200, b"GET a=1 Ada")
+        assert headers["x-answer"] == "yes"
+        for path in (b"fail", b"nonsense"):
+            request = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % path
+            status, _, body = await exchange(served, request)
+            assert (status, body) == (500, b"Internal Server Error\n")
+        assert (await exchange(served, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 404

@@ -1,0 +1,65 @@
+import json
+from importlib.resources import files
+
+import pytest
+
+from wshub_core import Hub, LivePage, Message, Request
+from wshub_core.edges import page as page_module
+
+
+def get(page: LivePage, path: str) -> bytes:
+    response = page.process_request(Request("GET", path))
+    assert response is not None
+    assert response.status == 200
+    return response.body
+
+
+async def test_every_file_of_the_page_is_served_and_links_only_to_others() -> None:
+    async with Hub() as hub:
+        page = LivePage(hub)
+        shipped = {entry.name for entry in (files("wshub_core.edges") / "page_files").iterdir()}
+        served = {name for name, _ in page_module._FILES.values()}
+        assert served == shipped
+        for path in page_module._FILES:
+            assert b"http://" not in get(page, path)
+            assert b"https://" not in get(page, path)
+
+
+async def test_responses_forbid_foreign_scripts() -> None:
+    async with Hub() as hub:
+        response = LivePage(hub).process_request(Request("GET", "/"))
+        assert response is not None
+        assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_list_holds_channels_that_were_published_to() -> None:
+    async with Hub() as hub:
+        page = LivePage(hub)
+        hub.publish("news", Message(type="event", data=1))
+        hub.send_process_status("build-42", "exited", 2)
+        hub.send_event("broadcasts are in no channel")
+        assert json.loads(get(page, "/channels")) == {
+            "channels": [
+                {
+                    "channel": "news",
+                    "subscribers": 0,
+                    "messages": 1,
+                    "status": None,
+                    "exitCode": None,
+                },
+                {
+                    "channel": "process:build-42",
+                    "subscribers": 0,
+                    "messages": 1,
+                    "status": "exited",
+                    "exitCode": 2,
+                },
+            ]
+        }
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("GET", "/other"), ("GET", "/../x")])
+async def test_other_requests_are_not_the_pages(method: str, path: str) -> None:
+    async with Hub() as hub:
+        assert LivePage(hub).process_request(Request(method, path)) is None

@@ -1,0 +1,261 @@
+"""The process runner, with real processes."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Served, eventually
+
+from wshub_core import (
+    Hub,
+    HubClosedError,
+    InvalidProcessIDError,
+    Message,
+    MessageTooLargeError,
+    ProcessStartError,
+    run_process,
+)
+
+
+class RecordingHub:
+    """Takes what the runner publishes; long lines do not fit."""
+
+    def __init__(self, longest_line: int = 10**9) -> None:
+        self.lines: list[str] = []
+        self.statuses: list[tuple[str, int]] = []
+        self.longest_line = longest_line
+        self.changed = asyncio.Event()
+
+    def send_process_output(self, process_id: str, line: str) -> None:
+        if len(line) > self.longest_line:
+            raise MessageTooLargeError(len(line), self.longest_line)
+        self.lines.append(line)
+        self.changed.set()
+
+    def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
+        self.statuses.append((status, exit_code))
+
+
+async def run_python(hub: Any, code: str, **options: Any) -> int:
+    return await run_process(hub, "p", sys.executable, "-u", "-c", code, **options)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+async def test_lines_of_both_pipes_come_between_running_and_exited() -> None:
+    hub = RecordingHub()
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    assert await run_python(hub, code) == 3
+    assert sorted(hub.lines) == ["err", "out"]
+    assert hub.statuses == [("running", 0), ("exited", 3)]
+
+
+async def test_a_line_comes_as_soon_as_it_is_complete() -> None:
+    hub = RecordingHub()
+    code = "print('first'); input_never_comes = __import__('time').sleep(60)"
+    task = asyncio.create_task(run_python(hub, code))
+    async with asyncio.timeout(10):
+        await hub.changed.wait()
+    assert hub.lines == ["first"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(
+    ("output", "lines"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a\n\nb\n", ["a", "", "b"]),
+        (b"partial", ["partial"]),
+        (b"a\npartial", ["a", "partial"]),
+        (b"windows\r\nlines\r\n", ["windows", "lines"]),
+        (b"10%\r50%\r100%\n", ["10%", "50%", "100%"]),
+        (b"carriage at the end\r", ["carriage at the end"]),
+        (b"bad \xff byte\n", ["bad \ufffd byte"]),
+        (b"cut \xc3", ["cut \ufffd"]),
+        ("grüße 🎉\u2028still the same line\n".encode(), ["grüße 🎉\u2028still the same line"]),
+        (b"\x1b[31mred\x1b[0m\n", ["\x1b[31mred\x1b[0m"]),
+        (b"nul \0 byte\n", ["nul \0 byte"]),
+    ],
+)
+async def test_output_becomes_lines(output: bytes, lines: list[str]) -> None:
+    hub = RecordingHub()
+    await run_python(hub, f"__import__('sys').stdout.buffer.write({output!r})")
+    assert hub.lines == lines
+
+
+async def test_characters_and_line_ends_may_be_cut_in_two_by_reads() -> None:
+    hub = RecordingHub()
+    code = (
+        "import os, time\n"
+        "for part in (b'gr\\xc3', b'\\xbc\\xc3\\x9fe\\r', b'\\nnext\\n'):\n"
+        "    os.write(1, part); time.sleep(0.05)\n"
+    )
+    await run_python(hub, code)
+    assert hub.lines == ["grüße", "next"]
+
+
+async def test_a_line_that_is_too_long_comes_in_pieces() -> None:
+    hub = RecordingHub(longest_line=100)
+    await run_python(hub, "print('0123456789' * 100)")
+    assert "".join(hub.lines) == "0123456789" * 100
+    assert max(map(len, hub.lines)) <= 100
+
+
+async def test_a_line_without_an_end_does_not_wait_for_one() -> None:
+    hub = RecordingHub()
+    await run_python(hub, "import sys; sys.stdout.write('x' * 300_000)")
+    assert "".join(hub.lines) == "x" * 300_000
+    assert max(map(len, hub.lines)) < 200_000
+
+
+async def test_long_lines_fit_the_limit_of_a_real_hub(served: Served) -> None:
+    client = await served.connect(max_size=None)
+    await client.subscribe("process:p")
+    # Each of these characters takes six bytes on the wire.
+    await run_python(served.hub, r"print('\x01' * 100_000)")
+    text = ""
+    while (frame := await client.receive())["type"] != "process_status" or not text:
+        if frame["type"] == "process_output":
+            text += frame["data"]
+    assert text == "\x01" * 100_000
+    assert frame["data"] == {"exitCode": 0, "status": "exited"}
+
+
+async def test_a_flood_of_lines_leaves_the_loop_to_others() -> None:
+    hub = RecordingHub()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counter = asyncio.create_task(count_turns())
+    await run_python(hub, "print('\\n' * 200_000)")
+    counter.cancel()
+    assert len(hub.lines) == 200_001
+    assert turns > 1_000
+
+
+async def test_a_signal_is_a_negative_exit_code() -> None:
+    hub = RecordingHub()
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert await run_python(hub, code) == -signal.SIGKILL
+    assert hub.statuses[-1] == ("exited", -9)
+
+
+async def test_cancelling_ends_the_process_and_its_children() -> None:
+    hub = RecordingHub()
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(os.getpid(), child.pid)\n"
+        "time.sleep(60)\n"
+    )
+    task = asyncio.create_task(run_python(hub, code))
+    async with asyncio.timeout(10):
+        await hub.changed.wait()
+    pids = [int(pid) for pid in hub.lines[0].split()]
+    assert all(map(is_alive, pids))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: not any(map(is_alive, pids)))
+    assert hub.statuses == [("running", 0), ("exited", -signal.SIGTERM)]
+
+
+async def test_a_process_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wshub_core.runtime.process._TERMINATE_SECONDS", 0.05)
+    hub = RecordingHub()
+    code = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('ready'); time.sleep(60)\n"
+    )
+    task = asyncio.create_task(run_python(hub, code))
+    async with asyncio.timeout(10):
+        await hub.changed.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert hub.statuses == [("running", 0), ("exited", -signal.SIGKILL)]
+
+
+async def test_a_background_child_does_not_delay_the_status() -> None:
+    hub = RecordingHub()
+    start = time.monotonic()
+    await run_process(hub, "p", "sh", "-c", "sleep 30 & echo $!")
+    assert time.monotonic() - start < 20
+    assert hub.statuses[-1] == ("exited", 0)
+    os.kill(int(hub.lines[0]), signal.SIGKILL)
+
+
+async def test_a_failed_publish_ends_the_process() -> None:
+    async with Hub() as hub:
+        seen: list[str] = []
+
+        def close_after_the_first_line(channel: str, message: Message) -> None:
+            if message.type == "process_output":
+                seen.append(message.data)
+                closings.append(asyncio.ensure_future(hub.close()))
+
+        closings: list[asyncio.Future[None]] = []
+        hub.add_publish_listener(close_after_the_first_line)
+        with pytest.raises(HubClosedError, match="has been closed"):
+            await run_python(
+                hub,
+                "import os, time\nprint(os.getpid())\nwhile True: print('x'); time.sleep(0.01)",
+            )
+        await asyncio.gather(*closings)
+        assert not is_alive(int(seen[0]))
+
+
+async def test_directory_and_environment(tmp_path: Path) -> None:
+    hub = RecordingHub()
+    code = "import os; print(os.getcwd()); print(os.environ['NAME'])"
+    await run_python(hub, code, cwd=tmp_path, env={"NAME": "value"})
+    assert hub.lines == [str(tmp_path), "value"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "text"),
+    [
+        (
+            ("no-such-command", "x"),
+            {},
+            "cannot start 'no-such-command': 'no-such-command' not found",
+        ),
+        (("/dev/null",), {}, "cannot start '/dev/null': .*Permission denied"),
+        (("true",), {"cwd": "/no/such/dir"}, "cannot start 'true': '/no/such/dir' not found"),
+        (("true", "nul\0"), {}, "cannot start 'true': embedded null byte"),
+    ],
+)
+async def test_a_command_that_cannot_start_is_one_clear_error(
+    command: tuple[str, ...], options: dict[str, Any], text: str
+) -> None:
+    hub = RecordingHub()
+    with pytest.raises(ProcessStartError, match=text):
+        await run_process(hub, "p", *command, **options)
+    assert hub.statuses == []
+
+
+async def test_the_id_is_checked_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(InvalidProcessIDError, match="invalid process ID 'a:b'"):
+        await run_process(RecordingHub(), "a:b", "touch", str(tmp_path / "started"))
+    assert not (tmp_path / "started").exists()
