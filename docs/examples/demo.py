@@ -1,6 +1,7 @@
 """The demo: runs a command again and again, and a page follows it live.
 
-`hatch run demo` runs this project's own tests; `hatch run demo -- COMMAND …` runs that instead.
+`hatch run demo` runs this project's own tests; `hatch run demo -- COMMAND …` runs that instead. The
+environment variable PORT chooses another port than 8080.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from wshub_core import Hub, LivePage, WSHubError, run_process
 
-PORT = 8080
+PORT = int(os.environ.get("PORT", "8080"))
 PAUSE_SECONDS = 3.0
 OWN_TESTS = [sys.executable, "-m", "pytest", "--verbose", "packages/wshub-core/tests"]
 WORKSPACE = Path(__file__).parents[2]

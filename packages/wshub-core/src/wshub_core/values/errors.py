@@ -63,7 +63,7 @@ class MessageDecodeError(WSHubError):
 
 
 class MessageTooLargeError(WSHubError):
-    """An encoded message exceeds `max_message_bytes`, so nothing was sent.
+    """An encoded message exceeds ``max_message_bytes``, so nothing was sent.
 
     Attributes:
         size: Bytes of the encoded message.

@@ -7,6 +7,7 @@ const MOST_LINES = 5_000;
 const LIST_EVERY = 1_000;
 const BROADCASTS = "";
 
+const clock = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
 const element = (id) => document.getElementById(id);
 const log = element("log");
 
@@ -124,7 +125,7 @@ function render({ time, spans, mood }) {
   const line = document.createElement("div");
   line.className = `line ${mood ?? ""}`;
   const stamp = document.createElement("time");
-  stamp.textContent = time.toLocaleTimeString([], { hour12: false });
+  stamp.textContent = clock.format(time);
   const text = document.createElement("span");
   text.append(...spans.map(({ text: piece, classes, color, background }) => {
     const span = document.createElement("span");

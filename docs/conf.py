@@ -1,0 +1,29 @@
+"""Settings of the documentation build."""
+
+import wshub_core
+
+project = "wshub"
+author = "The wshub authors"
+copyright = "The wshub authors, EUPL-1.2"  # noqa: A001 - Sphinx's name
+version = release = wshub_core.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "examples"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"wshub {release}"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"show-inheritance": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+add_module_names = False
+default_role = "py:obj"
+
+# Types of the standard library and of msgspec have no page here.
+nitpick_ignore_regex = [
+    ("py:class", r"(abc|collections|datetime|enum|msgspec|os|ssl)\..*"),
+    ("py:class", r"wshub_core\.runtime\.process\.ProcessPublisher"),  # what a hub is to the runner
+]

@@ -1,0 +1,249 @@
+"""What a delivery and a connection cost the server, beside `websockets.broadcast` in the same run.
+
+Two servers, each a process of its own on the first core, take turns; a third process on the second
+core holds the connections and counts the frames that arrive. Reported are medians over the rounds:
+CPU time of the server process per delivered message, and resident memory per idle connection.
+
+    hatch run bench:cost
+    hatch run bench:cost --clients 5000 --rounds 3
+"""
+
+import argparse
+import asyncio
+import base64
+import gc
+import os
+import resource
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+PAYLOAD = "x" * 128
+MESSAGES = 50
+COALESCED = 8
+
+
+# The servers: each reads commands from standard input, one a line, and answers on standard output.
+
+
+async def commands() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    return reader
+
+
+async def serve_commands(
+    port: int, count: Callable[[], int], send: Callable[[], Awaitable[None] | None]
+) -> None:
+    """Obey: `memory`, `clients`, `send N K` (N times K messages, K in one tick of the loop)."""
+    reader = await commands()
+    print(port, flush=True)
+    while line := (await reader.readline()).decode().split():
+        if line[0] == "memory":
+            gc.collect()
+            print(resident_bytes(), flush=True)
+        elif line[0] == "clients":
+            print(count(), flush=True)
+        else:
+            start = time.process_time()
+            for _ in range(int(line[1])):
+                for _ in range(int(line[2])):
+                    send()
+                # Long enough for all to be written and read: this is about CPU, not speed.
+                await asyncio.sleep(0.001 + count() * 30e-6)
+            print(time.process_time() - start, flush=True)
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+async def serve_wshub() -> None:
+    from wshub_core import Hub, Message
+
+    async with Hub() as hub, hub.serve("127.0.0.1", 0) as server:
+        message = Message(type="event", data=PAYLOAD)
+        await serve_commands(
+            server.port,
+            lambda: hub.subscriber_count("news"),
+            lambda: hub.publish("news", message),
+        )
+
+
+async def serve_websockets() -> None:
+    import json
+
+    from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+    connections: set[ServerConnection] = set()
+
+    async def handler(connection: ServerConnection) -> None:
+        connections.add(connection)
+        await connection.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        # The same work: a timestamped object, encoded for every message.
+        await serve_commands(
+            port,
+            lambda: len(connections),
+            lambda: broadcast(
+                connections,
+                json.dumps(
+                    {"type": "event", "channel": "news", "data": PAYLOAD, "timestamp": time.time()}
+                ),
+            ),
+        )
+
+
+# The client: holds many connections and counts what arrives.
+
+
+def hold_connections(port: int, number: int) -> None:
+    """Open connections, subscribe, and print the number of frames received whenever asked."""
+    request = (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
+    ).encode()
+    subscribe = b'{"type":"subscribe","channel":"news"}'
+    frame = bytes([0x81, 0x80 | len(subscribe), 0, 0, 0, 0]) + subscribe
+    selector = selectors.DefaultSelector()
+    for _ in range(number):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 101"), answer
+        connection.sendall(frame)
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    print("ready", flush=True)
+    frames = 0
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is sys.stdin:
+                if not sys.stdin.readline():
+                    return
+                print(frames, flush=True)
+            else:
+                # Every frame holds this text once, and a read never cuts one in two: a write is
+                # far smaller than the buffers, and all of it is read before the next comes.
+                assert isinstance(key.fileobj, socket.socket)
+                frames += key.fileobj.recv(1_000_000).count(PAYLOAD.encode())
+
+
+# The conductor.
+
+
+class Process:
+    """A child process that answers one line to each line."""
+
+    def __init__(self, core: int, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.sched_setaffinity(self._process.pid, {core})
+
+    def read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+        return self.read()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Setup:
+    """A server with its clients."""
+
+    def __init__(self, name: str, clients: int) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        self.name = name
+        self.clients = clients
+        self.server = Process(cores[0], "serve", name)
+        port = self.server.read()
+        before = int(self.server.ask("memory"))
+        self.holder = Process(cores[-1], "hold", port, str(clients))
+        assert self.holder.read() == "ready"
+        while int(self.server.ask("clients")) < clients:
+            time.sleep(0.1)
+        self.kilobytes_per_connection = (int(self.server.ask("memory")) - before) / clients / 1024
+
+    def measure(self, per_tick: int) -> float:
+        """Return the microseconds of server CPU per delivered message."""
+        before = int(self.holder.ask("count"))
+        seconds = float(self.server.ask(f"send {MESSAGES} {per_tick}"))
+        expected = MESSAGES * per_tick * self.clients
+        deadline = time.monotonic() + 10
+        while (received := int(self.holder.ask("count")) - before) < expected:
+            assert time.monotonic() < deadline, f"{self.name}: {received} of {expected} arrived"
+            time.sleep(0.05)
+        assert received == expected
+        return seconds / expected * 1e6
+
+    def end(self) -> None:
+        self.server.end()
+        self.holder.end()
+
+
+def compare(clients: int, rounds: int) -> None:
+    names = ["wshub", "websockets"]
+    setups = [Setup(name, clients) for name in names]
+    try:
+        for per_tick in (1, COALESCED):
+            times: dict[str, list[float]] = {name: [] for name in names}
+            for _ in range(rounds):
+                for setup in setups:
+                    times[setup.name].append(setup.measure(per_tick))
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            print(
+                f"{clients} subscribers, {per_tick} message(s) a tick, CPU per delivery:",
+                *(f"{name} {value:.2f} µs" for name, value in medians.items()),
+                f"(ratio {medians['wshub'] / medians['websockets']:.2f})",
+                sep="  ",
+            )
+        memory = {setup.name: setup.kilobytes_per_connection for setup in setups}
+        print(
+            f"{clients} idle connections, memory each:",
+            *(f"{name} {value:.1f} KB" for name, value in memory.items()),
+            f"(ratio {memory['wshub'] / memory['websockets']:.2f})",
+            sep="  ",
+        )
+    finally:
+        for setup in setups:
+            setup.end()
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        asyncio.run(serve_wshub() if sys.argv[2] == "wshub" else serve_websockets())
+    elif sys.argv[1:2] == ["hold"]:
+        hold_connections(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("--clients", type=int, default=1_000)
+        parser.add_argument("--rounds", type=int, default=5)
+        arguments = parser.parse_args()
+        compare(arguments.clients, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The four packages agree: one version, one licence, types for everyone."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wshub_core
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted((ROOT / "packages").iterdir())
+
+
+def project(package: Path) -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def test_there_are_four_packages() -> None:
+    names = [package.name for package in PACKAGES]
+    assert names == ["wshub-auth", "wshub-client", "wshub-core", "wshub-redis"]
+    assert [project(package)["name"] for package in PACKAGES] == names
+
+
+def test_siblings_are_required_in_the_range_of_this_version() -> None:
+    major, minor, _ = wshub_core.__version__.split(".")
+    for package in PACKAGES:
+        table = project(package)
+        extras = table.get("optional-dependencies", {})
+        requirements = [
+            *table["dependencies"],
+            *(each for extra in extras.values() for each in extra),
+        ]
+        siblings = [each for each in requirements if re.match(r"wshub-[a-z]+[^\[a-z]", each)]
+        assert siblings, package.name
+        for requirement in siblings:
+            name = requirement.split("~=")[0]
+            assert requirement == f"{name}~={major}.{minor}.0"
+
+
+def test_the_core_needs_no_redis() -> None:
+    core = project(ROOT / "packages/wshub-core")
+    assert sorted(re.split(r"[>=]", each)[0] for each in core["dependencies"]) == [
+        "msgspec",
+        "websockets",
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_every_package_has_the_licence_and_types(package: Path) -> None:
+    licence = (ROOT / "LICENSE").read_text()
+    assert "EUROPEAN UNION PUBLIC LICENCE" in licence
+    assert (package / "LICENSE").read_text() == licence
+    assert (package / "src" / package.name.replace("-", "_") / "py.typed").exists()
+
+
+def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^\$ (python3 -m venv .*)$", readme, re.MULTILINE)
+    assert [command.rsplit("/", 1)[1] for command in commands] == ["hatch run demo", "hatch test"]
+    assert commands[1] in (ROOT / ".ci/run").read_text()
