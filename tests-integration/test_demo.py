@@ -15,7 +15,7 @@ async def test_it_streams_a_command_again_and_again_and_ends_with_its_child() ->
         await demo.wait_ready()
         async with connect(f"ws://localhost:{port}/ws", proxy=None) as socket:
             await socket.send('{"type":"subscribe","channel":"process:demo"}')
-            statuses = []
+            statuses: list[tuple[str, int]] = []
             while statuses.count(("exited", 3)) < 2:
                 frame = json.loads(await socket.recv())
                 if frame["type"] == "process_status":
