@@ -55,6 +55,12 @@ class Served:
 Serve = Callable[..., Awaitable[Served]]
 
 
+def present(hub: Hub) -> tuple[int, int, int]:
+    """Return how many clients, channels and subscriptions there are."""
+    stats = hub.stats()
+    return stats.clients, stats.channels, stats.subscribers
+
+
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
     """Read until the peer has closed, in an orderly way or not."""
     data = b""

@@ -62,7 +62,9 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_the_public_names_are_these() -> None:
     public = """
-        ChannelAuthorizer CloseCode Connection Hub HubClosedError HubConfig HubNotStartedError
+        AuthError AuthResult Authenticator AuthenticatorError ChannelAuthorizer CloseCode Connection
+        Disconnect DisconnectCause InvalidClaimsError MissingUserIDError
+        Hub HubClosedError HubConfig HubNotStartedError
         HubStats InvalidChannelError InvalidCloseError InvalidConfigError InvalidProcessIDError
         LivePage Message MessageDecodeError MessageEncodeError MessageTooLargeError MessageType
         ProcessStartError Request Response ServeError Server SubscriptionDeniedError

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wshub_core.state.client_frames import Ping, Subscribe, Unsubscribe, read_client_frame
+from wshub_core import Message
+from wshub_core.state.client_frames import (
+    Other,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    read_client_frame,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,12 @@ def test_frames_that_ask_for_something(frame: dict[str, Any], expected: object) 
     assert read_client_frame(json.dumps(frame).encode() + b"\n") == expected
 
 
+@pytest.mark.parametrize("name", ["PING", "event", "custom", ""])
+def test_other_types_are_messages_for_the_application(name: str) -> None:
+    payload = json.dumps({"type": name, "channel": "a", "data": [1]}).encode()
+    assert read_client_frame(payload) == Other(Message(type=name, channel="a", data=[1]))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -45,8 +58,8 @@ def test_frames_that_ask_for_something(frame: dict[str, Any], expected: object) 
         b'{"type":"subscribe","data":5}',
         b'{"type":"subscribe","data":["a"]}',
         b'{"type":"subscribe","channel":"","data":null}',
-        b'{"type":"PING"}',
-        b'{"type":"event","channel":"a"}',
+        b'{"type":"custom","channel":5}',
+        b'{"type":"custom","timestamp":"yesterday"}',
         b'{"type":"ping"}\n{"type":"ping"}',
         b'{"type":"ping"',
         b"\xff\xfe\x00",

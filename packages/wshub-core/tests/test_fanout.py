@@ -1,11 +1,14 @@
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wshub_core import AuthResult, Message
 from wshub_core.runtime.fanout import Fanout
 from wshub_core.runtime.session import Session
+from wshub_core.state.counters import Counters
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 
@@ -53,7 +56,12 @@ class RecordingTransport:
         self.writes.append(list(messages))
         return sum(message.size for message in messages) if self.is_full else 0
 
+    def unsent_bytes(self) -> int:
+        return 0
+
+    def ping(self) -> None: ...
     def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
 
@@ -61,8 +69,20 @@ class RecordingTransport:
 class NoOwner:
     """Sessions in these tests get no frames."""
 
+    def __init__(self) -> None:
+        self.counters = Counters()
+
     def subscriptions_of(self, session: Session) -> tuple[str, ...]:
         return ()
+
+    def send(self, session: Session, message: Message) -> bool:
+        return False
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        raise NotImplementedError
+
+    def time(self) -> float:
+        return 0.0
 
     def close(self, session: Session, code: int, reason: str) -> None: ...
 
@@ -78,10 +98,11 @@ class Audience:
     def __init__(self, size: int, limit: int = 1_000_000) -> None:
         self.loop = ManualLoop()
         self.overflowed: list[Session] = []
-        self.fanout = Fanout(self.loop, self.overflow)
+        self.counters = Counters()
+        self.fanout = Fanout(self.loop, self.counters, self.overflow)
         self.transports = [RecordingTransport() for _ in range(size)]
         self.sessions = [
-            Session(number, "", NoOwner(), transport, Outbox(limit))
+            Session(number, "", AuthResult(True), NoOwner(), transport, Outbox(limit))
             for number, transport in enumerate(self.transports)
         ]
 

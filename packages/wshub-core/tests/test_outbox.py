@@ -1,5 +1,9 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
+from wshub_core.values.config import Overflow
 
 TEN_BYTES = PreparedMessage(b"12345678")
 
@@ -24,11 +28,76 @@ def test_what_the_transport_holds_counts() -> None:
     outbox.push(TEN_BYTES)
     outbox.push(TEN_BYTES)
     outbox.take()
-    outbox.set_unsent(15)
+    outbox.unsent_bytes = 15
     assert outbox.push(TEN_BYTES)
     assert not outbox.push(TEN_BYTES)
-    outbox.set_unsent(0)
+    outbox.unsent_bytes = 0
     assert outbox.push(TEN_BYTES)
+
+
+def numbered(count: int) -> list[PreparedMessage]:
+    return [PreparedMessage(b"%08d" % number) for number in range(count)]
+
+
+def test_the_policy_close_leaves_it_to_the_caller() -> None:
+    outbox = Outbox(30, "close")
+    for message in numbered(3):
+        outbox.push(message)
+    assert not outbox.overflow(TEN_BYTES)
+    assert len(outbox.messages) == 3
+    assert outbox.dropped == 0
+
+
+def test_the_policy_drop_newest_drops_the_message() -> None:
+    outbox = Outbox(30, "drop_newest")
+    messages = numbered(3)
+    for message in messages:
+        outbox.push(message)
+    assert outbox.overflow(TEN_BYTES)
+    assert outbox.messages == messages
+    assert outbox.dropped == 1
+
+
+def test_the_policy_drop_oldest_makes_just_enough_room() -> None:
+    outbox = Outbox(30, "drop_oldest")
+    messages = numbered(3)
+    for message in messages:
+        outbox.push(message)
+    big = PreparedMessage(b"x" * 13)
+    assert outbox.overflow(big)
+    assert outbox.messages == [messages[2], big]
+    assert outbox.dropped == 2
+    assert outbox.queued_bytes == 25
+
+
+def test_what_the_transport_holds_cannot_be_dropped() -> None:
+    outbox = Outbox(30, "drop_oldest")
+    outbox.unsent_bytes = 25
+    assert not outbox.push(TEN_BYTES)
+    assert outbox.overflow(TEN_BYTES)
+    assert outbox.messages == []
+    assert outbox.dropped == 1
+
+
+@given(
+    st.sampled_from(["close", "drop_oldest", "drop_newest"]),
+    st.lists(st.integers(0, 40) | st.none()),
+)
+def test_nothing_is_lost_without_being_counted(
+    overflow: Overflow, program: list[int | None]
+) -> None:
+    outbox = Outbox(60, overflow)
+    pushed = taken = refused = 0
+    for step in program:
+        if step is None:
+            taken += len(outbox.take())
+            continue
+        message = PreparedMessage(b"x" * step)
+        pushed += 1
+        if not outbox.push(message) and not outbox.overflow(message):
+            refused += 1
+        assert outbox.queued_bytes == sum(each.size for each in outbox.messages) <= 60
+    assert pushed == taken + len(outbox.messages) + outbox.dropped + refused
 
 
 def test_a_sealed_outbox_is_empty_and_served_from_everything() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import pytest
 from support import Served, eventually
 
 from wshub_core import (
-    Hub,
     HubClosedError,
     InvalidProcessIDError,
-    Message,
     MessageTooLargeError,
     ProcessStartError,
     run_process,
 )
+
+Closer = Callable[[], Awaitable[None]]
 
 
 class RecordingHub:
@@ -30,12 +31,19 @@ class RecordingHub:
         self.statuses: list[tuple[str, int]] = []
         self.longest_line = longest_line
         self.changed = asyncio.Event()
+        self.closers: list[Closer] = []
 
     def send_process_output(self, process_id: str, line: str) -> None:
         if len(line) > self.longest_line:
             raise MessageTooLargeError(len(line), self.longest_line)
         self.lines.append(line)
         self.changed.set()
+
+    def add_closer(self, closer: Closer) -> None:
+        self.closers.append(closer)
+
+    def remove_closer(self, closer: Closer) -> None:
+        self.closers.remove(closer)
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         self.statuses.append((status, exit_code))
@@ -207,23 +215,31 @@ async def test_a_background_child_does_not_delay_the_status() -> None:
 
 
 async def test_a_failed_publish_ends_the_process() -> None:
-    async with Hub() as hub:
-        seen: list[str] = []
+    class FailingHub(RecordingHub):
+        def send_process_output(self, process_id: str, line: str) -> None:
+            super().send_process_output(process_id, line)
+            raise HubClosedError
 
-        def close_after_the_first_line(channel: str, message: Message) -> None:
-            if message.type == "process_output":
-                seen.append(message.data)
-                closings.append(asyncio.ensure_future(hub.close()))
+    hub = FailingHub()
+    code = "import os, time; print(os.getpid()); time.sleep(60)"
+    with pytest.raises(HubClosedError, match="has been closed"):
+        await run_python(hub, code)
+    assert not is_alive(int(hub.lines[0]))
+    assert hub.closers == []
 
-        closings: list[asyncio.Future[None]] = []
-        hub.add_publish_listener(close_after_the_first_line)
-        with pytest.raises(HubClosedError, match="has been closed"):
-            await run_python(
-                hub,
-                "import os, time\nprint(os.getpid())\nwhile True: print('x'); time.sleep(0.01)",
-            )
-        await asyncio.gather(*closings)
-        assert not is_alive(int(seen[0]))
+
+async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: Served) -> None:
+    client = await served.connect()
+    await client.subscribe("process:p")
+    code = "import os, time; print(os.getpid()); time.sleep(60)"
+    running = asyncio.create_task(run_python(served.hub, code))
+    while (frame := await client.receive())["type"] != "process_output":
+        pass
+    await served.hub.close()
+    assert not is_alive(int(frame["data"]))
+    assert (await client.receive())["data"] == {"exitCode": -signal.SIGTERM, "status": "exited"}
+    with pytest.raises(HubClosedError, match="has been closed"):
+        await running
 
 
 async def test_directory_and_environment(tmp_path: Path) -> None:

@@ -8,19 +8,24 @@ from wshub_core.edges.serve import Server
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.hub import Hub, HubStats
 from wshub_core.runtime.process import run_process
+from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
-from wshub_core.values.closing import CloseCode
+from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import ChannelAuthorizer, HubConfig
 from wshub_core.values.errors import (
+    AuthenticatorError,
+    AuthError,
     HubClosedError,
     HubNotStartedError,
     InvalidChannelError,
+    InvalidClaimsError,
     InvalidCloseError,
     InvalidConfigError,
     InvalidProcessIDError,
     MessageDecodeError,
     MessageEncodeError,
     MessageTooLargeError,
+    MissingUserIDError,
     ProcessStartError,
     ServeError,
     SubscriptionDeniedError,
@@ -33,15 +38,22 @@ from wshub_core.values.messages import Message, MessageType, decode_message, enc
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuthError",
+    "AuthResult",
+    "Authenticator",
+    "AuthenticatorError",
     "ChannelAuthorizer",
     "CloseCode",
     "Connection",
+    "Disconnect",
+    "DisconnectCause",
     "Hub",
     "HubClosedError",
     "HubConfig",
     "HubNotStartedError",
     "HubStats",
     "InvalidChannelError",
+    "InvalidClaimsError",
     "InvalidCloseError",
     "InvalidConfigError",
     "InvalidProcessIDError",
@@ -51,6 +63,7 @@ __all__ = [
     "MessageEncodeError",
     "MessageTooLargeError",
     "MessageType",
+    "MissingUserIDError",
     "ProcessStartError",
     "Request",
     "Response",

@@ -1,6 +1,7 @@
 """The hub's own server: a listening socket whose connections the native transport serves."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -24,16 +25,21 @@ class Server:
     def __init__(
         self,
         hub: "Hub",
-        host: str,
-        port: int,
-        *,
+        host: str | None,
+        port: int | None,
+        unix: str | None,
         path: str,
         ssl: SSLContext | None,
         process_request: ProcessRequest | None,
     ) -> None:
+        if (unix is None) == (host is None or port is None):
+            raise ServeError("serve needs a host and a port, or unix= with the path of a socket")
+        if port is not None and not 0 <= port <= 65_535:
+            raise ServeError(f"cannot listen on port {port}: ports are 0 to 65535")
         self._hub = hub
-        self._host = host
-        self._port = port
+        self._host = host or ""
+        self._port = port or 0
+        self._unix = unix
         self._path = path
         self._ssl = ssl
         self._process_request = process_request
@@ -42,21 +48,14 @@ class Server:
         self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        if not 0 <= self._port <= 65_535:
-            raise ServeError(f"cannot listen on port {self._port}: ports are 0 to 65535")
-        loop = asyncio.get_running_loop()
-        self._acceptor = self._hub.make_acceptor(self._path, self._process_request)
+        acceptor = NativeAcceptor(
+            self._hub.manager, self._hub.clock, self._path, self._process_request
+        )
         try:
-            host = self._host
-            if self._port == 0:
-                # A name may stand for several addresses, and each would get a port of its own.
-                addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-                host = str(addresses[0][4][0])
-            self._server = await loop.create_server(
-                self._acceptor.make_transport, host, self._port, ssl=self._ssl, backlog=_BACKLOG
-            )
+            self._server = await self._listen(acceptor)
         except OSError as exc:
-            raise ServeError(_explain(exc, self._host, self._port)) from exc
+            raise ServeError(self._explain(exc)) from exc
+        self._acceptor = acceptor
         return self
 
     async def __aexit__(
@@ -86,13 +85,35 @@ class Server:
         if self._server is not None and self._acceptor is not None:
             self._server.close()
             await self._acceptor.close()
+            if self._unix is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._unix)
         self._closed.set()
 
+    async def _listen(self, acceptor: NativeAcceptor) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if self._unix is not None:
+            return await loop.create_unix_server(
+                acceptor.make_transport, self._unix, ssl=self._ssl, backlog=_BACKLOG
+            )
+        host = self._host
+        if self._port == 0:
+            # A name may stand for several addresses, and each would get a port of its own.
+            addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+            host = str(addresses[0][4][0])
+        return await loop.create_server(
+            acceptor.make_transport, host, self._port, ssl=self._ssl, backlog=_BACKLOG
+        )
 
-def _explain(exc: OSError, host: str, port: int) -> str:
-    if exc.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is already in use: stop what listens there, or take another"
-    # asyncio puts the address into the text once more; name resolution has numbers of its own.
-    is_resolution = isinstance(exc, socket.gaierror)
-    why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or str(exc)
-    return f"cannot listen on {host} port {port}: {why}"
+    def _explain(self, exc: OSError) -> str:
+        if self._unix is not None:
+            return f"cannot listen at {self._unix}: {exc.strerror or exc}"
+        if exc.errno == errno.EADDRINUSE:
+            return (
+                f"port {self._port} on {self._host} is already in use: "
+                "stop what listens there, or take another"
+            )
+        # asyncio puts the address into the text once more; name resolution has numbers of its own.
+        is_resolution = isinstance(exc, socket.gaierror)
+        why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or exc
+        return f"cannot listen on {self._host} port {self._port}: {why}"

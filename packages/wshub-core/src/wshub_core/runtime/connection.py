@@ -1,8 +1,10 @@
 """One accepted WebSocket, as the application sees it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from wshub_core.values.closing import CloseCode
+from wshub_core.values.messages import JSON, Message
 
 
 class Connection(ABC):
@@ -13,29 +15,62 @@ class Connection(ABC):
 
     Attributes:
         id: A number that no other connection of this hub has or had.
-        remote_address: ``host:port`` of the peer, or the path of a unix socket.
+        remote_address: ``host:port`` of the peer; empty for a unix socket.
+        user_id: Who it is, as the authenticator said; empty without one.
+        claims: What else the authenticator said, read-only; None for nothing.
     """
 
-    __slots__ = ("id", "remote_address")
+    __slots__ = ("claims", "id", "remote_address", "user_id")
 
-    def __init__(self, connection_id: int, remote_address: str) -> None:
+    def __init__(
+        self,
+        connection_id: int,
+        remote_address: str,
+        user_id: str,
+        claims: Mapping[str, JSON] | None,
+    ) -> None:
         self.id = connection_id
         self.remote_address = remote_address
+        self.user_id = user_id
+        self.claims = claims
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} from {self.remote_address}>"
+        user = f" of {self.user_id!r}" if self.user_id else ""
+        return f"<Connection {self.id}{user} from {self.remote_address or 'a local socket'}>"
 
     @property
     @abstractmethod
     def subscriptions(self) -> tuple[str, ...]:
         """The channels this connection is subscribed to, sorted; empty once it has ended."""
 
+    @property
+    @abstractmethod
+    def dropped_messages(self) -> int:
+        """How many messages for it were dropped because its outbox was full."""
+
+    @abstractmethod
+    def send(self, message: Message) -> bool:
+        """Queue a message for this connection alone, behind all that was queued for it before.
+
+        Args:
+            message: Sent as given, but for the timestamp, which the hub sets.
+
+        Returns:
+            Whether it was queued; not if the connection has ended.
+
+        Raises:
+            InvalidProcessIDError: The message's ``process_id`` is not allowed.
+            MessageEncodeError: The message cannot be written as JSON.
+            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
+        """
+
     @abstractmethod
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection, after what was queued for it, and wait until it is gone.
 
-        From this call on it receives nothing new and its frames are ignored. Closing again is
+        From this call on it receives nothing new and its messages are ignored. Closing again is
         harmless, and the first code counts. The wait is bounded by the hub's ``close_timeout``.
+        Called from a callback of this very connection, it does not wait.
 
         Args:
             code: A close code that an application may send: 1000, or 3000 to 4999.

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from wshub_core.runtime.session import Session
+from wshub_core.state.counters import Counters
 from wshub_core.state.prepared import PreparedMessage
 
 _SLICE_SECONDS = 0.003
@@ -16,6 +17,10 @@ _PUSH_CHUNK = 256
 
 _WRITE_CHUNK = 16
 """How many sockets are written between two looks at the clock: about 0.2 ms of work."""
+
+
+_PHASE_BYTES = 131_072
+"""How many bytes go into one outbox before it is written, at most, but for one more message."""
 
 
 class Loop(Protocol):
@@ -46,11 +51,15 @@ class Fanout:
 
     Args:
         loop: The event loop to work on.
+        counters: Where drops are counted.
         on_overflow: Called with a connection whose outbox cannot take a message.
     """
 
-    def __init__(self, loop: Loop, on_overflow: Callable[[Session], None]) -> None:
+    def __init__(
+        self, loop: Loop, counters: Counters, on_overflow: Callable[[Session], None]
+    ) -> None:
         self._loop = loop
+        self._counters = counters
         self._on_overflow = on_overflow
         self._jobs: deque[_Job] = deque()
         self._position = 0
@@ -110,8 +119,10 @@ class Fanout:
     def _work(self) -> Iterator[None]:
         """Do all the work there is; each step is a moment at which a slice may end."""
         while self._jobs or self._ready:
-            while self._jobs:
+            phase_bytes = 0
+            while self._jobs and phase_bytes < _PHASE_BYTES:
                 position, message, targets = self._jobs[0]
+                phase_bytes += message.size
                 sessions = iter(targets)
                 while chunk := tuple(islice(sessions, _PUSH_CHUNK)):
                     for session in chunk:
@@ -145,6 +156,20 @@ class Fanout:
     def _push(self, session: Session, message: PreparedMessage) -> None:
         outbox = session.outbox
         if not outbox.push(message):
-            self._on_overflow(session)
+            self._overflow(session, message)
         elif len(outbox.messages) == 1 and session.is_writable:
+            # Its first message makes it ready; one that is not writable comes back by `resume`.
             self._ready.append(session)
+
+    def _overflow(self, session: Session, message: PreparedMessage) -> None:
+        outbox = session.outbox
+        if session.is_writable:
+            # It was full because it was not its turn yet, and not because the client is slow.
+            session.write_outbox()
+            if outbox.push(message):
+                self._ready.append(session)
+                return
+        dropped = outbox.dropped
+        if not outbox.overflow(message):
+            self._on_overflow(session)
+        self._counters.drops += outbox.dropped - dropped

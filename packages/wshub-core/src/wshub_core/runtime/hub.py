@@ -2,28 +2,21 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-import msgspec
-
+from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.manager import ConnectionManager
-from wshub_core.runtime.native import NativeAcceptor, ProcessRequest
-from wshub_core.state.prepared import PreparedMessage
-from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
+from wshub_core.runtime.native import ProcessRequest
+from wshub_core.values.channels import process_channel, validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
-from wshub_core.values.errors import (
-    HubClosedError,
-    HubNotStartedError,
-    MessageTooLargeError,
-)
-from wshub_core.values.messages import JSON, Message, MessageType, encode_message
+from wshub_core.values.errors import HubClosedError, HubNotStartedError
+from wshub_core.values.messages import JSON, Message, MessageType
 
 if TYPE_CHECKING:
     from wshub_core.edges.serve import Server
@@ -32,19 +25,39 @@ PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
 
 
+Closer: TypeAlias = Callable[[], Awaitable[None]]
+"""Awaited when the hub begins to close, while it still takes messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class HubStats:
-    """How many are there now.
+    """What there is now, and what has been done since the hub was entered.
 
     Attributes:
-        clients: Connections.
-        channels: Channels that have subscribers.
-        subscribers: Subscriptions: a connection counts once for each of its channels.
+        clients: Connections now.
+        channels: Channels that have subscribers now.
+        subscribers: Subscriptions now: a connection counts once for each of its channels.
+        connections: Connections that were accepted.
+        refused_handshakes: Handshakes that were refused, for whatever reason.
+        messages: Messages that were broadcast or published.
+        deliveries: Messages that were handed to the network, once for each connection.
+        delivered_bytes: The bytes of these, as WebSocket frames.
+        dropped_messages: Messages that were dropped because an outbox was full.
+        evictions: Connections that were ended because they read too slowly or not at all.
+        callback_errors: Exceptions that came out of the application's callbacks.
     """
 
     clients: int
     channels: int
     subscribers: int
+    connections: int
+    refused_handshakes: int
+    messages: int
+    deliveries: int
+    delivered_bytes: int
+    dropped_messages: int
+    evictions: int
+    callback_errors: int
 
 
 class Hub:
@@ -62,22 +75,26 @@ class Hub:
 
     Args:
         config: The settings; the defaults if None.
+        clock: What timeouts and the heartbeat go by; the event loop if None. Tests give a
+            `wshub_core.testing.ManualClock`.
     """
 
-    def __init__(self, config: HubConfig | None = None) -> None:
+    def __init__(self, config: HubConfig | None = None, *, clock: Clock | None = None) -> None:
         self.config = config or HubConfig()
+        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         self._manager: ConnectionManager | None = None
         self._is_closed = False
         self._listeners: list[PublishListener] = []
+        self._closers: list[Closer] = []
 
     async def __aenter__(self) -> Self:
         if self._is_closed:
             raise HubClosedError
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._manager = ConnectionManager(self.config, self._loop)
+        self._manager = ConnectionManager(self.config, self._loop, self._clock or self._loop)
         return self
 
     async def __aexit__(
@@ -91,8 +108,10 @@ class Hub:
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "hub closed") -> None:
         """Close every connection, after what was queued for it, and wait until all are gone.
 
-        The hub takes no new connections and no new messages from this call on. The wait is bounded
-        by ``close_timeout``. Closing again is harmless.
+        First the processes that `run_process` runs for this hub are ended, and their last status
+        is published. From then on the hub takes no new connections and no new messages. The wait
+        for clients is bounded by ``close_timeout``, and so is that for callbacks that still run.
+        Closing again is harmless.
 
         Args:
             code: The close code that clients get.
@@ -102,15 +121,17 @@ class Hub:
             InvalidCloseError: The code or the reason must not be sent.
         """
         validate_close(code, reason)
+        await asyncio.gather(*(closer() for closer in self._closers))
         self._is_closed = True
         if self._manager is not None:
             await self._manager.close_all(code, reason)
 
     def serve(
         self,
-        host: str,
-        port: int,
+        host: str | None = None,
+        port: int | None = None,
         *,
+        unix: str | None = None,
         path: str = "/ws",
         ssl: SSLContext | None = None,
         process_request: ProcessRequest | None = None,
@@ -120,19 +141,36 @@ class Hub:
         Args:
             host: The name or address to listen at.
             port: The TCP port; 0 for any free one, see `Server.port`.
+            unix: Instead of both, the path of a unix socket to listen at.
             path: The path at which clients connect.
             ssl: For ``wss://``: a context with the server's certificate.
             process_request: Answers plain HTTP requests to other paths.
+
+        Raises:
+            ServeError: Neither host and port nor a unix socket is given, or both are.
         """
         from wshub_core.edges.serve import Server  # an edge, reached from the face of the hub
 
-        return Server(self, host, port, path=path, ssl=ssl, process_request=process_request)
+        return Server(self, host, port, unix, path, ssl, process_request)
 
-    def make_acceptor(self, path: str, process_request: ProcessRequest | None) -> NativeAcceptor:
-        """Return what makes transports for a listening socket; `serve` is what applications use."""
-        return NativeAcceptor(
-            self._running_manager(), self.config, asyncio.get_running_loop(), path, process_request
-        )
+    @property
+    def clock(self) -> Clock:
+        """What timeouts and the heartbeat go by."""
+        return self._clock or asyncio.get_running_loop()
+
+    @property
+    def manager(self) -> ConnectionManager:
+        """The side of the hub that transports see; applications have no use for it.
+
+        Raises:
+            HubNotStartedError: The hub has not been entered yet.
+            HubClosedError: The hub has been closed.
+        """
+        if self._is_closed:
+            raise HubClosedError
+        if self._manager is None:
+            raise HubNotStartedError
+        return self._manager
 
     # Publishing.
 
@@ -150,8 +188,8 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        manager = self._running_manager()
-        _, prepared = self._prepare(message, message.channel)
+        manager = self.manager
+        _, prepared = manager.prepare(message, message.channel)
         self._call_on_loop(lambda: manager.broadcast(prepared))
 
     def publish(self, channel: str, message: Message) -> None:
@@ -171,9 +209,9 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        manager = self._running_manager()
+        manager = self.manager
         validate_channel(channel)
-        stamped, prepared = self._prepare(message, channel)
+        stamped, prepared = manager.prepare(message, channel)
 
         def deliver() -> None:
             manager.publish(channel, prepared)
@@ -236,6 +274,17 @@ class Hub:
         """
         self._listeners.append(listener)
 
+    def add_closer(self, closer: Closer) -> None:
+        """Have a function awaited when the hub begins to close, while it still takes messages.
+
+        For what lives with a hub and should say goodbye, such as a process that it follows.
+        """
+        self._closers.append(closer)
+
+    def remove_closer(self, closer: Closer) -> None:
+        """Take back `add_closer`."""
+        self._closers.remove(closer)
+
     # Subscriptions.
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
@@ -251,7 +300,7 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        await self._running_manager().subscribe(connection, channel)
+        await self.manager.subscribe(connection, channel)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a connection's subscription to a channel; harmless if there is none.
@@ -260,17 +309,18 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        self._running_manager().unsubscribe(connection, channel)
+        self.manager.unsubscribe(connection, channel)
 
     # Looking.
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """All connections now, sorted by remote address."""
+        """All connections now, sorted by user id, remote address and id."""
         if self._manager is None:
             return ()
+        connections = self._manager.registry.connections
         return tuple(
-            sorted(self._manager.registry.connections, key=lambda each: each.remote_address)
+            sorted(connections, key=lambda each: (each.user_id, each.remote_address, each.id))
         )
 
     @property
@@ -283,30 +333,23 @@ class Hub:
         return 0 if self._manager is None else self._manager.registry.subscriber_count(channel)
 
     def stats(self) -> HubStats:
-        """Return how many connections, channels and subscriptions there are now."""
+        """Return what there is now, and what has been done; of this process alone."""
         if self._manager is None:
-            return HubStats(0, 0, 0)
-        registry = self._manager.registry
-        return HubStats(len(registry), registry.channel_count, registry.subscription_count)
-
-    # Helpers.
-
-    def _running_manager(self) -> ConnectionManager:
-        if self._is_closed:
-            raise HubClosedError
-        if self._manager is None:
-            raise HubNotStartedError
-        return self._manager
-
-    def _prepare(self, message: Message, channel: str) -> tuple[Message, PreparedMessage]:
-        if message.process_id:
-            validate_process_id(message.process_id)
-        stamped = msgspec.structs.replace(message, channel=channel, timestamp=datetime.now(UTC))
-        payload = encode_message(stamped)
-        limit = self.config.max_message_bytes
-        if len(payload) > limit:
-            raise MessageTooLargeError(len(payload), limit)
-        return stamped, PreparedMessage(payload)
+            return HubStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        registry, counters = self._manager.registry, self._manager.counters
+        return HubStats(
+            clients=len(registry),
+            channels=registry.channel_count,
+            subscribers=registry.subscription_count,
+            connections=counters.connections,
+            refused_handshakes=counters.refusals,
+            messages=counters.messages,
+            deliveries=counters.deliveries,
+            delivered_bytes=counters.bytes,
+            dropped_messages=counters.drops,
+            evictions=counters.evictions,
+            callback_errors=counters.callback_errors,
+        )
 
     def _call_on_loop(self, call: Callable[[], None]) -> None:
         if threading.get_ident() == self._thread_id:

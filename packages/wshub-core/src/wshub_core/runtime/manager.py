@@ -4,25 +4,42 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from inspect import isawaitable
 from itertools import count
 from typing import Any
 
+import msgspec
+
+from wshub_core.runtime.callbacks import Callbacks
+from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.fanout import Fanout
-from wshub_core.runtime.session import Session
+from wshub_core.runtime.pulse import Pulse
+from wshub_core.runtime.session import Session, Work
+from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.runtime.transport import Transport
-from wshub_core.state.client_frames import Ping, Subscribe, Unsubscribe, read_client_frame
+from wshub_core.state.client_frames import (
+    Other,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    read_client_frame,
+)
+from wshub_core.state.counters import Counters
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.state.registry import Registry
-from wshub_core.values.channels import validate_channel
-from wshub_core.values.closing import CloseCode
+from wshub_core.values.auth import AuthResult, settle_auth_result
+from wshub_core.values.channels import validate_channel, validate_process_id
+from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
+    AuthenticatorError,
     InvalidChannelError,
     InvalidProcessIDError,
+    MessageTooLargeError,
     SubscriptionDeniedError,
     SubscriptionLimitError,
     WSHubError,
@@ -41,107 +58,223 @@ REFUSAL_TEXTS: dict[type[WSHubError], str] = {
 }
 """What a client reads when a subscription is refused. Clients compare these texts."""
 
+_RETRY_AFTER_SECONDS = "5"
+"""When a client that found the hub full should come back."""
+
+ANYONE = AuthResult(True)
+"""Who a client is when nobody asks."""
+
 
 class ConnectionManager:
     """All connections of one hub, from the opening handshake to the end.
 
-    This is the side of the hub that transports see: `admit` a request, `connect` its transport,
-    pass on what the peer sends and how writing goes, and say when the transport is gone.
+    This is the side of the hub that transports see: have it `check` and `authenticate` a request,
+    `connect` the transport, pass on what the peer sends and how writing goes, and say when the
+    transport is gone.
 
     Attributes:
         registry: Who is connected, and who is subscribed to what. What is not in it gets nothing
             and is not listened to.
+        counters: What has been done so far.
     """
 
-    def __init__(self, config: HubConfig, loop: asyncio.AbstractEventLoop) -> None:
-        self._config = config
+    def __init__(self, config: HubConfig, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.registry: Registry[Session] = Registry(config.max_subscriptions)
+        self._loop = loop
+        self._clock = clock
         self._is_closing = False
         self._ids = count(1)
-        self._fanout = Fanout(loop, self._evict)
+        self._callbacks = Callbacks(self.counters)
+        self._fanout = Fanout(loop, self.counters, self._evict)
+        self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
+        self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
-        self.registry: Registry[Session] = Registry(config.max_subscriptions)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    # What transports call.
+    # The opening handshake.
 
-    def admit(self, request: Request) -> Response | None:
-        """Judge a request to connect; return the refusal, or None to let it in."""
-        if self._is_closing:
-            return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is not running\n")
-        if not origin_allowed(request, self._config.allowed_origins):
+    def check(self, request: Request) -> Response | None:
+        """Judge whether a request may go on; return the refusal, or None to let it."""
+        refusal = self.check_room()
+        if refusal is None and not self._is_origin_allowed(request):
             logger.info(
                 "refused origin %r from %s", request.header("origin"), request.remote_address
             )
-            return Response(HTTPStatus.FORBIDDEN, b"Forbidden\n")
+            refusal = self._refusal(HTTPStatus.FORBIDDEN, "Forbidden")
+        return refusal
+
+    def check_room(self) -> Response | None:
+        """Judge whether the hub takes one more connection now; return the refusal, or None."""
+        if self._is_closing:
+            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
+        limit = self.config.max_connections
+        if limit is not None and len(self._sessions) >= limit:
+            return self._refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Too many connections",
+                {"Retry-After": _RETRY_AFTER_SECONDS},
+            )
         return None
 
-    def connect(self, transport: Transport, remote_address: str) -> Session:
+    async def authenticate(self, request: Request) -> AuthResult | Response:
+        """Find out who a client is; return the refusal if it may not connect."""
+        authenticator = self.config.authenticator
+        if authenticator is None:
+            return ANYONE
+        failed = AuthResult(False, error=AuthenticatorError())
+        result = self._callbacks.call("authenticator", failed, authenticator, request)
+        if isawaitable(result):
+            result = await result
+        # A function without annotations can return anything, and nobody must get in by accident.
+        result = settle_auth_result(result) if isinstance(result, AuthResult) else failed
+        if result.valid:
+            return result
+        logger.info("refused authentication from %s", request.remote_address)
+        on_auth_failure = self.config.on_auth_failure
+        if on_auth_failure is not None:
+            told = self._callbacks.call("on_auth_failure", None, on_auth_failure, request, result)
+            if isawaitable(told):
+                await told
+        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised")
+
+    def _is_origin_allowed(self, request: Request) -> bool:
+        config = self.config
+        if config.check_origin is not None:
+            return self._callbacks.call("check_origin", False, config.check_origin, request) is True
+        return origin_allowed(request, config.allowed_origins, require_origin=config.require_origin)
+
+    def _refusal(
+        self, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        self.counters.refusals += 1
+        return Response(status, f"{text}\n".encode(), headers or {})
+
+    # What transports call.
+
+    def connect(self, transport: Transport, remote_address: str, identity: AuthResult) -> Session:
         """Take in a connection whose handshake has succeeded."""
-        outbox = Outbox(self._config.max_outbox_bytes)
-        session = Session(next(self._ids), remote_address, self, transport, outbox)
+        outbox = Outbox(self.config.max_outbox_bytes, self.config.overflow)
+        session = Session(next(self._ids), remote_address, identity, self, transport, outbox)
         self._sessions.add(session)
         self.registry.add(session)
+        self._pulse.add(session)
+        self.counters.connections += 1
         logger.debug("%r connected", session)
+        on_connect = self.config.on_connect
+        if on_connect is not None:
+            session.take_step(partial(self._tell, "on_connect", on_connect, session))
         return session
 
     def pause_writing(self, session: Session) -> None:
         """Note that a transport takes no more bytes for now."""
         session.is_writable = False
+        self._stalled.add(session)
 
     def resume_writing(self, session: Session) -> None:
         """Note that a transport has passed on all it had, and takes more."""
+        self._stalled.discard(session)
         session.is_writable = True
-        session.outbox.set_unsent(0)
+        session.outbox.unsent_bytes = 0
         self._fanout.resume(session)
 
     def leave(self, session: Session) -> None:
-        """Note that the peer has ended the conversation: nothing is for it or from it any more."""
-        self.registry.remove(session)
-        session.outbox.seal()
+        """Note that the conversation is over: nothing is for it or from it any more."""
+        if self.registry.remove(session):
+            self._pulse.discard(session)
+            session.outbox.seal()
 
-    def disconnect(self, session: Session, code: int, reason: str) -> None:
-        """Note that a transport is gone, whatever the cause."""
+    def disconnect(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
+        """Note that a transport is gone; if the hub has ended it itself, its cause counts."""
         self.leave(session)
+        self._stalled.discard(session)
         self._sessions.discard(session)
         session.lose_transport()
-        logger.debug("%r disconnected: %d %s", session, code, reason)
+        end = session.ending or (cause, code, reason)
+        disconnect = Disconnect(*end, session.dropped_messages)
+        logger.debug("%r disconnected: %s", session, disconnect)
+        on_disconnect = self.config.on_disconnect
+        if on_disconnect is not None:
+            session.take_step(
+                partial(self._tell, "on_disconnect", on_disconnect, session, disconnect)
+            )
 
     # What sessions call.
+
+    def time(self) -> float:
+        """Return the time of the hub's clock."""
+        return self._clock.time()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that the hub waits for when it is closed."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def subscriptions_of(self, session: Session) -> tuple[str, ...]:
         """Return the channels of a session, sorted."""
         return self.registry.channels_of(session)
 
+    def send(self, session: Session, message: Message) -> bool:
+        """Queue a message for a session alone; return whether that was possible."""
+        _, prepared = self.prepare(message, message.channel)
+        if session not in self.registry:
+            return False
+        self._fanout.send_one(session, prepared)
+        return True
+
     def close(self, session: Session, code: int, reason: str) -> None:
         """Take a session out of the hub; it gets what was queued, then the close frame."""
-        if self.registry.remove(session):
-            self._fanout.flush(session)
-            session.outbox.seal()
-            session.start_close(code, reason)
+        self._end(session, DisconnectCause.SERVER_CLOSED, code, reason)
 
-    def serve_frame(
-        self, session: Session, payload: bytes | bytearray
-    ) -> Coroutine[Any, Any, None] | None:
-        """Do what a frame asks for; return a coroutine if an authorizer takes its time."""
-        # A connection that is being closed may still send; nothing it asks for may take root.
-        if session in self.registry:
-            match read_client_frame(payload):
-                case Ping():
-                    self._reply(session, Message(type=MessageType.PONG))
-                case Unsubscribe(channel):
-                    self.registry.unsubscribe(session, channel)
-                case Subscribe(channel):
-                    return self._serve_subscribe(session, channel)
+    def serve_frame(self, session: Session, payload: bytes | bytearray) -> Work:
+        """Do what a frame asks for."""
+        match read_client_frame(payload):
+            case Ping():
+                self._reply(session, Message(type=MessageType.PONG))
+            case Unsubscribe(channel):
+                self.registry.unsubscribe(session, channel)
+            case Subscribe(channel):
+                return self._serve_subscribe(session, channel)
+            case Other(message) if self.config.on_message is not None:
+                return self._tell("on_message", self.config.on_message, session, message)
         return None
+
+    def _tell(self, name: str, callback: Any, *args: object) -> Work:
+        """Call a callback whose result means nothing."""
+        result: object = self._callbacks.call(name, None, callback, *args)
+        return result if isinstance(result, Coroutine) else None
 
     # What the hub calls.
 
+    def prepare(self, message: Message, channel: str) -> tuple[Message, PreparedMessage]:
+        """Check, stamp and encode a message; safe from any thread.
+
+        Raises:
+            InvalidProcessIDError: The message's ``process_id`` is not allowed.
+            MessageEncodeError: The message cannot be written as JSON.
+            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
+        """
+        if message.process_id:
+            validate_process_id(message.process_id)
+        stamped = msgspec.structs.replace(message, channel=channel, timestamp=datetime.now(UTC))
+        payload = encode_message(stamped)
+        limit = self.config.max_message_bytes
+        if len(payload) > limit:
+            raise MessageTooLargeError(len(payload), limit)
+        return stamped, PreparedMessage(payload)
+
     def broadcast(self, message: PreparedMessage) -> None:
         """Deliver a message to every connection."""
+        self.counters.messages += 1
         self._fanout.send_all(self.registry.connections, message)
 
     def publish(self, channel: str, message: PreparedMessage) -> None:
         """Deliver a message to every subscriber of a channel."""
+        self.counters.messages += 1
         self._fanout.send_all(self.registry.subscribers_of(channel), message)
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
@@ -159,39 +292,31 @@ class ConnectionManager:
             self.registry.unsubscribe(connection, channel)
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Refuse who knocks, close every connection, and wait until the last is gone."""
+        """Refuse who knocks, close every connection, and wait until the last is gone.
+
+        Callbacks that still run then get ``close_timeout`` to end, and are cancelled.
+        """
         self._is_closing = True
         sessions = tuple(self._sessions)
         for session in sessions:
             self.close(session, code, reason)
         for session in sessions:
             await session.wait_gone()
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.config.close_timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._stalled.cancel()
 
     # Subscriptions.
 
     def _authorize(self, session: Session, channel: str) -> bool | Awaitable[bool]:
-        authorizer = self._config.channel_authorizer
+        authorizer = self.config.channel_authorizer
         if authorizer is None:
             return True
-        try:
-            is_allowed = authorizer(session, channel)
-        except Exception:
-            return self._deny_after_error(session, channel)
-        if isawaitable(is_allowed):
-            return self._wait_for_authorizer(session, channel, is_allowed)
-        return is_allowed
-
-    async def _wait_for_authorizer(
-        self, session: Session, channel: str, is_allowed: Awaitable[bool]
-    ) -> bool:
-        try:
-            return await is_allowed
-        except Exception:
-            return self._deny_after_error(session, channel)
-
-    def _deny_after_error(self, session: Session, channel: str) -> bool:
-        logger.exception("channel authorizer failed for %r on %s", session, channel)
-        return False
+        return self._callbacks.call("channel_authorizer", False, authorizer, session, channel)
 
     def _subscribe(self, session: Session, channel: str, is_allowed: bool) -> None:
         if not is_allowed:
@@ -200,13 +325,16 @@ class ConnectionManager:
         if session in self.registry:
             self.registry.subscribe(session, channel)
 
-    def _serve_subscribe(self, session: Session, channel: str) -> Coroutine[Any, Any, None] | None:
+    def _serve_subscribe(self, session: Session, channel: str) -> Work:
+        # One that has ended may still have frames that wait; they must not take root.
+        if session not in self.registry:
+            return None
         try:
             validate_channel(channel)
             is_allowed = self._authorize(session, channel)
-            if isawaitable(is_allowed):
+            if isinstance(is_allowed, Coroutine):
                 return self._finish_subscribe(session, channel, is_allowed)
-            self._subscribe(session, channel, is_allowed)
+            self._subscribe(session, channel, bool(is_allowed))
         except WSHubError as exc:
             self._refuse(session, exc)
         return None
@@ -219,21 +347,49 @@ class ConnectionManager:
         except WSHubError as exc:
             self._refuse(session, exc)
 
-    # Replies and evictions.
-
     def _refuse(self, session: Session, error: WSHubError) -> None:
         self._reply(session, Message(type=MessageType.ERROR, data=REFUSAL_TEXTS[type(error)]))
 
     def _reply(self, session: Session, message: Message) -> None:
-        if session not in self.registry:
-            return
-        stamped = Message(type=message.type, data=message.data, timestamp=datetime.now(UTC))
-        self._fanout.send_one(session, PreparedMessage(encode_message(stamped)))
+        self.send(session, message)
+
+    # Ends that the hub brings about.
+
+    def _end(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
+        if session in self.registry:
+            session.ending = (cause, code, reason)
+            if cause is DisconnectCause.SERVER_CLOSED:
+                self._fanout.flush(session)
+            self.leave(session)
+            session.start_close(code, reason)
 
     def _evict(self, session: Session) -> None:
         """Close a connection that reads too slowly; what still waits for it is dropped."""
-        if not self.registry.remove(session):
+        if session in self.registry:
+            logger.warning("%r reads too slowly, closing it", session)
+            self.counters.evictions += 1
+            cause = DisconnectCause.SLOW_CONSUMER
+            self._end(session, cause, CloseCode.SLOW_CONSUMER, "slow consumer")
+
+    def _end_silent(self, session: Session) -> None:
+        logger.info("%r is silent, closing it", session)
+        cause = DisconnectCause.PONG_TIMEOUT
+        self._end(session, cause, CloseCode.PONG_TIMEOUT, "pong timeout")
+
+    def _end_stalled(self, session: Session) -> None:
+        """Abort a connection that has taken no byte for too long."""
+        unsent = session.unsent_bytes()
+        if unsent < session.outbox.unsent_bytes:
+            # It is slow, but it goes on; and it is alive, even if it is not read from meanwhile.
+            session.outbox.unsent_bytes = unsent
+            session.last_heard = self._clock.time()
+            self._stalled.add(session)
             return
-        logger.warning("%r reads too slowly, closing it", session)
-        session.outbox.seal()
-        session.start_close(CloseCode.SLOW_CONSUMER, "slow consumer")
+        # One that is being closed already has its cause, and was counted if it was slow.
+        if session.ending is None:
+            logger.warning("%r takes no bytes, aborting it", session)
+            self.counters.evictions += 1
+            code, reason = CloseCode.SLOW_CONSUMER, "write timeout"
+            session.ending = (DisconnectCause.WRITE_TIMEOUT, code, reason)
+        self.leave(session)
+        session.abort()

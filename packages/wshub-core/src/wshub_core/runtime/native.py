@@ -6,12 +6,12 @@ messages come as finished frames. A connection has no task and no timer of its o
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from http.client import responses
 from inspect import isawaitable
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from websockets import http11
 from websockets.datastructures import Headers
@@ -19,12 +19,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
-from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.clock import Clock
+from wshub_core.runtime.manager import ANYONE, ConnectionManager
 from wshub_core.runtime.session import Session
 from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.state.prepared import PreparedMessage
-from wshub_core.values.closing import CloseCode
-from wshub_core.values.config import HubConfig
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.http import Request, Response
 
 logger = logging.getLogger("wshub.native")
@@ -33,6 +34,9 @@ logger = logging.getLogger("wshub.native")
 # that sets the level of this logger, and not by accident that of the root.
 _wire_logger = logging.getLogger("wshub.wire")
 _wire_logger.setLevel(logging.WARNING)
+
+_MOST_REQUEST_BYTES = 65_536
+"""The most bytes of a request. The library bounds each line and their number; this bounds both."""
 
 ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
 """Answers HTTP requests to other paths than the hub's; None means that nothing is there. Plain or
@@ -44,8 +48,7 @@ class NativeAcceptor:
 
     Args:
         manager: Lets connections in.
-        config: The hub's settings.
-        loop: The event loop.
+        clock: The clock that timeouts go by.
         path: The path at which the hub is.
         process_request: Answers requests to other paths.
     """
@@ -53,21 +56,21 @@ class NativeAcceptor:
     def __init__(
         self,
         manager: ConnectionManager,
-        config: HubConfig,
-        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
         path: str,
         process_request: ProcessRequest | None,
     ) -> None:
+        config = manager.config
         self.manager = manager
-        self.max_message_bytes = config.max_message_bytes
+        self.clock = clock
         self.path = path
         self.process_request = process_request
         self.transports: set[NativeTransport] = set()
         self.opening: Timeouts[NativeTransport] = Timeouts(
-            loop, config.open_timeout, NativeTransport.abort
+            clock, config.open_timeout, NativeTransport.abort
         )
         self.closing: Timeouts[NativeTransport] = Timeouts(
-            loop, config.close_timeout, NativeTransport.abort
+            clock, config.close_timeout, NativeTransport.abort
         )
         self._joined_messages: Sequence[PreparedMessage] = ()
         self._joined_frames = b""
@@ -132,15 +135,19 @@ class NativeTransport(asyncio.Protocol):
         "_is_writing_held",
         "_protocol",
         "_request",
+        "_request_bytes",
         "_session",
         "_transport",
     )
 
     def __init__(self, acceptor: NativeAcceptor) -> None:
         self._acceptor = acceptor
-        self._protocol = ServerProtocol(max_size=acceptor.max_message_bytes, logger=_wire_logger)
+        self._protocol = ServerProtocol(
+            max_size=acceptor.manager.config.max_message_bytes, logger=_wire_logger
+        )
         self._transport: asyncio.Transport
         self._request: http11.Request | None = None
+        self._request_bytes = 0
         self._answer: asyncio.Task[None] | None = None
         self._early_data = b""
         self._session: Session | None = None
@@ -159,7 +166,11 @@ class NativeTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._session is not None:
+            # Any byte proves life.
+            self._session.last_heard = self._acceptor.clock.time()
             self._feed(data)
+        elif self._protocol.eof_sent:
+            pass  # it has been answered, and that was that
         elif self._request is None:
             self._feed_request(data)
         else:
@@ -179,11 +190,7 @@ class NativeTransport(asyncio.Protocol):
             self._answer.cancel()
         self._acceptor.remove(self)
         if self._session is not None:
-            code = self._protocol.close_code
-            assert code is not None, "the end of the stream closes the protocol"
-            self._acceptor.manager.disconnect(
-                self._session, code, self._protocol.close_reason or ""
-            )
+            self._acceptor.manager.disconnect(self._session, *self._describe_end())
 
     def pause_writing(self) -> None:
         """Note that the kernel takes no more bytes; while it does not, none are read either.
@@ -202,12 +209,31 @@ class NativeTransport(asyncio.Protocol):
         if self._session is not None:
             self._acceptor.manager.resume_writing(self._session)
 
+    def _describe_end(self) -> tuple[DisconnectCause, int, str]:
+        received, sent = self._protocol.close_rcvd, self._protocol.close_sent
+        if received is not None and self._protocol.close_rcvd_then_sent:
+            return DisconnectCause.CLIENT_CLOSED, received.code, received.reason
+        if sent is not None:
+            # The protocol closes by itself only when the peer has broken it.
+            return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
+        return DisconnectCause.LOST, 1006, ""
+
     # What sessions call: the Transport protocol.
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
         """Write messages in one go; see `Transport.send`."""
         self._transport.write(self._acceptor.join(messages))
         return self._transport.get_write_buffer_size()
+
+    def unsent_bytes(self) -> int:
+        """Return what the socket's buffer holds; see `Transport.unsent_bytes`."""
+        return self._transport.get_write_buffer_size()
+
+    def ping(self) -> None:
+        """Send a ping; see `Transport.ping`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"")
+            self._write_protocol()
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; see `Transport.close`."""
@@ -225,11 +251,11 @@ class NativeTransport(asyncio.Protocol):
         self._is_reading_held = False
         self._read_if_allowed()
 
-    # What the acceptor calls.
-
     def abort(self) -> None:
         """Close the socket at once; what was not sent is lost."""
         self._transport.abort()
+
+    # What the acceptor calls.
 
     def shut_down(self) -> None:
         """End politely: a WebSocket with 1001, anything else at once."""
@@ -243,6 +269,11 @@ class NativeTransport(asyncio.Protocol):
     def _feed_request(self, data: bytes) -> None:
         # Line by line, because what follows the request must not be parsed before it is answered:
         # a client has to wait for that (RFC 6455 section 4.1), but not every client does.
+        self._request_bytes += len(data)
+        if self._request_bytes > _MOST_REQUEST_BYTES:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._respond(Response(status, b"Request Header Fields Too Large\n"))
+            return
         lines = data.splitlines(keepends=True)
         for index, line in enumerate(lines, start=1):
             self._protocol.receive_data(line)
@@ -258,29 +289,47 @@ class NativeTransport(asyncio.Protocol):
 
     def _answer_request(self, http_request: http11.Request) -> None:
         request = _read_request(http_request, _format_address(self._transport))
-        if request.path == self._acceptor.path:
-            self._open(request, http_request)
-        else:
-            # Until there is an answer, nothing more is read.
-            self.pause_reading()
-            self._answer = asyncio.get_running_loop().create_task(self._ask_application(request))
-
-    def _open(self, request: Request, http_request: http11.Request) -> None:
-        refusal = self._acceptor.manager.admit(request)
+        if request.path != self._acceptor.path:
+            self._answer_later(self._ask_application(request))
+            return
+        refusal = self._acceptor.manager.check(request)
         if refusal is not None:
             self._respond(refusal)
-            return
+        elif self._acceptor.manager.config.authenticator is not None:
+            self._answer_later(self._authenticate(request, http_request))
+        else:
+            self._open(request, http_request, ANYONE)
+
+    def _answer_later(self, answer: Coroutine[Any, Any, None]) -> None:
+        """Answer in a task, until whose end nothing more is read."""
+        self.pause_reading()
+        self._answer = self._acceptor.manager.spawn(answer)
+
+    async def _authenticate(self, request: Request, http_request: http11.Request) -> None:
+        manager = self._acceptor.manager
+        identity = await manager.authenticate(request)
+        # The hub may have been closed, or filled up, meanwhile.
+        refusal = identity if isinstance(identity, Response) else manager.check_room()
+        if refusal is not None:
+            self._respond(refusal)
+        elif isinstance(identity, AuthResult):
+            self._open(request, http_request, identity)
+        self.resume_reading()
+
+    def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
         self._protocol.send_response(self._protocol.accept(http_request))
         self._write_protocol()
-        if self._protocol.state is OPEN:
-            self._acceptor.opening.discard(self)
-            # What the kernel does not take at once holds the writing: more then waits in the
-            # outbox, where it is counted and bounded. (TLS transports take 0 for "never write".)
-            self._transport.set_write_buffer_limits(high=1, low=0)
-            self._session = self._acceptor.manager.connect(self, request.remote_address)
-            early_data, self._early_data = self._early_data, b""
-            if early_data:
-                self._feed(early_data)
+        if self._protocol.state is not OPEN:
+            self._acceptor.manager.counters.refusals += 1
+            return
+        self._acceptor.opening.discard(self)
+        # What the kernel does not take at once holds the writing: more then waits in the outbox,
+        # where it is counted and bounded. (TLS transports take 0 for "never write".)
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        self._session = self._acceptor.manager.connect(self, request.remote_address, identity)
+        early_data, self._early_data = self._early_data, b""
+        if early_data:
+            self._feed(early_data)
 
     async def _ask_application(self, request: Request) -> None:
         try:

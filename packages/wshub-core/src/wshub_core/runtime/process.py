@@ -7,12 +7,17 @@ import io
 import os
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Protocol, cast
 
 from wshub_core.values.channels import validate_process_id
-from wshub_core.values.errors import MessageTooLargeError, ProcessStartError, WSHubError
+from wshub_core.values.errors import (
+    HubClosedError,
+    MessageTooLargeError,
+    ProcessStartError,
+    WSHubError,
+)
 
 _LONGEST_REST = 65_536
 """How many characters without a line end are kept before they are sent as a line."""
@@ -39,6 +44,12 @@ class ProcessPublisher(Protocol):
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         """Publish a status."""
 
+    def add_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Have a function awaited when the hub begins to close."""
+
+    def remove_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Take that back."""
+
 
 async def run_process(
     hub: ProcessPublisher,
@@ -56,8 +67,8 @@ async def run_process(
     sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command gets no input.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
-    second. When this call is cancelled, the command and the children in its process group get
-    SIGTERM, and SIGKILL after five seconds; the status is then sent all the same.
+    second. When this call is cancelled or the hub is closed, the command and the children in its
+    process group get SIGTERM, and SIGKILL after five seconds; the status is then sent all the same.
 
     Args:
         hub: Where to publish.
@@ -73,7 +84,8 @@ async def run_process(
     Raises:
         InvalidProcessIDError: The process id is not allowed.
         ProcessStartError: The command cannot be started; nothing was published.
-        WSHubError: Publishing failed, as when the hub was closed; the command has been ended.
+        HubClosedError: The hub was closed; the command has been ended.
+        WSHubError: Publishing failed; the command has been ended.
     """
     validate_process_id(process_id)
     try:
@@ -93,19 +105,35 @@ async def run_process(
         raise ProcessStartError(f"cannot start {program!r}: {exc.filename!r} not found") from exc
     except (OSError, ValueError) as exc:
         raise ProcessStartError(f"cannot start {program!r}: {exc}") from exc
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    is_hub_closing = False
+    ended = asyncio.Event()
+
+    async def end() -> None:
+        nonlocal is_hub_closing
+        is_hub_closing = True
+        task.cancel()
+        await ended.wait()
+
+    hub.add_closer(end)
     try:
         hub.send_process_status(process_id, "running")
         await _publish_lines(hub, process_id, output)
         exit_code = await output.exit_code
+        hub.send_process_status(process_id, "exited", exit_code)
     except BaseException:
         exit_code = await _terminate(transport.get_pid(), output)
-        # After a failed publish or a closed hub there may be nobody to tell.
+        # After a failed publish there may be nobody to tell.
         with contextlib.suppress(WSHubError):
             hub.send_process_status(process_id, "exited", exit_code)
+        if is_hub_closing and task.uncancel() == 0:
+            raise HubClosedError from None
         raise
     finally:
         transport.close()
-    hub.send_process_status(process_id, "exited", exit_code)
+        hub.remove_closer(end)
+        ended.set()
     return exit_code
 
 

@@ -1,9 +1,9 @@
-"""A timeout for any number of keys, with one timer of the event loop."""
+"""A timeout for any number of keys, with one timer."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Generic
 
+from wshub_core.runtime.clock import Clock, Timer
 from wshub_core.state.deadlines import Deadlines, K
 
 
@@ -11,22 +11,20 @@ class Timeouts(Generic[K]):
     """Calls back for each key that is not discarded in time.
 
     Args:
-        loop: The event loop.
+        clock: The clock to go by.
         timeout: The time that every key gets, in seconds.
         on_expired: Called with the key whose time is up.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeout: float, on_expired: Callable[[K], None]
-    ) -> None:
-        self._loop = loop
+    def __init__(self, clock: Clock, timeout: float, on_expired: Callable[[K], None]) -> None:
+        self._clock = clock
         self._on_expired = on_expired
         self._deadlines: Deadlines[K] = Deadlines(timeout)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def add(self, key: K) -> None:
         """Start the time of a key, unless it runs already."""
-        self._deadlines.add(key, self._loop.time())
+        self._deadlines.add(key, self._clock.time())
         self._schedule()
 
     def discard(self, key: K) -> None:
@@ -45,10 +43,10 @@ class Timeouts(Generic[K]):
         # next deadline never moves closer, so a timer that is set stays right.
         due = self._deadlines.next
         if self._timer is None and due is not None:
-            self._timer = self._loop.call_at(due, self._expire)
+            self._timer = self._clock.call_at(due, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
-        for key in self._deadlines.pop_expired(self._loop.time()):
+        for key in self._deadlines.pop_expired(self._clock.time()):
             self._on_expired(key)
         self._schedule()

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wshub_core.values.errors import MessageDecodeError
+from wshub_core.values.messages import Message, decode_message
+
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
@@ -27,6 +30,13 @@ class Ping:
     """Are you there?"""
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A message of a type that the hub does not serve itself."""
+
+    message: Message
+
+
 class _Frame(msgspec.Struct):
     """The fields that matter. All others may hold anything, so they are not even decoded."""
 
@@ -39,8 +49,10 @@ _frame_decoder = msgspec.json.Decoder(_Frame)
 _string_decoder = msgspec.json.Decoder(str)
 
 
-def read_client_frame(payload: bytes | bytearray) -> Subscribe | Unsubscribe | Ping | None:
-    """Read one frame of a client; return None for one that asks for nothing known.
+def read_client_frame(
+    payload: bytes | bytearray,
+) -> Subscribe | Unsubscribe | Ping | Other | None:
+    """Read one frame of a client; return None for one that cannot be understood.
 
     The channel of a subscription is ``channel`` if that is a non-empty string, else ``data`` if
     that is a string. The name is not checked here.
@@ -50,9 +62,9 @@ def read_client_frame(payload: bytes | bytearray) -> Subscribe | Unsubscribe | P
         if frame.type == "ping":
             return Ping()
         if frame.type not in ("subscribe", "unsubscribe"):
-            return None
+            return Other(decode_message(payload))
         # Older clients know only `data`.
         channel = frame.channel or _string_decoder.decode(frame.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError, RecursionError):
         return None
     return Subscribe(channel) if frame.type == "subscribe" else Unsubscribe(channel)

@@ -1,6 +1,7 @@
-"""Why connections end: the close codes that a hub sends (RFC 6455 section 7.4)."""
+"""Why connections end: close codes (RFC 6455 section 7.4), causes, and what is told of them."""
 
-from enum import IntEnum
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 
 from wshub_core.values.errors import InvalidCloseError
 
@@ -18,8 +19,47 @@ class CloseCode(IntEnum):
     """A text message was not UTF-8. Do not retry with the same data."""
     MESSAGE_TOO_BIG = 1009
     """The client sent a message above ``max_message_bytes``. Do not retry with the same message."""
+    PONG_TIMEOUT = 1011
+    """Nothing came from the client for ``pong_timeout``. Retry later, and answer pings."""
     SLOW_CONSUMER = 1013
     """The client read too slowly and its outbox was full. Retry later, and read faster."""
+
+
+class DisconnectCause(StrEnum):
+    """What ended a connection."""
+
+    CLIENT_CLOSED = "client_closed"
+    """The client sent a close frame."""
+    SERVER_CLOSED = "server_closed"
+    """`Connection.close`, `Server.close` or `Hub.close` was called."""
+    LOST = "lost"
+    """The network connection ended without a close frame."""
+    PROTOCOL_ERROR = "protocol_error"
+    """The client broke RFC 6455 or the limit on messages."""
+    SLOW_CONSUMER = "slow_consumer"
+    """The outbox was full, and the policy is to close."""
+    WRITE_TIMEOUT = "write_timeout"
+    """The client took no byte for ``write_timeout``, though there was something to send."""
+    PONG_TIMEOUT = "pong_timeout"
+    """No byte came from the client for ``pong_timeout``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """How a connection ended.
+
+    Attributes:
+        cause: What ended it; the first cause if there were several.
+        code: The close code, of the side that said it first; 1006 if neither did.
+        reason: The text that came with the code.
+        dropped_messages: How many messages for this connection were dropped because its outbox was
+            full.
+    """
+
+    cause: DisconnectCause
+    code: int
+    reason: str
+    dropped_messages: int
 
 
 def validate_close(code: int, reason: str) -> None:
@@ -34,8 +74,6 @@ def validate_close(code: int, reason: str) -> None:
     try:
         size = len(reason.encode())
     except UnicodeEncodeError:
-        raise InvalidCloseError(
-            "close reason has a lone surrogate, which UTF-8 cannot hold"
-        ) from None
+        raise InvalidCloseError("close reason has a lone surrogate: it is no text") from None
     if size > 123:
         raise InvalidCloseError(f"close reason has {size} bytes, a close frame holds 123")

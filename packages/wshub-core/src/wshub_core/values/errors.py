@@ -10,6 +10,10 @@ Every one is a `WSHubError`::
     ├── MessageTooLargeError       an encoded message exceeds the limit
     ├── SubscriptionDeniedError    the channel authorizer said no
     ├── SubscriptionLimitError     one connection has too many subscriptions
+    ├── AuthError                  a client could not be authenticated
+    │   ├── MissingUserIDError     an authenticator accepted nobody
+    │   ├── InvalidClaimsError     an authenticator's claims cannot be copied
+    │   └── AuthenticatorError     an authenticator raised, or returned nonsense
     ├── HubNotStartedError         the hub has not been entered yet
     ├── HubClosedError             the hub has been closed
     ├── InvalidCloseError          a close code or reason must not be sent
@@ -103,6 +107,31 @@ class SubscriptionLimitError(WSHubError):
         super().__init__(
             f"subscription limit exceeded: {limit} per connection (HubConfig.max_subscriptions)"
         )
+
+
+class AuthError(WSHubError):
+    """A client could not be authenticated. No text of this family holds a secret."""
+
+
+class MissingUserIDError(AuthError):
+    """An authenticator accepted a client, but with a blank user id."""
+
+    def __init__(self) -> None:
+        super().__init__("authenticated user ID must not be empty")
+
+
+class InvalidClaimsError(AuthError):
+    """An authenticator's claims are nested too deeply or hold what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__("authentication claims are invalid")
+
+
+class AuthenticatorError(AuthError):
+    """An authenticator raised, which is the cause of this error, or returned no `AuthResult`."""
+
+    def __init__(self) -> None:
+        super().__init__("authenticator panicked")
 
 
 class HubNotStartedError(WSHubError):

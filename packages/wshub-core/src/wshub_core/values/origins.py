@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from wshub_core.values.http import Request
 
 
-def origin_allowed(request: Request, allowed_origins: Collection[str] | None) -> bool:
+def origin_allowed(
+    request: Request, allowed_origins: Collection[str] | None, *, require_origin: bool = False
+) -> bool:
     """Tell whether a request may open a connection, judged by its origin.
 
-    A request without ``Origin`` passes: it does not come from a page.
+    A request without ``Origin`` does not come from a page.
 
     Args:
         request: The request that opens the connection.
@@ -21,10 +23,11 @@ def origin_allowed(request: Request, allowed_origins: Collection[str] | None) ->
             among them allows all. None allows the server's own pages: the origin's host and port
             must be those of the ``Host`` header (the scheme is not compared, so that a proxy may
             end TLS).
+        require_origin: Whether requests without an ``Origin`` are refused.
     """
     origins = request.headers.get("origin", ())
     if not origins:
-        return True
+        return not require_origin
     if len(origins) > 1:
         return False
     if allowed_origins is not None:

@@ -1,0 +1,26 @@
+"""What a hub has done since it started, counted as it happens."""
+
+
+class Counters:
+    """Running totals; `HubStats` says what each means."""
+
+    __slots__ = (
+        "bytes",
+        "callback_errors",
+        "connections",
+        "deliveries",
+        "drops",
+        "evictions",
+        "messages",
+        "refusals",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.refusals = 0
+        self.messages = 0
+        self.deliveries = 0
+        self.bytes = 0
+        self.drops = 0
+        self.evictions = 0
+        self.callback_errors = 0

@@ -1,0 +1,115 @@
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wshub_core.state.heartbeat import SLOTS, HeartbeatWheel
+
+INTERVAL, TIMEOUT = 30.0, 60.0
+TICK = INTERVAL / SLOTS
+
+
+class Member:
+    """A connection, as the wheel sees it, and what has happened to it."""
+
+    def __init__(self, answers: bool = True) -> None:
+        self.last_heard = 0.0
+        self.next_ping = 0.0
+        self.slot = 0
+        self.answers = answers
+        self.pings: list[float] = []
+        self.ended: float | None = None
+
+
+def turn(wheel: HeartbeatWheel[Member], until: float) -> None:
+    """Let the wheel turn, tick by tick."""
+    while wheel.next_tick <= until:
+        now = wheel.next_tick
+        look = wheel.advance(now)
+        for member in look.to_ping:
+            member.pings.append(now)
+            if member.answers:
+                member.last_heard = now
+        for member in look.silent:
+            member.ended = now
+
+
+def test_everyone_is_pinged_once_an_interval() -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    members = [Member() for _ in range(200)]
+    for member in members:
+        wheel.add(member, 0.0)
+    turn(wheel, 10 * INTERVAL)
+    for member in members:
+        assert len(member.pings) == 10
+        assert 0 < member.pings[0] <= INTERVAL
+        gaps = [
+            after - before for before, after in zip(member.pings, member.pings[1:], strict=False)
+        ]
+        assert all(abs(gap - INTERVAL) <= TICK for gap in gaps)
+        assert member.ended is None
+
+
+def test_a_crowd_that_came_at_once_is_not_pinged_at_once() -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    for _ in range(10 * SLOTS):
+        wheel.add(Member(), 0.0)
+    sizes = []
+    for _ in range(2 * SLOTS):
+        sizes.append(len(wheel.advance(wheel.next_tick).to_ping))
+    assert max(sizes) <= 11
+
+
+@given(st.floats(0, 1_000), st.floats(0, 200))
+@settings(max_examples=200)
+def test_a_silent_one_ends_when_its_silence_reaches_the_timeout(
+    added: float, last_sign: float
+) -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    turn(wheel, added)
+    member = Member(answers=False)
+    wheel.add(member, added)
+    # A sign of life comes in time, if it comes before the first silence is over.
+    sign = added + min(last_sign, TIMEOUT - 2 * TICK)
+    turn(wheel, sign)
+    member.last_heard = sign
+    turn(wheel, sign + 3 * TIMEOUT)
+    assert member.ended is not None
+    assert sign + TIMEOUT <= member.ended + 1e-6
+    assert member.ended <= sign + TIMEOUT + 2 * TICK
+
+
+def test_one_that_is_not_read_from_does_not_end() -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    member = Member(answers=False)
+    wheel.add(member, 0.0)
+    member.last_heard = math.inf
+    turn(wheel, 20 * TIMEOUT)
+    assert member.ended is None
+
+
+def test_one_that_is_let_go_is_forgotten() -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    member = Member(answers=False)
+    wheel.add(member, 0.0)
+    wheel.discard(member)
+    wheel.discard(member)
+    turn(wheel, 20 * TIMEOUT)
+    assert member.pings == []
+    assert member.ended is None
+
+
+def test_a_loop_that_slept_through_many_ticks_catches_up_with_one_ping_each() -> None:
+    wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
+    members = [Member() for _ in range(100)]
+    for member in members:
+        wheel.add(member, 0.0)
+    for member in members:
+        member.last_heard = 100 * INTERVAL
+    look = wheel.advance(100 * INTERVAL)
+    assert sorted(map(id, look.to_ping)) == sorted(map(id, members))
+    assert look.silent == []
+    for member in members:
+        member.last_heard = 101 * INTERVAL
+    look = wheel.advance(101 * INTERVAL + TICK)
+    assert len(look.to_ping) == len(set(map(id, look.to_ping))) == 100

@@ -1,0 +1,539 @@
+"""What happens to a connection, and what the application hears of it; no sockets, no waiting."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from support import eventually
+
+from wshub_core import (
+    AuthenticatorError,
+    AuthError,
+    AuthResult,
+    Connection,
+    Disconnect,
+    DisconnectCause,
+    Hub,
+    HubConfig,
+    Message,
+    MessageType,
+    Request,
+)
+from wshub_core.testing import HandshakeRefusedError, ManualClock, MemoryClient, connect
+
+HELLO = Message(type=MessageType.EVENT, data="hello")
+
+
+class Application:
+    """Writes down what it is told, plainly or in async functions, and does what a test asks."""
+
+    def __init__(self, is_async: bool) -> None:
+        self.is_async = is_async
+        self.heard: list[Any] = []
+        self.ends: list[Disconnect] = []
+        self.on_message: Callable[[Connection, Message], Awaitable[None] | None] | None = None
+
+    def config(self, **settings: Any) -> HubConfig:
+        callbacks: dict[str, Any] = {
+            "on_connect": self.note_connect,
+            "on_message": self.note_message,
+            "on_disconnect": self.note_disconnect,
+        }
+        return HubConfig(**callbacks | settings)
+
+    def note_connect(self, connection: Connection) -> Awaitable[None] | None:
+        self.heard.append("connect")
+        return self.later()
+
+    def note_message(self, connection: Connection, message: Message) -> Awaitable[None] | None:
+        self.heard.append(message.data)
+        if self.on_message is not None:
+            return self.on_message(connection, message)
+        return self.later()
+
+    def note_disconnect(
+        self, connection: Connection, disconnect: Disconnect
+    ) -> Awaitable[None] | None:
+        self.heard.append("disconnect")
+        self.ends.append(disconnect)
+        return self.later()
+
+    def later(self) -> Awaitable[None] | None:
+        """Take a few turns of the loop, if async."""
+        return self._turns() if self.is_async else None
+
+    async def _turns(self) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "async"])
+def application(request: pytest.FixtureRequest) -> Application:
+    return Application(request.param)
+
+
+def say(client: MemoryClient, *data: Any) -> None:
+    for each in data:
+        client.send(Message(type="say", data=each))
+
+
+# Order and re-entrance.
+
+
+async def test_callbacks_of_a_connection_come_in_order(application: Application) -> None:
+    async with Hub(application.config()) as hub:
+        client = await connect(hub)
+        say(client, 1, 2, 3)
+        client.close()
+        await eventually(lambda: "disconnect" in application.heard)
+    assert application.heard == ["connect", 1, 2, 3, "disconnect"]
+
+
+async def test_messages_that_came_before_the_end_are_still_served(
+    application: Application,
+) -> None:
+    async with Hub(application.config()) as hub:
+        client = await connect(hub)
+        say(client, *range(50))
+        client.vanish()
+        await eventually(lambda: "disconnect" in application.heard)
+    assert application.heard == ["connect", *range(50), "disconnect"]
+
+
+async def test_frames_of_the_hub_and_of_the_application_keep_their_order(
+    application: Application,
+) -> None:
+    async with Hub(application.config()) as hub:
+        client = await connect(hub)
+
+        def answer(connection: Connection, message: Message) -> Awaitable[None] | None:
+            connection.send(Message(type="heard", data=len(connection.subscriptions)))
+            return application.later()
+
+        application.on_message = answer
+        say(client, 0)
+        client.subscribe("a")
+        say(client, 1)
+        client.unsubscribe("a")
+        say(client, 2)
+        await client.settle()
+        assert [message.data for message in client.messages] == [0, 1, 0]
+
+
+async def test_one_connections_slow_callback_does_not_hold_up_others() -> None:
+    gate = asyncio.Event()
+    heard: list[int] = []
+
+    async def hear(connection: Connection, message: Message) -> None:
+        if message.data == "wait":
+            await gate.wait()
+        heard.append(connection.id)
+
+    async with Hub(HubConfig(on_message=hear)) as hub:
+        slow, quick = await connect(hub), await connect(hub)
+        say(slow, "wait", "after")
+        say(quick, "now")
+        await quick.settle()
+        assert heard == [2]
+        gate.set()
+        await slow.settle()
+        assert heard == [2, 1, 1]
+
+
+async def test_a_callback_may_use_the_hub_on_its_own_connection(application: Application) -> None:
+    async def greet(connection: Connection) -> None:
+        await hub.subscribe(connection, "news")
+        connection.send(HELLO)
+        hub.publish("news", Message(type="event", data="first news"))
+
+    async with Hub(HubConfig(on_connect=greet)) as hub:
+        client = await connect(hub)
+        assert (await client.receive()).data == "hello"
+        assert (await client.receive()).data == "first news"
+
+
+async def test_a_callback_may_close_its_own_connection(application: Application) -> None:
+    after: list[str] = []
+
+    async def close(connection: Connection, message: Message) -> None:
+        await connection.close(4000, "enough")
+        after.append("went on")
+
+    async with Hub(application.config()) as hub:
+        application.on_message = close
+        client = await connect(hub)
+        say(client, 1, "ignored after the close")
+        assert await client.wait_closed() == 4000
+    assert application.heard == ["connect", 1, "disconnect"]
+    assert after == ["went on"]
+    assert application.ends == [Disconnect(DisconnectCause.SERVER_CLOSED, 4000, "enough", 0)]
+
+
+async def test_on_connect_may_close_the_connection_at_once() -> None:
+    ends: list[Disconnect] = []
+
+    async def turn_away(connection: Connection) -> None:
+        await connection.close(4003, "not today")
+
+    config = HubConfig(on_connect=turn_away, on_disconnect=lambda _, end: ends.append(end))
+    async with Hub(config) as hub:
+        client = await connect(hub)
+        assert await client.wait_closed() == 4003
+    assert [end.code for end in ends] == [4003]
+
+
+# Callbacks that fail.
+
+
+async def test_callbacks_that_raise_are_logged_and_counted_and_change_nothing(
+    application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Awaitable[None] | None:
+        if application.is_async:
+            return fail_later()
+        raise LookupError("no database")
+
+    async def fail_later() -> None:
+        raise LookupError("no database")
+
+    config = HubConfig(on_connect=fail, on_message=fail, on_disconnect=fail)
+    async with Hub(config) as hub:
+        client, other = await connect(hub), await connect(hub)
+        say(client, 1)
+        client.subscribe("a")
+        await client.settle()
+        assert hub.channels == ("a",)
+        client.close()
+        await other.settle()
+    assert hub.stats().callback_errors == 5
+    for name in ("on_connect", "on_message", "on_disconnect"):
+        assert f"{name} failed" in caplog.text
+    assert "no database" in caplog.text
+
+
+async def test_a_callback_that_never_ends_does_not_keep_the_hub_open() -> None:
+    cancelled: list[str] = []
+
+    async def hang(connection: Connection, message: Message) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(message.data)
+
+    async with Hub(HubConfig(on_message=hang, close_timeout=0.05)) as hub:
+        client = await connect(hub)
+        say(client, "x")
+        await asyncio.sleep(0)
+    assert cancelled == ["x"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# The causes of an end.
+
+
+async def test_each_end_has_its_cause() -> None:
+    ends: dict[int, Disconnect] = {}
+    config = HubConfig(
+        max_outbox_bytes=70_000,
+        on_disconnect=lambda connection, end: ends.update({connection.id: end}),
+    )
+    clock = ManualClock()
+    hub = Hub(config, clock=clock)
+    async with hub:
+        clients = [await connect(hub) for _ in range(7)]
+        closes, vanishes, closed, evicted, silent, stalled, stays = clients
+        closes.close(4009, "done")
+        vanishes.vanish()
+        await hub.connections[0].close(4001, "logged out")
+        evicted.stall()
+        slow_connection = hub.connections[0]
+        for _ in range(3):
+            slow_connection.send(Message(type="x", data="x" * 60_000))
+            await asyncio.sleep(0)
+        assert slow_connection not in hub.connections
+        silent.fall_silent()
+        stalled.stall()
+        hub.broadcast(HELLO)
+        await stays.settle()
+        for _ in range(70):
+            clock.advance(1.0)
+            await asyncio.sleep(0)
+        assert hub.stats().clients == 1
+        assert stays.close_code is None
+    assert ends == {
+        1: Disconnect(DisconnectCause.CLIENT_CLOSED, 4009, "done", 0),
+        2: Disconnect(DisconnectCause.LOST, 1006, "", 0),
+        3: Disconnect(DisconnectCause.SERVER_CLOSED, 4001, "logged out", 0),
+        4: Disconnect(DisconnectCause.SLOW_CONSUMER, 1013, "slow consumer", 0),
+        5: Disconnect(DisconnectCause.PONG_TIMEOUT, 1011, "pong timeout", 0),
+        6: Disconnect(DisconnectCause.WRITE_TIMEOUT, 1013, "write timeout", 0),
+        7: Disconnect(DisconnectCause.SERVER_CLOSED, 1001, "hub closed", 0),
+    }
+    assert closed.close_code == 4001
+    assert silent.close_code == 1011
+    assert hub.stats().evictions == 2
+
+
+# The heartbeat.
+
+
+async def test_an_idle_client_that_answers_stays() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        client = await connect(hub)
+        clock.advance(300.0)
+        assert client.pings == 10
+        assert client.close_code is None
+
+
+async def test_any_sign_of_life_counts() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        client = await connect(hub)
+        client.fall_silent()
+        for _ in range(10):
+            clock.advance(50.0)
+            client.send(b"not even JSON")
+        assert client.close_code is None
+        clock.advance(59.0)
+        assert client.close_code is None
+        clock.advance(2.0)
+        assert client.close_code == 1011
+
+
+async def test_one_whose_callback_takes_its_time_is_not_taken_for_dead() -> None:
+    gate = asyncio.Event()
+
+    async def wait(connection: Connection, message: Message) -> None:
+        await gate.wait()
+
+    clock = ManualClock()
+    async with Hub(HubConfig(on_message=wait), clock=clock) as hub:
+        client = await connect(hub)
+        client.fall_silent()
+        say(client, "x")
+        clock.advance(600.0)
+        assert client.close_code is None
+        gate.set()
+        await client.settle()
+        clock.advance(62.0)
+        assert client.close_code == 1011
+
+
+async def test_no_timer_runs_for_an_empty_hub() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        client = await connect(hub)
+        client.close()
+        clock.advance(1_000.0)
+        assert client.pings == 0
+
+
+# Slow consumers.
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+async def test_the_drop_policies_count_what_they_drop(overflow: Any) -> None:
+    ends: list[Disconnect] = []
+    config = HubConfig(
+        max_message_bytes=2_000,
+        max_outbox_bytes=21_500,
+        overflow=overflow,
+        on_disconnect=lambda _, end: ends.append(end),
+    )
+    async with Hub(config) as hub:
+        slow, healthy = await connect(hub), await connect(hub)
+        slow.stall()
+        for number in range(100):
+            hub.broadcast(Message(type="event", data=[number, "x" * 1_000]))
+            assert (await healthy.receive()).data[0] == number
+        dropped = hub.connections[0].dropped_messages
+        slow.resume()
+        await slow.settle()
+        received = [message.data[0] for message in slow.messages]
+        assert len(received) + dropped == 100
+        assert 15 <= len(received) <= 21
+        if overflow == "drop_newest":
+            assert received == list(range(len(received)))
+        else:
+            # The first was in the transport's hands already.
+            assert received == [0, *range(101 - len(received), 100)]
+        slow.close()
+        assert ends == [Disconnect(DisconnectCause.CLIENT_CLOSED, 1000, "", dropped)]
+        assert hub.stats().dropped_messages == dropped
+        assert hub.stats().deliveries == 100 + len(received) + 1  # and a pong
+
+
+async def test_a_burst_in_one_tick_evicts_nobody_who_reads() -> None:
+    config = HubConfig(max_message_bytes=2_000, max_outbox_bytes=2_500)
+    async with Hub(config) as hub:
+        clients = [await connect(hub) for _ in range(3)]
+        for number in range(500):
+            hub.broadcast(Message(type="event", data=[number, "x" * 1_000]))
+        for client in clients:
+            received = [(await client.receive()).data[0] for _ in range(500)]
+            assert received == list(range(500))
+        assert hub.stats().evictions == 0
+
+
+async def test_one_that_takes_some_bytes_now_and_then_is_not_aborted() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        client, other = await connect(hub), await connect(hub)
+        client.stall()
+        for _ in range(5):
+            hub.broadcast(HELLO)
+        await other.settle()
+        for _ in range(4):
+            clock.advance(9.0)
+            client.take_one()
+        assert client.close_code is None
+        client.resume()
+        await client.settle()
+        assert len(client.messages) == 5
+
+
+# The door.
+
+
+async def test_the_checks_come_in_their_order() -> None:
+    asked: list[str] = []
+
+    async def authenticate(request: Request) -> AuthResult:
+        asked.append("authenticator")
+        return AuthResult(request.header("x-user") is not None, request.header("x-user") or "")
+
+    foreign = {"Origin": "https://evil.example"}
+    config = HubConfig(authenticator=authenticate, max_connections=1)
+    async with Hub(config) as hub:
+        with pytest.raises(HandshakeRefusedError, match="403: Forbidden"):
+            await connect(hub, headers=foreign)
+        assert asked == []
+        with pytest.raises(HandshakeRefusedError, match="401: Unauthorised"):
+            await connect(hub)
+        client = await connect(hub, headers={"X-User": " alice "})
+        assert hub.connections[0].user_id == "alice"
+        with pytest.raises(HandshakeRefusedError, match="503: Too many connections") as caught:
+            await connect(hub, headers=foreign)
+        assert int(caught.value.response.headers["Retry-After"]) > 0
+        client.close()
+        await connect(hub, headers={"X-User": "bob"})
+        assert hub.stats().refused_handshakes == 3
+        assert hub.stats().connections == 2
+
+
+async def test_an_own_origin_check_decides_alone() -> None:
+    config = HubConfig(
+        allowed_origins=["https://app.example"],
+        check_origin=lambda request: request.header("origin") == "https://other.example",
+    )
+    async with Hub(config) as hub:
+        await connect(hub, headers={"Origin": "https://other.example"})
+        with pytest.raises(HandshakeRefusedError, match="403"):
+            await connect(hub, headers={"Origin": "https://app.example"})
+
+
+async def test_a_missing_origin_can_be_refused() -> None:
+    config = HubConfig(allowed_origins=["https://app.example"], require_origin=True)
+    async with Hub(config) as hub:
+        await connect(hub, headers={"Origin": "https://app.example"})
+        with pytest.raises(HandshakeRefusedError, match="403"):
+            await connect(hub)
+
+
+async def test_an_origin_check_that_raises_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(request: Request) -> bool:
+        raise LookupError("no database")
+
+    async with Hub(HubConfig(check_origin=fail)) as hub:
+        with pytest.raises(HandshakeRefusedError, match="403"):
+            await connect(hub)
+        assert hub.stats().callback_errors == 1
+    assert "no database" in caplog.text
+
+
+def raising(request: Request) -> AuthResult:
+    raise LookupError("no database")
+
+
+async def raising_later(request: Request) -> AuthResult:
+    raise LookupError("no database")
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "error"),
+    [
+        (raising, AuthenticatorError),
+        (raising_later, AuthenticatorError),
+        (lambda _: True, AuthenticatorError),
+        (lambda _: None, AuthenticatorError),
+        (lambda _: AuthResult(True), AuthError),
+        (lambda _: AuthResult(False), AuthError),
+        (lambda _: AuthResult(False, error=PermissionError("expired")), PermissionError),
+    ],
+)
+async def test_a_failed_authentication_is_told_once_and_is_a_401(
+    authenticator: Any, error: type[Exception]
+) -> None:
+    told: list[tuple[Request, AuthResult]] = []
+    config = HubConfig(
+        authenticator=authenticator,
+        on_auth_failure=lambda request, result: told.append((request, result)),
+    )
+    async with Hub(config) as hub:
+        with pytest.raises(HandshakeRefusedError, match="401: Unauthorised"):
+            await connect(hub, query="token=x", remote_address="192.0.2.7:1")
+        assert hub.stats().clients == 0
+    ((request, result),) = told
+    assert request.remote_address == "192.0.2.7:1"
+    assert not result.valid
+    assert isinstance(result.error, error)
+
+
+async def test_claims_stay_with_the_connection() -> None:
+    def authenticate(request: Request) -> AuthResult:
+        return AuthResult(True, "alice", {"roles": ["admin"]})
+
+    config = HubConfig(
+        authenticator=authenticate,
+        channel_authorizer=lambda connection, _: "admin" in (connection.claims or {})["roles"],
+    )
+    async with Hub(config) as hub:
+        client = await connect(hub)
+        client.subscribe("secrets")
+        await client.settle()
+        assert hub.connections[0].subscriptions == ("secrets",)
+        assert "alice" in repr(hub.connections[0])
+
+
+# The end of a hub.
+
+
+async def test_closing_twice_and_at_once_is_one_close() -> None:
+    async with Hub() as hub:
+        client = await connect(hub)
+        await asyncio.gather(hub.close(1012, "restart"), hub.close(), hub.close())
+        assert (client.close_code, client.close_reason) == (1012, "restart")
+        with pytest.raises(Exception, match="has been closed"):
+            await connect(hub)
+
+
+async def test_a_callback_may_close_the_hub() -> None:
+    async def shut_down(connection: Connection, message: Message) -> None:
+        await hub.close()
+
+    async with Hub(HubConfig(on_message=shut_down)) as hub:
+        client = await connect(hub)
+        say(client, "x")
+        assert await client.wait_closed() == 1001
+
+
+async def test_sending_to_one_that_has_ended_says_so() -> None:
+    async with Hub() as hub:
+        client = await connect(hub)
+        (connection,) = hub.connections
+        assert connection.send(HELLO)
+        assert (await client.receive()).data == "hello"
+        client.close()
+        assert not connection.send(HELLO)
