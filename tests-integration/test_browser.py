@@ -11,7 +11,7 @@ import pytest
 from demo_process import free_port, start_demo
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from wshub_core import Hub, LivePage
+from wshub_core import Hub, HubConfig, LivePage, Message
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -108,9 +108,7 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
         await page.get_by_label("Follow another channel").fill("process:x")
         await page.get_by_role("button", name="Follow").click()
         await expect(page.locator("#name")).to_have_text("process:x")
-        async with asyncio.timeout(10):
-            while hub.channels != ("process:x",):  # noqa: ASYNC110 - the browser brings it about
-                await asyncio.sleep(0.01)
+        await subscribed(hub, "process:x")
 
         # What a process prints is text, never markup.
         hub.send_process_status("x", "running")
@@ -131,7 +129,7 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
 
         # Broadcasts and other messages are shown as they are.
         hub.send_event("deploy", {"env": "production"})
-        await page.get_by_role("link", name="Broadcasts").click()
+        await page.get_by_role("link", name="(broadcasts)").click()
         await expect(page.locator(".line").last).to_contain_text('"env":"production"')
 
         # A burst far beyond what the page keeps stays bounded, ends with the newest, and the
@@ -145,3 +143,61 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
         assert await page.locator(".line").count() <= 5_000
         await expect(page.locator("#state")).to_have_text("connected")
         assert complaints == []
+
+
+async def test_the_log_stays_at_its_end_unless_the_reader_scrolls_up(browser: Browser) -> None:
+    complaints: list[str] = []
+    async with Hub() as hub:
+        live_page = LivePage(hub)
+        async with hub.serve("localhost", 0, process_request=live_page.process_request) as server:
+            page = await open_page(browser, f"http://localhost:{server.port}/#x", complaints)
+            await page.set_viewport_size({"width": 380, "height": 600})
+            await expect(page.locator("#state")).to_have_text("connected")
+            await subscribed(hub, "x")
+            for number in range(300):
+                hub.publish("x", Message(type="process_output", data=f"{number} {'long ' * 60}"))
+            await expect(page.locator(".line").last).to_contain_text("299 long")
+            await expect(page.locator(".line").last).to_be_in_viewport()
+            await expect(page.locator("#newest")).to_be_hidden()
+
+            await page.locator("#log").hover()
+            await page.mouse.wheel(0, -3_000)
+            await expect(page.locator("#newest")).to_be_visible()
+            hub.publish("x", Message(type="process_output", data="unseen"))
+            await expect(page.locator(".line", has_text="unseen")).to_have_count(1)
+            await expect(page.locator(".line", has_text="unseen")).not_to_be_in_viewport()
+            await page.locator("#newest").click()
+            await expect(page.locator(".line", has_text="unseen")).to_be_in_viewport()
+    assert complaints == []
+
+
+async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> None:
+    complaints: list[str] = []
+    config = HubConfig(channel_authorizer=lambda _, channel: channel != "secret")
+    async with Hub(config) as hub:
+        live_page = LivePage(hub)
+        async with hub.serve("localhost", 0, process_request=live_page.process_request) as server:
+            page = await open_page(browser, f"http://localhost:{server.port}/#secret", complaints)
+            refusal = page.locator(".line.bad", has_text="subscription unauthorised")
+            await expect(refusal).to_have_count(1)
+            await page.get_by_label("Follow another channel").fill("open")
+            await page.keyboard.press("Enter")
+            await subscribed(hub, "open")
+            await expect(page.get_by_role("link", name="open")).to_have_attribute(
+                "aria-current", "true"
+            )
+            await page.get_by_role("button", name="Stop following").click()
+            async with asyncio.timeout(10):
+                while hub.channels:  # noqa: ASYNC110 - the browser brings it about
+                    await asyncio.sleep(0.01)
+            await expect(page.get_by_role("link", name="open")).to_have_count(0)
+            # A fragment that is no text is no channel, and no error either.
+            await page.goto(f"http://localhost:{server.port}/#%E0%A4%A")
+            await expect(page.locator("#state")).to_have_text("connected")
+    assert complaints == []
+
+
+async def subscribed(hub: Hub, channel: str) -> None:
+    async with asyncio.timeout(10):
+        while channel not in hub.channels:  # noqa: ASYNC110 - the browser brings it about
+            await asyncio.sleep(0.01)

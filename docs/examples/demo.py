@@ -11,18 +11,17 @@ from pathlib import Path
 
 from wshub_core import Hub, LivePage, WSHubError, run_process
 
-PORT = int(os.environ.get("PORT", "8080"))
 PAUSE_SECONDS = 3.0
 OWN_TESTS = [sys.executable, "-m", "pytest", "--verbose", "packages/wshub-core/tests"]
 WORKSPACE = Path(__file__).parents[2]
 
 
-async def demo(command: list[str]) -> None:
+async def demo(port: int, command: list[str]) -> None:
     environment = {**os.environ, "FORCE_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     process_id = "demo" if command else "tests"
     async with Hub() as hub:
         page = LivePage(hub)
-        async with hub.serve("localhost", PORT, process_request=page.process_request) as server:
+        async with hub.serve("localhost", port, process_request=page.process_request) as server:
             print(f"Open http://localhost:{server.port}/  (Ctrl-C ends the demo)", flush=True)
             while True:
                 await run_process(
@@ -37,8 +36,8 @@ async def demo(command: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(demo(sys.argv[1:]))
-    except WSHubError as error:
+        asyncio.run(demo(int(os.environ.get("PORT", "8080")), sys.argv[1:]))
+    except (WSHubError, ValueError) as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         print("The demo has ended.")

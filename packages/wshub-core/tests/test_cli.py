@@ -36,10 +36,10 @@ async def wshub(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
-async def first_line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
+async def first_line(pipe: asyncio.StreamReader | None) -> str:
+    assert pipe is not None
     async with asyncio.timeout(20):
-        return (await process.stdout.readline()).decode().strip()
+        return (await pipe.readline()).decode().strip()
 
 
 async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
@@ -56,7 +56,7 @@ async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path)
     async with wshub(
         "run", "--port", "0", "--id", "x", "--", sys.executable, "-c", code
     ) as process:
-        address = await first_line(process)
+        address = await first_line(process.stderr)
         async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
             client = WireClient(socket)
             await client.send(type="subscribe", channel="process:x")
@@ -68,13 +68,13 @@ async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path)
                 pass
             assert frame["data"] == "hello"
             assert (await client.receive())["data"] == {"exitCode": 7, "status": "exited"}
-        assert await finish(process) == (7, "", "")
+        assert await finish(process) == (7, "hello\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serve_ends_politely_when_told_to(number: signal.Signals) -> None:
     async with wshub("serve", "--port", "0") as process:
-        address = await first_line(process)
+        address = await first_line(process.stdout)
         assert re.fullmatch(r"http://localhost:\d+/", address)
         async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
             process.send_signal(number)
@@ -86,7 +86,7 @@ async def test_serve_ends_politely_when_told_to(number: signal.Signals) -> None:
 async def test_run_ends_its_command_when_told_to() -> None:
     code = "import time\nwhile True: print('tick', flush=True); time.sleep(0.01)"
     async with wshub("run", "--port", "0", "--", sys.executable, "-c", code) as process:
-        address = await first_line(process)
+        address = await first_line(process.stderr)
         async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
             client = WireClient(socket)
             await client.send(type="subscribe", channel="process:run")
@@ -102,7 +102,7 @@ async def test_run_ends_its_command_when_told_to() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("run", "--port", "0", "--", "no-such-command"), "wshub: cannot start 'no-such-command'"),
+        (("run", "--port", "0"), "wshub: no command: say `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
         (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
     ],
@@ -115,9 +115,24 @@ async def test_a_mistake_ends_with_one_clear_line(arguments: tuple[str, ...], te
         assert errors.count("\n") == 1
 
 
+async def test_a_command_that_cannot_start_ends_with_one_clear_line() -> None:
+    async with wshub("run", "--port", "0", "no-such-command", "--option") as process:
+        code, output, errors = await finish(process)
+    assert (code, output) == (1, "")
+    assert errors.splitlines()[1:] == [
+        "wshub: cannot start 'no-such-command': 'no-such-command' not found"
+    ]
+
+
+async def test_a_signal_is_reported_as_shells_do() -> None:
+    async with wshub("run", "--port", "0", "sh", "-c", "echo before; kill -9 $$") as process:
+        code, output, _ = await finish(process)
+    assert (code, output) == (137, "before\n")
+
+
 async def test_a_taken_port_ends_with_one_clear_line() -> None:
     async with wshub("serve", "--port", "0") as first:
-        port = (await first_line(first)).rsplit(":", 1)[1].strip("/")
+        port = (await first_line(first.stdout)).rsplit(":", 1)[1].strip("/")
         async with wshub("serve", "--port", port) as second:
             code, _, errors = await finish(second)
             assert code == 1

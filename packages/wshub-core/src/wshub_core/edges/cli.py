@@ -13,7 +13,9 @@ from wshub_core.edges.page import LivePage
 from wshub_core.edges.serve import Server
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.process import run_process
-from wshub_core.values.errors import WSHubError
+from wshub_core.values.channels import validate_process_id
+from wshub_core.values.errors import ProcessStartError, WSHubError
+from wshub_core.values.messages import Message, MessageType
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,20 +55,35 @@ def _make_parser() -> argparse.ArgumentParser:
         "run", parents=[address], help="run a command, and a hub with a page that follows it"
     )
     run.add_argument("--id", default="run", help="the process id: its channel is process:ID (run)")
-    run.add_argument("command", nargs="+", help="the command and its arguments, after --")
+    run.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     run.set_defaults(run=_run)
     return parser
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
     async with Hub() as hub, _serve_page(hub, arguments) as server:
+        print(_address(arguments.host, server.port), flush=True)
         await server.serve_forever()
     return 0
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    async with Hub() as hub, _serve_page(hub, arguments):
-        return await run_process(hub, arguments.id, *arguments.command)
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise ProcessStartError("no command: say `wshub run -- COMMAND`")
+    validate_process_id(arguments.id)
+    async with Hub() as hub, _serve_page(hub, arguments) as server:
+        # Standard output is the command's.
+        print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
+        hub.add_publish_listener(_echo)
+        exit_code = await run_process(hub, arguments.id, *command)
+    # A signal is reported as shells do.
+    return exit_code if exit_code >= 0 else 128 - exit_code
+
+
+def _echo(channel: str, message: Message) -> None:
+    if message.type == MessageType.PROCESS_OUTPUT:
+        print(message.data, flush=True)
 
 
 @asynccontextmanager
@@ -75,8 +92,11 @@ async def _serve_page(hub: Hub, arguments: argparse.Namespace) -> AsyncIterator[
     async with hub.serve(
         arguments.host, arguments.port, process_request=page.process_request
     ) as server:
-        print(f"http://{arguments.host}:{server.port}/", flush=True)
         yield server
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:

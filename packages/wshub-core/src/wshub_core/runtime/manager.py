@@ -100,8 +100,10 @@ class ConnectionManager:
         """Judge whether a request may go on; return the refusal, or None to let it."""
         refusal = self.check_room()
         if refusal is None and not self._is_origin_allowed(request):
-            logger.info(
-                "refused origin %r from %s", request.header("origin"), request.remote_address
+            logger.warning(
+                "refused origin %r from %s; HubConfig.allowed_origins decides",
+                request.header("origin"),
+                request.remote_address,
             )
             refusal = self._refusal(HTTPStatus.FORBIDDEN, "Forbidden")
         return refusal

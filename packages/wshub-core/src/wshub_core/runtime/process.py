@@ -103,7 +103,9 @@ async def run_process(
     except FileNotFoundError as exc:
         # Names the directory if that is what is missing.
         raise ProcessStartError(f"cannot start {program!r}: {exc.filename!r} not found") from exc
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
+        raise ProcessStartError(f"cannot start {program!r}: {exc.strerror}") from exc
+    except ValueError as exc:
         raise ProcessStartError(f"cannot start {program!r}: {exc}") from exc
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"

@@ -30,6 +30,10 @@ export class HubConnection extends EventTarget {
     this.#send("subscribe", channel);
   }
 
+  unsubscribe(channel) {
+    if (this.#channels.delete(channel)) this.#send("unsubscribe", channel);
+  }
+
   #connect() {
     this.#setState("connecting");
     const socket = (this.#socket = new WebSocket(this.#url));

@@ -5,11 +5,13 @@ import { HubConnection } from "./connection.js";
 
 const MOST_LINES = 5_000;
 const LIST_EVERY = 1_000;
-const BROADCASTS = "";
+// What is in no channel gets an entry of its own, under a name that no channel can have.
+const BROADCASTS = "(broadcasts)";
 
 const clock = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
 const element = (id) => document.getElementById(id);
 const log = element("log");
+const lines = element("lines");
 
 /** What this tab knows of a channel: its lines, and the style its output has reached. */
 class View {
@@ -23,7 +25,6 @@ class View {
 const views = new Map();
 let current = null;
 let listed = [];
-let shownList = "";
 
 const connection = new HubConnection(Object.assign(new URL("ws", location.href), {
   protocol: location.protocol === "https:" ? "wss:" : "ws:", hash: "",
@@ -31,10 +32,10 @@ const connection = new HubConnection(Object.assign(new URL("ws", location.href),
 
 connection.addEventListener("state", ({ detail: state }) => {
   const pill = element("state");
-  const lost = state !== "connected" && pill.dataset.state === "connected";
+  const isLost = state !== "connected" && pill.dataset.state === "connected";
   pill.dataset.state = state;
   pill.textContent = state === "waiting" ? "connection lost, trying again" : state;
-  if (lost) for (const view of views.values()) addLine(view, note("connection lost"));
+  if (isLost) for (const view of views.values()) addLine(view, note("connection lost"));
   if (state === "connected") {
     for (const view of views.values()) addLine(view, note("connected, following from here"));
     refreshList();
@@ -42,8 +43,12 @@ connection.addEventListener("state", ({ detail: state }) => {
 });
 
 connection.addEventListener("message", ({ detail: message }) => {
-  const channel = message.channel ?? BROADCASTS;
-  const view = views.get(channel) ?? (channel === BROADCASTS ? openView(BROADCASTS) : null);
+  let view = views.get(message.channel ?? BROADCASTS);
+  if (message.channel === undefined) {
+    // A refusal does not name its channel: it belongs to the one that was opened last.
+    const isRefusal = message.type === "error" && /^subscri/i.test(String(message.data));
+    view = (isRefusal && views.get(current)) || openView(BROADCASTS);
+  }
   if (view) addLine(view, describe(message, view));
 });
 
@@ -58,7 +63,8 @@ function describe(message, view) {
     setStatus(view, status, exitCode);
     return note(statusText(status, exitCode), time, statusClass(status, exitCode));
   }
-  return note(`${message.type} ${JSON.stringify(message.data ?? null)}`, time);
+  const mood = message.type === "error" ? "bad" : "";
+  return note(`${message.type} ${JSON.stringify(message.data ?? null)}`, time, mood);
 }
 
 function note(text, time = new Date(), mood = "") {
@@ -97,10 +103,6 @@ function addLine(view, line) {
   view.unshown.push(line);
   if (view.lines.length > 2 * MOST_LINES) view.lines = view.lines.slice(-MOST_LINES);
   if (view.unshown.length > MOST_LINES) view.unshown = view.unshown.slice(-MOST_LINES);
-  planPaint();
-}
-
-function planPaint() {
   if (isPaintPlanned) return;
   isPaintPlanned = true;
   // A hidden tab gets no animation frames; a timer keeps its memory bounded all the same.
@@ -111,14 +113,12 @@ function paint() {
   isPaintPlanned = false;
   const view = views.get(current);
   if (!view) return;
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   const fresh = view.unshown;
   view.unshown = [];
-  log.append(...fresh.map(render));
-  while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
-  element("count").textContent = `${log.childElementCount} lines`;
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
-  showNewest();
+  lines.append(...fresh.map(render));
+  while (lines.childElementCount > MOST_LINES) lines.firstElementChild.remove();
+  const count = lines.childElementCount;
+  element("count").textContent = count === 1 ? "1 line" : `${count} lines`;
 }
 
 function render({ time, spans, mood }) {
@@ -142,14 +142,27 @@ function render({ time, spans, mood }) {
 function show(channel) {
   current = channel;
   const view = openView(channel);
-  element("name").textContent = channel || "Broadcasts";
-  const entry = listed.find((each) => each.channel === channel);
-  if (entry?.status && view.status === null) setStatus(view, entry.status, entry.exitCode);
+  element("name").textContent = channel;
+  for (const button of [element("clear"), element("stop")]) button.hidden = false;
+  adoptStatus();
   showStatus(view);
-  log.replaceChildren();
+  lines.replaceChildren();
   view.unshown = view.lines.slice(-MOST_LINES);
   paint();
-  log.scrollTop = log.scrollHeight;
+  log.scrollTop = 0;
+  showList();
+  items.get(channel)?.scrollIntoView({ block: "nearest" });
+}
+
+function stop(channel) {
+  views.delete(channel);
+  connection.unsubscribe(channel);
+  history.replaceState(null, "", location.pathname);
+  current = null;
+  lines.replaceChildren();
+  element("status").hidden = true;
+  element("count").textContent = "";
+  for (const button of [element("clear"), element("stop")]) button.hidden = true;
   showList();
 }
 
@@ -170,44 +183,70 @@ async function refreshList() {
   } catch {
     return; // The server is away; the state above says so.
   }
-  if (current === null) {
+  adoptStatus();
+  if (current === null && views.size === 0) {
     const first = listed.find((each) => each.status === "running") ?? listed[0];
     if (first) show(first.channel);
   }
   showList();
 }
 
-function showList() {
-  const names = new Map(listed.map((each) => [each.channel, each]));
-  for (const channel of views.keys()) if (!names.has(channel)) names.set(channel, { channel });
-  // A list that has not changed keeps its elements, and with them the keyboard's focus.
-  const signature = JSON.stringify([current, [...names.values()].map((each) => [each.channel, each.status, each.exitCode])]);
-  if (signature === shownList) return;
-  shownList = signature;
-  element("channels").replaceChildren(...[...names.values()].map((entry) => {
-    const link = document.createElement("a");
-    link.href = `#${encodeURIComponent(entry.channel)}`;
-    link.textContent = entry.channel || "Broadcasts";
-    if (entry.channel === current) link.setAttribute("aria-current", "true");
-    if (entry.status) {
-      const badge = document.createElement("span");
-      badge.className = `badge ${statusClass(entry.status, entry.exitCode)}`;
-      badge.textContent = entry.status === "exited" ? `exit ${entry.exitCode}` : entry.status;
-      link.append(badge);
+/** The list knows what has become of a process while this tab was not there. */
+function adoptStatus() {
+  for (const { channel, status, exitCode } of listed) {
+    const view = views.get(channel);
+    if (view && status !== null && (view.status !== status || view.exitCode !== exitCode)) {
+      setStatus(view, status, exitCode);
     }
-    const item = document.createElement("li");
-    item.append(link);
-    return item;
-  }));
+  }
 }
 
-function showNewest() {
-  element("newest").hidden = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+// Elements are kept and updated, so that the keyboard's focus stays where it is.
+const items = new Map();
+
+function showList() {
+  const entries = new Map(listed.map((each) => [each.channel, each]));
+  for (const channel of views.keys()) if (!entries.has(channel)) entries.set(channel, { channel });
+  for (const [channel, item] of items) {
+    if (!entries.has(channel)) {
+      item.remove();
+      items.delete(channel);
+    }
+  }
+  for (const [channel, entry] of entries) {
+    if (!items.has(channel)) items.set(channel, element("channels").appendChild(makeItem(channel)));
+    const link = items.get(channel).firstElementChild;
+    if (channel === current) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+    const badge = link.lastElementChild;
+    badge.hidden = !entry.status;
+    badge.className = `badge ${statusClass(entry.status, entry.exitCode)}`;
+    badge.textContent = entry.status === "exited" ? `exit ${entry.exitCode}` : entry.status ?? "";
+  }
+  if (current === null) {
+    element("name").textContent = entries.size ? "Choose a channel" : "No channels yet";
+  }
+}
+
+function makeItem(channel) {
+  const link = document.createElement("a");
+  link.href = `#${encodeURIComponent(channel)}`;
+  const name = document.createElement("span");
+  name.textContent = channel;
+  link.append(name, document.createElement("span"));
+  const item = document.createElement("li");
+  item.append(link);
+  return item;
 }
 
 function showHash() {
-  const channel = decodeURIComponent(location.hash.slice(1));
-  if (channel || views.has(BROADCASTS)) show(channel);
+  let channel = "";
+  try {
+    channel = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return; // A fragment that is no text is no channel.
+  }
+  if (channel) show(channel);
 }
 
 element("follow").addEventListener("submit", (event) => {
@@ -217,18 +256,21 @@ element("follow").addEventListener("submit", (event) => {
 });
 element("clear").addEventListener("click", () => {
   const view = views.get(current);
-  if (!view) return;
   view.lines = [];
   view.unshown = [];
-  log.replaceChildren();
+  lines.replaceChildren();
   paint();
 });
+element("stop").addEventListener("click", () => stop(current));
 element("newest").addEventListener("click", () => {
-  log.scrollTop = log.scrollHeight;
+  log.scrollTop = 0;
 });
-log.addEventListener("scroll", showNewest);
+// The log is laid out from its end: it stays there by itself, and counts upwards below zero.
+log.addEventListener("scroll", () => {
+  element("newest").hidden = log.scrollTop > -40;
+});
 addEventListener("hashchange", showHash);
-if (location.hash) showHash();
+showHash();
 refreshList();
 setInterval(() => {
   if (!document.hidden) refreshList();
