@@ -1,0 +1,241 @@
+"""A hub under random use, against a model that is simple enough to be believed.
+
+The model: what is sent to a client while it is there is appended to its list. When all is quiet, a
+client that reads has received exactly its list, less what was counted as dropped; one that was
+closed has received the beginning of it.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from wshub_core import Connection, Hub, HubConfig, Message, SubscriptionLimitError
+from wshub_core.testing import ManualClock, MemoryClient, connect
+
+CHANNELS = ["a", "b", "c", "d"]
+LIMIT = 3
+OUTBOX = 2_000
+
+channels = st.sampled_from(CHANNELS)
+
+
+class Modelled:
+    """A client, and what it should have received."""
+
+    def __init__(self, client: MemoryClient, connection: Connection) -> None:
+        self.client = client
+        self.connection = connection
+        self.subscriptions: set[str] = set()
+        self.expected: list[int] = []
+        self.is_stalled = False
+        self.is_here = True
+
+    @property
+    def received(self) -> list[int]:
+        return [message.data[0] for message in self.client.messages if message.type == "n"]
+
+
+class HubMachine(RuleBasedStateMachine):
+    clients = Bundle("clients")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.everyone: list[Modelled] = []
+        self.number = 0
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @initialize(overflow=st.sampled_from(["close", "drop_oldest", "drop_newest"]))
+    def start(self, overflow: Any) -> None:
+        self.overflow = overflow
+        self.clock = ManualClock()
+        config = HubConfig(
+            max_message_bytes=1_000,
+            max_outbox_bytes=OUTBOX,
+            max_subscriptions=LIMIT,
+            overflow=overflow,
+        )
+        self.hub = Hub(config, clock=self.clock)
+        self.run(self.hub.__aenter__())
+
+    def teardown(self) -> None:
+        if hasattr(self, "hub"):
+            for each in self.everyone:
+                each.client.resume()
+            self.run(self.settle())
+            self.check_all()
+            self.run(self.hub.close())
+            assert self.hub.stats().clients == 0
+            assert self.hub.channels == ()
+            assert asyncio.all_tasks(self.loop) == set()
+        self.loop.close()
+
+    # Clients come, listen and go.
+
+    @rule(target=clients)
+    def come(self) -> Modelled:
+        before = set(self.hub.connections)
+        client = self.run(connect(self.hub))
+        (connection,) = set(self.hub.connections) - before
+        modelled = Modelled(client, connection)
+        self.everyone.append(modelled)
+        return modelled
+
+    @rule(each=clients, channel=channels)
+    def subscribe(self, each: Modelled, channel: str) -> None:
+        each.client.subscribe(channel)
+        if each.is_here and len(each.subscriptions | {channel}) <= LIMIT:
+            each.subscriptions.add(channel)
+
+    @rule(each=clients, channel=channels)
+    def subscribe_from_the_server(self, each: Modelled, channel: str) -> None:
+        if each.is_here and len(each.subscriptions | {channel}) > LIMIT:
+            with pytest.raises(SubscriptionLimitError):
+                self.run(self.hub.subscribe(each.connection, channel))
+        else:
+            self.run(self.hub.subscribe(each.connection, channel))
+            if each.is_here:
+                each.subscriptions.add(channel)
+        self.note_evictions()
+
+    @rule(each=clients, channel=channels)
+    def unsubscribe(self, each: Modelled, channel: str) -> None:
+        each.client.unsubscribe(channel)
+        each.subscriptions.discard(channel)
+
+    @rule(each=clients)
+    def stall(self, each: Modelled) -> None:
+        each.client.stall()
+        each.is_stalled = True
+
+    @rule(each=clients)
+    def resume(self, each: Modelled) -> None:
+        each.client.resume()
+        each.is_stalled = False
+
+    @rule(each=consumes(clients), how=st.sampled_from(["close", "vanish", "server"]))
+    def go(self, each: Modelled, how: str) -> None:
+        if how == "close":
+            each.client.close()
+        elif how == "vanish":
+            each.client.vanish()
+        else:
+            # Not waited for: a stalled client takes until the timeout.
+            closing = self.loop.create_task(each.connection.close(4000))
+            self.run(asyncio.sleep(0))
+            self.clock.advance(11.0)
+            self.run(closing)
+        self.note_gone(each)
+        self.note_evictions()
+
+    # Messages.
+
+    def next_message(self, size: int) -> Message:
+        self.number += 1
+        return Message(type="n", data=[self.number, "x" * size])
+
+    @rule(channel=channels, size=st.integers(0, 600))
+    def publish(self, channel: str, size: int) -> None:
+        self.hub.publish(channel, self.next_message(size))
+        for each in self.everyone:
+            if channel in each.subscriptions:
+                each.expected.append(self.number)
+
+    @rule(size=st.integers(0, 600))
+    def broadcast(self, size: int) -> None:
+        self.hub.broadcast(self.next_message(size))
+        for each in self.everyone:
+            if each.is_here:
+                each.expected.append(self.number)
+
+    @rule(each=clients, size=st.integers(0, 600))
+    def send(self, each: Modelled, size: int) -> None:
+        # What was published before may only now turn out not to fit.
+        was_queued = each.connection.send(self.next_message(size))
+        self.note_evictions()
+        if was_queued:
+            each.expected.append(self.number)
+        else:
+            assert not each.is_here
+
+    @rule(turns=st.integers(1, 4))
+    def let_the_loop_turn(self, turns: int) -> None:
+        async def turn() -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        self.run(turn())
+        self.note_evictions()
+
+    # What must hold.
+
+    @precondition(lambda self: self.everyone)
+    @rule()
+    def check(self) -> None:
+        self.run(self.settle())
+        self.check_all()
+
+    async def settle(self) -> None:
+        for _ in range(30):
+            await asyncio.sleep(0)
+        self.note_evictions()
+
+    def check_all(self) -> None:
+        for each in self.everyone:
+            received, expected = each.received, each.expected
+            dropped = each.connection.dropped_messages
+            if not each.is_here or each.is_stalled:
+                if self.overflow == "close":
+                    assert received == expected[: len(received)]
+            elif self.overflow == "close":
+                assert received == expected
+            assert dropped == 0 or self.overflow != "close"
+            if each.is_here and not each.is_stalled:
+                # In order, nothing twice, and what is missing was counted.
+                assert received == sorted(set(received))
+                assert set(received) <= set(expected)
+                assert len(expected) - len(received) <= dropped
+
+    @invariant()
+    def the_hub_holds_who_is_there_and_what_they_listen_to(self) -> None:
+        if not hasattr(self, "hub"):
+            return
+        here = [each for each in self.everyone if each.is_here]
+        assert set(self.hub.connections) == {each.connection for each in here}
+        for channel in CHANNELS:
+            expected = sum(channel in each.subscriptions for each in here)
+            assert self.hub.subscriber_count(channel) == expected
+        for each in here:
+            assert each.connection.subscriptions == tuple(sorted(each.subscriptions))
+
+    def note_gone(self, each: Modelled) -> None:
+        each.is_here = False
+        each.subscriptions.clear()
+
+    def note_evictions(self) -> None:
+        """Only one that is stalled, under the policy to close, may be thrown out."""
+        present = set(self.hub.connections)
+        for each in self.everyone:
+            if each.is_here and each.connection not in present:
+                assert self.overflow == "close"
+                assert each.is_stalled
+                self.note_gone(each)
+
+
+HubMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestHub = HubMachine.TestCase
