@@ -1,14 +1,32 @@
 """Fixtures: a hub that serves on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support import Serve, Served
 
 from wshub_core import Hub, HubConfig
+
+# A machine that is busy with something else is no failure.
+settings.register_profile("wshub", deadline=None)
+settings.load_profile("wshub")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on asyncio's own loop and on uvloop, which the command line prefers."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": asyncio.new_event_loop
+    }
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_the_public_names_are_these() -> None:
     public = """
         AuthError AuthResult Authenticator AuthenticatorError ChannelAuthorizer CloseCode Connection
         Disconnect DisconnectCause InvalidClaimsError MissingUserIDError
-        Hub HubClosedError HubConfig HubNotStartedError
+        Hub HubAlreadyStartedError HubClosedError HubConfig HubNotStartedError
         HubStats InvalidChannelError InvalidCloseError InvalidConfigError InvalidProcessIDError
         LivePage Message MessageDecodeError MessageEncodeError MessageTooLargeError MessageType
         ProcessStartError Request Response ServeError Server SubscriptionDeniedError

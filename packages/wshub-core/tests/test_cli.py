@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support import WireClient
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 import wshub_core
 
@@ -138,6 +140,32 @@ async def test_a_taken_port_ends_with_one_clear_line() -> None:
             assert code == 1
             assert f"port {port} on localhost is already in use" in errors
             assert errors.count("\n") == 1
+
+
+async def test_a_local_page_is_not_served_under_a_strangers_name() -> None:
+    async with wshub("serve", "--port", "0") as process:
+        address = await first_line(process.stdout)
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        for path in ("/", "/channels"):
+            assert await status_of(port, path, f"localhost:{port}") == 200
+            assert await status_of(port, path, f"evil.example:{port}") == 403
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(
+                f"ws://evil.example:{port}/ws",
+                host="localhost",
+                origin=Origin(f"http://evil.example:{port}"),
+                proxy=None,
+            )
+
+
+async def status_of(port: int, path: str, host: str) -> int:
+    reader, writer = await asyncio.open_connection("localhost", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1])
 
 
 async def test_version() -> None:

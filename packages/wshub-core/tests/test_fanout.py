@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,6 +188,61 @@ def test_one_that_overflows_is_reported_once_and_gets_nothing_more() -> None:
     assert audience.overflowed == [slow]
     assert audience.transports[0].sent == []
     assert len(audience.transports[1].sent) == 100
+
+
+def test_replies_to_many_are_sliced_too() -> None:
+    audience = Audience(5_000)
+    for session in audience.sessions:
+        audience.fanout.send_one(session, message(session.id))
+    before = most_writes = 0
+    while audience.loop.run_one():
+        now = sum(len(transport.writes) for transport in audience.transports)
+        most_writes = max(most_writes, now - before)
+        before = now
+    assert before == 5_000
+    assert most_writes <= 64
+
+
+def test_a_publisher_that_never_pauses_keeps_nobody_from_being_written() -> None:
+    audience = Audience(2_000)
+    everyone = frozenset(audience.sessions)
+    for number in range(200):
+        audience.fanout.send_all(everyone, message(number))
+        audience.loop.run_one()
+    written = sum(len(transport.writes) for transport in audience.transports)
+    assert written >= 2_000
+
+
+def test_what_waits_to_be_fanned_out_is_bounded() -> None:
+    audience = Audience(10)
+    big = PreparedMessage(b"x" * 60_000)
+    for _ in range(1_000):
+        audience.fanout.send_all(frozenset(audience.sessions), big)
+    delivered = min(len(transport.sent) for transport in audience.transports)
+    assert delivered > 800
+    audience.loop.run_all()
+    assert all(len(transport.sent) == 1_000 for transport in audience.transports)
+    assert audience.overflowed == []
+
+
+def test_a_transport_that_raises_harms_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenTransport(RecordingTransport):
+        is_aborted = False
+
+        def send(self, messages: Sequence[PreparedMessage]) -> int:
+            raise OSError("broken")
+
+        def abort(self) -> None:
+            self.is_aborted = True
+
+    audience = Audience(3)
+    broken = BrokenTransport()
+    session = Session(9, "", AuthResult(True), NoOwner(), broken, Outbox(1_000))
+    audience.fanout.send_all(frozenset([*audience.sessions, session]), message(1))
+    audience.loop.run_all()
+    assert broken.is_aborted
+    assert all(len(transport.sent) == 1 for transport in audience.transports)
+    assert "writing to <Connection 9" in caplog.text
 
 
 def test_nothing_is_scheduled_for_an_empty_audience() -> None:

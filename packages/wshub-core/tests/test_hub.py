@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from wshub_core import (
     Connection,
     Hub,
+    HubAlreadyStartedError,
     HubClosedError,
     HubConfig,
     HubNotStartedError,
@@ -303,6 +304,21 @@ async def test_an_authorizer_can_have_the_connection_closed(serve: Serve) -> Non
     await closings[0]
 
 
+async def test_an_authorizer_that_awaits_something_cancelled_refuses(serve: Serve) -> None:
+    async def authorize(connection: Connection, channel: str) -> bool:
+        inner = asyncio.ensure_future(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+        return True
+
+    served = await serve(channel_authorizer=authorize)
+    client = await served.connect()
+    await client.send(type="subscribe", channel="a")
+    assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
+    await client.settle()
+    assert served.hub.stats().callback_errors == 1
+
+
 # Subscribing from the server.
 
 
@@ -416,6 +432,17 @@ async def test_a_publish_listener_sees_what_is_published(served: Served) -> None
     assert seen[0][1].timestamp is not None
 
 
+async def test_messages_of_different_audiences_are_not_mixed_up(served: Served) -> None:
+    clients = {name: await served.connect() for name in ("a", "b", "c")}
+    for name, client in clients.items():
+        await client.subscribe(name)
+    for name in clients:
+        for number in range(2):
+            served.hub.publish(name, Message(type="event", data=f"{name}{number}"))
+    for name, client in clients.items():
+        assert [(await client.receive())["data"] for _ in range(2)] == [f"{name}0", f"{name}1"]
+
+
 # Stats and ends.
 
 
@@ -487,6 +514,11 @@ async def test_a_client_that_does_not_answer_the_close_is_cut_off(serve: Serve) 
     client.socket.transport.abort()
 
 
+async def test_a_hub_is_entered_once(served: Served) -> None:
+    with pytest.raises(HubAlreadyStartedError, match="has been entered already"):
+        await served.hub.__aenter__()
+
+
 async def test_a_hub_that_was_not_entered_says_so() -> None:
     hub = Hub()
     with pytest.raises(HubNotStartedError, match="async with hub"):
@@ -503,6 +535,8 @@ def test_publishing_after_the_loop_has_ended_is_an_error_not_a_silence() -> None
     asyncio.run(hub.__aenter__())
     with ThreadPoolExecutor(1) as pool, pytest.raises(HubClosedError, match="has been closed"):
         pool.submit(hub.broadcast, EVENT).result()
+    with pytest.raises(HubClosedError, match="has been closed"):
+        hub.broadcast(EVENT)
 
 
 # A client that does not read.

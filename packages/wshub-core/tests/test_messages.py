@@ -100,6 +100,19 @@ def test_what_json_cannot_hold_is_refused() -> None:
             encode_message(Message(type="t", data=data))
 
 
+def test_nesting_without_end_is_refused_also_behind_a_null() -> None:
+    data: list[Any] = [None]
+    for _ in range(100_000):
+        data = [data]
+    with pytest.raises(MessageEncodeError, match="nested too deeply"):
+        encode_message(Message(type="t", data=data))
+    data = [None]
+    for _ in range(500):
+        data = [data]
+    with contextlib.suppress(MessageEncodeError):
+        encode_message(Message(type="t", data=data))
+
+
 def test_a_timestamp_without_a_zone_is_refused() -> None:
     naive = datetime(2026, 1, 1)
     with pytest.raises(MessageEncodeError, match="no time zone"):

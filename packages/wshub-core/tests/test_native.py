@@ -6,13 +6,13 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from support import Serve, Served, eventually, present, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
-from wshub_core import Message, Request, Response
+from wshub_core import AuthResult, Message, Request, Response
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -210,10 +210,44 @@ async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stay
                 blocked = True
                 break
         assert blocked
+        (transport,) = served.server.acceptor.transports
+        assert not transport.is_reading
         assert served.hub.stats().clients == 1
         other = await served.connect()
         await other.settle()
         client.writer.transport.abort()
+
+
+async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_close(
+    serve: Serve,
+) -> None:
+    served = await serve(close_timeout=0.05, max_outbox_bytes=20_000_000)
+    async with raw(served) as client:
+        await client.open()
+        cast(asyncio.Transport, client.writer.transport).pause_reading()
+        (transport,) = served.server.acceptor.transports
+        while transport.unsent_bytes() == 0:
+            served.hub.broadcast(Message(type="event", data="x" * 60_000))
+            await asyncio.sleep(0)
+        client.writer.write_eof()
+        async with asyncio.timeout(5):
+            await served.server.close()
+        client.writer.transport.abort()
+
+
+async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(
+    serve: Serve,
+) -> None:
+    async def answer(request: Request) -> Response:
+        await asyncio.sleep(0.01)
+        return Response(200, b"late")
+
+    served = await serve(answer)
+    for _ in range(30):
+        async with raw(served) as client:
+            client.writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+            await client.writer.drain()
+    await eventually(lambda: not served.server.acceptor.transports)
 
 
 # The opening handshake and plain HTTP.
@@ -263,12 +297,71 @@ async def test_a_closed_hub_says_503_at_the_door(served: Served) -> None:
         (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 9_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 8_000 + b"\r\n") * 10 + b"\r\n", 431),
     ],
-    ids=["no upgrade", "method", "version", "path", "long line", "long header", "many headers"],
+    ids=[
+        "no upgrade",
+        "method",
+        "version",
+        "path",
+        "long line",
+        "long header",
+        "many headers",
+        "much in all",
+    ],
 )
 async def test_requests_that_are_refused(served: Served, data: bytes, status: int) -> None:
     assert (await exchange(served, data))[0] == status
     assert served.hub.stats().clients == 0
+
+
+async def test_authentication_comes_after_the_origin_and_before_the_handshake(
+    serve: Serve,
+) -> None:
+    async def authenticate(request: Request) -> AuthResult:
+        await asyncio.sleep(0)
+        return AuthResult(request.query == "token=good", "alice")
+
+    served = await serve(authenticator=authenticate)
+    foreign = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://evil\r\n\r\n")
+    assert (await exchange(served, foreign))[0] == 403
+    assert (await exchange(served, HANDSHAKE))[::2] == (401, b"Unauthorised\n")
+    plain = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert (await exchange(served, plain))[0] == 401
+    assert (await exchange(served, plain.replace(b"/ws", b"/ws?token=good")))[0] == 426
+    async with raw(served) as client:
+        # What comes with the request waits until it is answered.
+        client.writer.write(HANDSHAKE.replace(b"/ws", b"/ws?token=good") + SUBSCRIBE + PING)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        await client.expect_pong()
+        assert served.hub.connections[0].user_id == "alice"
+        assert served.hub.channels == ("a",)
+
+
+async def test_an_authenticator_or_application_that_hangs_is_not_waited_for(serve: Serve) -> None:
+    async def hang(request: Request) -> Any:
+        await asyncio.Event().wait()
+
+    served = await serve(hang, authenticator=hang, open_timeout=0.05)
+    assert (await exchange(served, HANDSHAKE))[0] == 401
+    assert (await exchange(served, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 500
+
+
+async def test_a_full_hub_says_when_to_come_back(serve: Serve) -> None:
+    served = await serve(max_connections=1)
+    client = await served.connect()
+    status, headers, body = await exchange(served, HANDSHAKE)
+    assert (status, body) == (503, b"Too many connections\n")
+    assert int(headers["retry-after"]) > 0
+    await client.socket.close()
+    await eventually(lambda: served.hub.stats().clients == 0)
+    await served.connect()
+
+
+async def test_a_head_request_gets_no_body(serve: Serve) -> None:
+    served = await serve(lambda request: Response(200, b"body"))
+    status, headers, body = await exchange(served, b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (status, headers["content-length"], body) == (200, "4", b"")
 
 
 async def test_what_is_not_http_is_hung_up_on(served: Served) -> None:

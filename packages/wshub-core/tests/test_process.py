@@ -214,6 +214,16 @@ async def test_a_background_child_does_not_delay_the_status() -> None:
     os.kill(int(hub.lines[0]), signal.SIGKILL)
 
 
+async def test_a_background_child_that_goes_on_printing_does_not_either() -> None:
+    hub = RecordingHub()
+    start = time.monotonic()
+    await run_process(hub, "p", "sh", "-c", "(while :; do echo x; sleep 0.01; done) & echo $!")
+    assert time.monotonic() - start < 20
+    assert hub.statuses[-1] == ("exited", 0)
+    pid = next(line for line in hub.lines if line != "x")
+    os.kill(int(pid), signal.SIGKILL)
+
+
 async def test_a_failed_publish_ends_the_process() -> None:
     class FailingHub(RecordingHub):
         def send_process_output(self, process_id: str, line: str) -> None:
@@ -259,7 +269,7 @@ async def test_directory_and_environment(tmp_path: Path) -> None:
         ),
         (("/dev/null",), {}, "cannot start '/dev/null': Permission denied"),
         (("true",), {"cwd": "/no/such/dir"}, "cannot start 'true': '/no/such/dir' not found"),
-        (("true", "nul\0"), {}, "cannot start 'true': embedded null byte"),
+        (("true", "nul\0"), {}, "cannot start 'true': an argument holds a NUL"),
     ],
 )
 async def test_a_command_that_cannot_start_is_one_clear_error(

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import Served, eventually, read_to_end
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
 from wshub_core import Hub, HubClosedError, HubConfig, HubNotStartedError, ServeError
@@ -57,7 +58,7 @@ async def test_closing_the_server_ends_its_connections_and_no_others() -> None:
             connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None) as client,
         ):
             waiting = asyncio.create_task(server.serve_forever())
-            await server.close()
+            await asyncio.gather(server.close(), server.close())
             await waiting
             with pytest.raises(ConnectionClosed):
                 await client.recv()
@@ -91,6 +92,26 @@ async def test_the_same_page_address_works_over_ipv6() -> None:
                 assert hub.connections[0].remote_address.startswith("[::1]:")
         except ServeError as error:
             pytest.skip(f"no IPv6 on loopback: {error}")
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "hub.sock")
+    async with Hub() as hub:
+        async with hub.serve(unix=path), unix_connect(path, "ws://localhost/ws") as client:
+            hub.send_event("x")
+            assert '"event":"x"' in str(await client.recv())
+            assert hub.connections[0].remote_address == ""
+        assert not os.path.exists(path)  # noqa: ASYNC240
+        with pytest.raises(ServeError, match="cannot listen at /no/such/dir"):
+            async with hub.serve(unix="/no/such/dir/hub.sock"):
+                pass
+
+
+async def test_an_address_is_one_thing_or_the_other() -> None:
+    async with Hub() as hub:
+        for arguments in ({}, {"host": "x"}, {"host": "x", "port": 1, "unix": "x"}):
+            with pytest.raises(ServeError, match="needs a host and a port, or unix="):
+                hub.serve(**arguments)
 
 
 async def test_tls(tmp_path: Path) -> None:

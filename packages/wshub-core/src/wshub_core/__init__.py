@@ -15,6 +15,7 @@ from wshub_core.values.config import ChannelAuthorizer, HubConfig
 from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
+    HubAlreadyStartedError,
     HubClosedError,
     HubNotStartedError,
     InvalidChannelError,
@@ -48,6 +49,7 @@ __all__ = [
     "Disconnect",
     "DisconnectCause",
     "Hub",
+    "HubAlreadyStartedError",
     "HubClosedError",
     "HubConfig",
     "HubNotStartedError",

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import wshub_core
@@ -14,8 +15,11 @@ from wshub_core.edges.serve import Server
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.process import run_process
 from wshub_core.values.channels import validate_process_id
+from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import ProcessStartError, WSHubError
+from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType
+from wshub_core.values.origins import is_loopback_host, origin_allowed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +65,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    async with Hub() as hub, _serve_page(hub, arguments) as server:
+    async with _make_hub(arguments.host) as hub, _serve_page(hub, arguments) as server:
         print(_address(arguments.host, server.port), flush=True)
         await server.serve_forever()
     return 0
@@ -72,7 +76,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     if not command:
         raise ProcessStartError("no command: say `wshub run -- COMMAND`")
     validate_process_id(arguments.id)
-    async with Hub() as hub, _serve_page(hub, arguments) as server:
+    async with _make_hub(arguments.host) as hub, _serve_page(hub, arguments) as server:
         # Standard output is the command's.
         print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_echo)
@@ -86,17 +90,37 @@ def _echo(channel: str, message: Message) -> None:
         print(message.data, flush=True)
 
 
+def _make_hub(host: str) -> Hub:
+    if not is_loopback_host(_bracket(host)):
+        return Hub()
+
+    def check_origin(request: Request) -> bool:
+        return is_loopback_host(request.header("host")) and origin_allowed(request, None)
+
+    return Hub(HubConfig(check_origin=check_origin))
+
+
 @asynccontextmanager
 async def _serve_page(hub: Hub, arguments: argparse.Namespace) -> AsyncIterator[Server]:
     page = LivePage(hub)
-    async with hub.serve(
-        arguments.host, arguments.port, process_request=page.process_request
-    ) as server:
+    is_local = is_loopback_host(_bracket(arguments.host))
+
+    def answer(request: Request) -> Response | None:
+        if is_local and not is_loopback_host(request.header("host")):
+            return Response(HTTPStatus.FORBIDDEN, b"Forbidden: this page is for this machine\n")
+        return page.process_request(request)
+
+    async with hub.serve(arguments.host, arguments.port, process_request=answer) as server:
         yield server
 
 
 def _address(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"http://{_bracket(host)}:{port}/"
+
+
+def _bracket(host: str) -> str:
+    """Return a host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from wshub_core.runtime.native import NativeAcceptor, ProcessRequest
 from wshub_core.values.errors import ServeError
@@ -55,6 +55,10 @@ class Server:
             self._server = await self._listen(acceptor)
         except OSError as exc:
             raise ServeError(self._explain(exc)) from exc
+        except UnicodeError as exc:
+            raise ServeError(f"cannot listen on {self._host!r}: no valid host name") from exc
+        if self._unix is None:
+            self._port = self._server.sockets[0].getsockname()[1]
         self._acceptor = acceptor
         return self
 
@@ -67,11 +71,15 @@ class Server:
         await self.close()
 
     @property
+    def acceptor(self) -> NativeAcceptor:
+        """What holds this server's transports; applications have no use for it."""
+        assert self._acceptor is not None, "the server has been started"
+        return self._acceptor
+
+    @property
     def port(self) -> int:
         """The TCP port that the server listens on, also when any free one was asked for."""
-        assert self._server is not None, "the server has been started"
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._port
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed or the task is cancelled."""
@@ -94,16 +102,26 @@ class Server:
         loop = asyncio.get_running_loop()
         if self._unix is not None:
             return await loop.create_unix_server(
-                acceptor.make_transport, self._unix, ssl=self._ssl, backlog=_BACKLOG
+                acceptor.make_transport, self._unix, backlog=_BACKLOG, **self._tls_options()
             )
-        host = self._host
-        if self._port == 0:
+        host = self._host or None
+        if host is not None and self._port == 0:
             # A name may stand for several addresses, and each would get a port of its own.
             addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
             host = str(addresses[0][4][0])
         return await loop.create_server(
-            acceptor.make_transport, host, self._port, ssl=self._ssl, backlog=_BACKLOG
+            acceptor.make_transport, host, self._port, backlog=_BACKLOG, **self._tls_options()
         )
+
+    def _tls_options(self) -> dict[str, Any]:
+        if self._ssl is None:
+            return {}
+        # Handshakes of TLS come before ours and are not seen by it, so they have timeouts here.
+        return {
+            "ssl": self._ssl,
+            "ssl_handshake_timeout": self._hub.config.open_timeout,
+            "ssl_shutdown_timeout": self._hub.config.close_timeout,
+        }
 
     def _explain(self, exc: OSError) -> str:
         if self._unix is not None:

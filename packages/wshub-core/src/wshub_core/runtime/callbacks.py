@@ -1,5 +1,6 @@
 """Calls into the application: what they raise is logged and counted, and goes no further."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
@@ -54,6 +55,12 @@ class Callbacks:
     async def _wait(self, name: str, if_raised: T, result: Awaitable[T]) -> T:
         try:
             return await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody has cancelled this call: the function has awaited something that was.
+            return self._note_failure(name, if_raised)
         except Exception:
             return self._note_failure(name, if_raised)
 

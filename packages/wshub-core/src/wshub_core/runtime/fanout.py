@@ -1,5 +1,7 @@
 """The fan-out: carries messages into outboxes, and outboxes to the network, in short slices."""
 
+import logging
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
@@ -8,6 +10,8 @@ from typing import NamedTuple, Protocol
 from wshub_core.runtime.session import Session
 from wshub_core.state.counters import Counters
 from wshub_core.state.prepared import PreparedMessage
+
+logger = logging.getLogger("wshub.fanout")
 
 _SLICE_SECONDS = 0.003
 """How long one slice may hold the event loop. Others wait for at most this and one chunk."""
@@ -21,6 +25,12 @@ _WRITE_CHUNK = 16
 
 _PHASE_BYTES = 131_072
 """How many bytes go into one outbox before it is written, at most, but for one more message."""
+
+
+_MOST_JOB_BYTES = 8_388_608
+"""How many bytes of messages may wait to be fanned out before publishing does the work itself."""
+
+_DONE = object()
 
 
 class Loop(Protocol):
@@ -42,12 +52,12 @@ class _Job(NamedTuple):
 class Fanout:
     """Delivers messages to connections, in one order for each, without holding the event loop.
 
-    Work alternates between two phases: first every waiting message goes into the outboxes of its
+    Work alternates between two phases: first the messages that wait go into the outboxes of their
     targets, then every outbox that has something goes out with one write. What is published during
     one phase is taken up by the next, so messages that come close together share a write.
 
     A message to a single connection does not wait for the others' turn: that connection alone is
-    brought up to date, so its order holds, and it is written at the start of the next slice.
+    brought up to date, so its order holds, and it is written before the work for all goes on.
 
     Args:
         loop: The event loop to work on.
@@ -63,10 +73,12 @@ class Fanout:
         self._on_overflow = on_overflow
         self._jobs: deque[_Job] = deque()
         self._position = 0
+        self._job_bytes = 0
         self._ready: list[Session] = []
-        self._urgent: list[Session] = []
+        self._urgent: deque[Session] = deque()
         self._steps: Iterator[None] | None = None
         self._is_scheduled = False
+        self._is_running = False
 
     def send_all(self, targets: Collection[Session], message: PreparedMessage) -> None:
         """Queue a message for many connections.
@@ -75,9 +87,15 @@ class Fanout:
             targets: A collection that does not change and finds members quickly.
             message: What to deliver.
         """
-        if targets:
-            self._position += 1
-            self._jobs.append(_Job(self._position, message, targets))
+        if not targets:
+            return
+        self._position += 1
+        self._jobs.append(_Job(self._position, message, targets))
+        self._job_bytes += message.size
+        if self._job_bytes > _MOST_JOB_BYTES and not self._is_running:
+            # Who publishes faster than can be delivered does the work instead of hoarding it.
+            self._run(math.inf)
+        else:
             self._schedule()
 
     def send_one(self, session: Session, message: PreparedMessage) -> None:
@@ -104,25 +122,29 @@ class Fanout:
 
     def _run_slice(self) -> None:
         self._is_scheduled = False
-        deadline = self._loop.time() + _SLICE_SECONDS
-        urgent, self._urgent = self._urgent, []
-        for session in urgent:
-            self._write(session)
+        self._run(self._loop.time() + _SLICE_SECONDS)
+        if self._steps is not None:
+            self._schedule()
+
+    def _run(self, deadline: float) -> None:
+        """Work until the deadline, or until there is nothing left to do."""
+        self._is_running = True
         if self._steps is None:
             self._steps = self._work()
-        for _ in self._steps:
+        while next(self._steps, _DONE) is not _DONE:
             if self._loop.time() >= deadline:
-                self._schedule()
-                return
-        self._steps = None
+                break
+        else:
+            self._steps = None
+        self._is_running = False
 
     def _work(self) -> Iterator[None]:
         """Do all the work there is; each step is a moment at which a slice may end."""
-        while self._jobs or self._ready:
+        while self._urgent or self._jobs or self._ready:
             phase_bytes = 0
-            while self._jobs and phase_bytes < _PHASE_BYTES:
+            # Only what waits now: who keeps publishing must not keep the others from being written.
+            for _ in range(len(self._jobs)):
                 position, message, targets = self._jobs[0]
-                phase_bytes += message.size
                 sessions = iter(targets)
                 while chunk := tuple(islice(sessions, _PUSH_CHUNK)):
                     for session in chunk:
@@ -130,18 +152,36 @@ class Fanout:
                         if session.outbox.position < position:
                             session.outbox.position = position
                             self._push(session, message)
-                    yield
+                    yield from self._write_urgent()
                 self._jobs.popleft()
+                self._job_bytes -= message.size
+                phase_bytes += message.size
+                if phase_bytes >= _PHASE_BYTES:
+                    break
+            yield from self._write_urgent()
             ready, self._ready = self._ready, []
             for start in range(0, len(ready), _WRITE_CHUNK):
                 for session in ready[start : start + _WRITE_CHUNK]:
                     self._write(session)
-                yield
+                yield from self._write_urgent()
+
+    def _write_urgent(self) -> Iterator[None]:
+        """Write to those that got a message of their own, before the work for all goes on."""
+        while self._urgent:
+            for _ in range(min(_WRITE_CHUNK, len(self._urgent))):
+                self._write(self._urgent.popleft())
+            yield
+        yield
 
     def _write(self, session: Session) -> None:
         # One that became unwritable meanwhile comes back through `resume`.
         if session.is_writable:
-            session.write_outbox()
+            try:
+                session.write_outbox()
+            except Exception:
+                # No transport should raise; if one does, that is the end of it and of no other.
+                logger.exception("writing to %r failed", session)
+                session.abort()
 
     def _catch_up(self, session: Session) -> None:
         """Serve one connection from every waiting job, out of turn."""

@@ -15,7 +15,7 @@ from wshub_core.runtime.native import ProcessRequest
 from wshub_core.values.channels import process_channel, validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
-from wshub_core.values.errors import HubClosedError, HubNotStartedError
+from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, HubNotStartedError
 from wshub_core.values.messages import JSON, Message, MessageType
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Hub:
     async def __aenter__(self) -> Self:
         if self._is_closed:
             raise HubClosedError
+        if self._manager is not None:
+            raise HubAlreadyStartedError
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._manager = ConnectionManager(self.config, self._loop, self._clock or self._loop)
@@ -166,10 +168,11 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        if self._is_closed:
-            raise HubClosedError
-        if self._manager is None:
+        if self._manager is None and not self._is_closed:
             raise HubNotStartedError
+        # A loop that has ended takes nothing any more, whether the hub was closed before or not.
+        if self._is_closed or self._manager is None or self._is_loop_closed():
+            raise HubClosedError
         return self._manager
 
     # Publishing.
@@ -350,6 +353,9 @@ class Hub:
             evictions=counters.evictions,
             callback_errors=counters.callback_errors,
         )
+
+    def _is_loop_closed(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     def _call_on_loop(self, call: Callable[[], None]) -> None:
         if threading.get_ident() == self._thread_id:

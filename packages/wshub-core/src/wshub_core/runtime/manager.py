@@ -129,7 +129,12 @@ class ConnectionManager:
         failed = AuthResult(False, error=AuthenticatorError())
         result = self._callbacks.call("authenticator", failed, authenticator, request)
         if isawaitable(result):
-            result = await result
+            try:
+                async with asyncio.timeout(self.config.open_timeout):
+                    result = await result
+            except TimeoutError:
+                logger.warning("authenticator took longer than open_timeout")
+                result = failed
         # A function without annotations can return anything, and nobody must get in by accident.
         result = settle_auth_result(result) if isinstance(result, AuthResult) else failed
         if result.valid:

@@ -75,7 +75,7 @@ class NativeAcceptor:
         self._joined_messages: Sequence[PreparedMessage] = ()
         self._joined_frames = b""
         self._is_closed = False
-        self._last_gone: asyncio.Event | None = None
+        self._all_gone = asyncio.Event()
 
     def make_transport(self) -> "NativeTransport":
         """Return a transport for a socket that has just been accepted."""
@@ -107,8 +107,8 @@ class NativeAcceptor:
         self.transports.discard(transport)
         self.opening.discard(transport)
         self.closing.discard(transport)
-        if self._last_gone is not None and not self.transports:
-            self._last_gone.set()
+        if self._is_closed and not self.transports:
+            self._all_gone.set()
 
     async def close(self) -> None:
         """Close every connection with 1001 and wait until the last socket is closed."""
@@ -116,8 +116,7 @@ class NativeAcceptor:
         for transport in tuple(self.transports):
             transport.shut_down()
         if self.transports:
-            self._last_gone = asyncio.Event()
-            await self._last_gone.wait()
+            await self._all_gone.wait()
         self.opening.cancel()
         self.closing.cancel()
 
@@ -182,6 +181,8 @@ class NativeTransport(asyncio.Protocol):
             self._acceptor.manager.leave(self._session)
         self._protocol.receive_eof()
         self._write_protocol()
+        # asyncio closes the socket once all is sent, which a peer that does not read can put off.
+        self._acceptor.closing.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
@@ -217,6 +218,11 @@ class NativeTransport(asyncio.Protocol):
             # The protocol closes by itself only when the peer has broken it.
             return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
         return DisconnectCause.LOST, 1006, ""
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether bytes are taken from the socket now."""
+        return self._transport.is_reading()
 
     # What sessions call: the Transport protocol.
 
@@ -302,6 +308,8 @@ class NativeTransport(asyncio.Protocol):
 
     def _answer_later(self, answer: Coroutine[Any, Any, None]) -> None:
         """Answer in a task, until whose end nothing more is read."""
+        # The client has done its part of the opening in time; the rest has a timeout of its own.
+        self._acceptor.opening.discard(self)
         self.pause_reading()
         self._answer = self._acceptor.manager.spawn(answer)
 
@@ -332,21 +340,28 @@ class NativeTransport(asyncio.Protocol):
             self._feed(early_data)
 
     async def _ask_application(self, request: Request) -> None:
+        response: Response | None = None
+        ask = self._acceptor.process_request
         try:
-            response = None
-            if self._acceptor.process_request is not None:
-                answer = self._acceptor.process_request(request)
-                response = await answer if isawaitable(answer) else answer
-            self._respond(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
+            if ask is not None:
+                async with asyncio.timeout(self._acceptor.manager.config.open_timeout):
+                    answer = ask(request)
+                    response = await answer if isawaitable(answer) else answer
+            message = self._serialize(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
         except Exception:
             logger.exception("process_request failed for %s", request.path)
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            self._respond(Response(status, b"Internal Server Error\n"))
+            message = self._serialize(
+                Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
+            )
+        self._end_with(message)
         self.resume_reading()
 
     def _respond(self, response: Response) -> None:
         """Send a plain HTTP response, which ends the connection."""
-        self._acceptor.opening.discard(self)
+        self._end_with(self._serialize(response))
+
+    def _serialize(self, response: Response) -> http11.Response:
+        is_head = self._request is not None and self._request.method == "HEAD"
         headers = Headers(
             {
                 "Date": formatdate(usegmt=True),
@@ -356,11 +371,16 @@ class NativeTransport(asyncio.Protocol):
                 **response.headers,
             }
         )
-        self._protocol.send_response(
-            http11.Response(
-                response.status, responses.get(response.status, ""), headers, response.body
-            )
+        return http11.Response(
+            response.status,
+            responses.get(response.status, ""),
+            headers,
+            b"" if is_head else response.body,
         )
+
+    def _end_with(self, response: http11.Response) -> None:
+        self._acceptor.opening.discard(self)
+        self._protocol.send_response(response)
         self._write_protocol()
 
     # The WebSocket.
@@ -404,15 +424,22 @@ class NativeTransport(asyncio.Protocol):
         for data in self._protocol.data_to_send():
             if data != SEND_EOF:
                 self._transport.write(data)
-            elif self._transport.can_write_eof():
-                self._transport.write_eof()
             else:
-                self._transport.close()
+                self._end_writing()
         if self._protocol.close_expected():
             self._acceptor.closing.add(self)
             if self._session is not None:
                 # One of both sides has said that it ends, so nothing may follow.
                 self._acceptor.manager.leave(self._session)
+
+    def _end_writing(self) -> None:
+        if self._transport.can_write_eof():
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer was quicker, and the socket is not connected any more
+                self._transport.abort()
+        else:
+            self._transport.close()
 
     def _read_if_allowed(self) -> None:
         if not self._is_reading_held and not self._is_writing_held:

@@ -88,6 +88,8 @@ async def run_process(
         WSHubError: Publishing failed; the command has been ended.
     """
     validate_process_id(process_id)
+    if any("\0" in word for word in (program, *args)):
+        raise ProcessStartError(f"cannot start {program!r}: an argument holds a NUL character")
     try:
         transport, output = await asyncio.get_running_loop().subprocess_exec(
             _Output,
@@ -102,11 +104,11 @@ async def run_process(
         )
     except FileNotFoundError as exc:
         # Names the directory if that is what is missing.
-        raise ProcessStartError(f"cannot start {program!r}: {exc.filename!r} not found") from exc
+        is_directory_missing = cwd is not None and not os.path.isdir(cwd)  # noqa: ASYNC240
+        missing = str(cwd) if is_directory_missing else program
+        raise ProcessStartError(f"cannot start {program!r}: {missing!r} not found") from exc
     except OSError as exc:
         raise ProcessStartError(f"cannot start {program!r}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise ProcessStartError(f"cannot start {program!r}: {exc}") from exc
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     is_hub_closing = False
@@ -133,7 +135,8 @@ async def run_process(
             raise HubClosedError from None
         raise
     finally:
-        transport.close()
+        with contextlib.suppress(PermissionError):
+            transport.close()
         hub.remove_closer(end)
         ended.set()
     return exit_code
@@ -173,6 +176,8 @@ class _Output(asyncio.SubprocessProtocol):
 
     def _end_drain(self) -> None:
         self._is_drained = True
+        for fd in self._open_pipes:
+            self._pipe(fd).pause_reading()
         self._changed.set()
 
     async def chunks(self) -> AsyncIterator[tuple[int, bytes]]:
@@ -180,8 +185,9 @@ class _Output(asyncio.SubprocessProtocol):
         while True:
             while self._chunks:
                 yield self._chunks.popleft()
-                for fd in self._open_pipes:
-                    self._pipe(fd).resume_reading()
+                if not self._is_drained:
+                    for fd in self._open_pipes:
+                        self._pipe(fd).resume_reading()
             if self.exit_code.done() and (self._is_drained or not self._open_pipes):
                 return
             self._changed.clear()
@@ -218,10 +224,10 @@ class _Lines:
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that these bytes complete."""
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-        if len(self._rest) >= _LONGEST_REST:
+        while len(self._rest) >= _LONGEST_REST:
             # A line that does not end must not fill the memory.
-            lines.append(self._rest)
-            self._rest = ""
+            lines.append(self._rest[:_LONGEST_REST])
+            self._rest = self._rest[_LONGEST_REST:]
         return lines
 
     def end(self) -> list[str]:
@@ -256,5 +262,6 @@ async def _terminate(pid: int, output: _Output) -> int:
 
 
 def _signal_group(pid: int, signal_number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    # It may be gone, or have become another user's.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal_number)

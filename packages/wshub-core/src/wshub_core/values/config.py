@@ -17,6 +17,10 @@ Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
 """What happens to a connection whose outbox is full."""
 
 
+_LONGEST_FRAME_HEADER = 10
+"""Bytes before the payload of a server's frame, at most (RFC 6455 section 5.2)."""
+
+
 class ChannelAuthorizer(Protocol):
     """Decides who may subscribe to what; a plain or an async function will do."""
 
@@ -105,9 +109,10 @@ class HubConfig:
             raise InvalidConfigError(
                 "HubConfig.allowed_origins must be a list of origins, not one string"
             )
-        if self.max_outbox_bytes < self.max_message_bytes:
+        if self.max_outbox_bytes < self.max_message_bytes + _LONGEST_FRAME_HEADER:
             raise InvalidConfigError(
-                "HubConfig.max_outbox_bytes must hold at least one message of max_message_bytes"
+                "HubConfig.max_outbox_bytes must hold at least one message of max_message_bytes "
+                f"and the {_LONGEST_FRAME_HEADER} bytes of its frame's header"
             )
         if self.pong_timeout <= self.heartbeat_interval:
             object.__setattr__(self, "pong_timeout", 2 * self.heartbeat_interval)

@@ -15,6 +15,7 @@ Every one is a `WSHubError`::
     │   ├── InvalidClaimsError     an authenticator's claims cannot be copied
     │   └── AuthenticatorError     an authenticator raised, or returned nonsense
     ├── HubNotStartedError         the hub has not been entered yet
+    ├── HubAlreadyStartedError     the hub was entered a second time
     ├── HubClosedError             the hub has been closed
     ├── InvalidCloseError          a close code or reason must not be sent
     ├── InvalidConfigError         a setting has a value that cannot work
@@ -139,6 +140,13 @@ class HubNotStartedError(WSHubError):
 
     def __init__(self) -> None:
         super().__init__("the hub has not been started: use it inside `async with hub`")
+
+
+class HubAlreadyStartedError(WSHubError):
+    """The hub was entered a second time."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub has been entered already: one `async with` is enough")
 
 
 class HubClosedError(WSHubError):

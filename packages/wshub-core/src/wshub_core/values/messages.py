@@ -73,12 +73,13 @@ def encode_message(message: Message) -> bytes:
         raise MessageEncodeError("timestamp has no time zone")
     try:
         payload = _encoder.encode(message)
+        # msgspec writes NaN and the infinities as null: only a payload with a null can hide one.
+        hides_non_finite = b"null" in payload and _has_non_finite(msgspec.to_builtins(message.data))
     except RecursionError:
         raise MessageEncodeError("data is nested too deeply or contains itself") from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as exc:
         raise MessageEncodeError(str(exc)) from exc
-    # msgspec writes NaN and the infinities as null, so only a payload with a null can hide one.
-    if b"null" in payload and _has_non_finite(msgspec.to_builtins(message.data)):
+    if hides_non_finite:
         raise MessageEncodeError("JSON has no NaN and no infinity")
     return payload
 

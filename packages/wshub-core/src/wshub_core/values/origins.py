@@ -5,6 +5,7 @@ The server has to refuse strangers itself.
 """
 
 from collections.abc import Collection
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from wshub_core.values.http import Request
@@ -33,6 +34,20 @@ def origin_allowed(
     if allowed_origins is not None:
         return "*" in allowed_origins or origins[0] in allowed_origins
     return _is_same_origin(origins[0], request.header("host"))
+
+
+def is_loopback_host(host: str | None) -> bool:
+    """Tell whether the value of a ``Host`` header names this machine.
+
+    A server that listens on loopback only is safe from strangers' pages only if it insists on that:
+    a stranger's name can be made to resolve to 127.0.0.1 (DNS rebinding), and pages of that name
+    then count as the server's own.
+    """
+    try:
+        name = urlsplit(f"//{host or ''}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_same_origin(origin: str, host: str | None) -> bool:
