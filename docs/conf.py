@@ -26,4 +26,5 @@ default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:class", r"(abc|collections|datetime|enum|msgspec|os|ssl)\..*"),
     ("py:class", r"wshub_core\.runtime\.process\.ProcessPublisher"),  # what a hub is to the runner
+    ("py:class", r"wshub_core\.runtime\.clock\.Clock"),  # an event loop, or a ManualClock
 ]

@@ -2,10 +2,12 @@
 
 Two servers, each a process of its own on the first core, take turns; a third process on the second
 core holds the connections and counts the frames that arrive. Reported are medians over the rounds:
-CPU time of the server process per delivered message, and resident memory per idle connection.
+CPU time of the server process per delivered message, resident memory per idle connection, CPU per
+accepted connection, the longest turn of the event loop in a fan-out, and on request the CPU of idle
+connections with their heartbeat and the growth over many deliveries.
 
     hatch run bench:cost
-    hatch run bench:cost --clients 5000 --rounds 3
+    hatch run bench:cost --clients 9000 --rounds 3 --idle 60 --growth 1000000
 """
 
 import argparse
@@ -41,7 +43,7 @@ async def commands() -> asyncio.StreamReader:
 async def serve_commands(
     port: int, count: Callable[[], int], send: Callable[[], Awaitable[None] | None]
 ) -> None:
-    """Obey: `memory`, `clients`, `send N K` (N times K messages, K in one tick of the loop)."""
+    """Obey: `memory`, `clients`, `cpu`, `send N K` (N times K messages, K in one tick), `stall`."""
     reader = await commands()
     print(port, flush=True)
     while line := (await reader.readline()).decode().split():
@@ -50,6 +52,10 @@ async def serve_commands(
             print(resident_bytes(), flush=True)
         elif line[0] == "clients":
             print(count(), flush=True)
+        elif line[0] == "cpu":
+            print(time.process_time(), flush=True)
+        elif line[0] == "stall":
+            print(await longest_stall(send), flush=True)
         else:
             start = time.process_time()
             for _ in range(int(line[1])):
@@ -58,6 +64,25 @@ async def serve_commands(
                 # Long enough for all to be written and read: this is about CPU, not speed.
                 await asyncio.sleep(0.001 + count() * 30e-6)
             print(time.process_time() - start, flush=True)
+
+
+async def longest_stall(send: Callable[[], Awaitable[None] | None]) -> float:
+    """Send one message to everyone; return the median over ten times of the longest loop turn."""
+    stalls = []
+    for _ in range(10):
+        # The collector's pauses are the process's, and not the fan-out's.
+        gc.collect()
+        gc.disable()
+        longest = 0.0
+        last = start = time.perf_counter()
+        send()
+        while last - start < 0.5:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        gc.enable()
+        stalls.append(longest)
+    return statistics.median(stalls)
 
 
 def resident_bytes() -> int:
@@ -88,7 +113,7 @@ async def serve_websockets() -> None:
         connections.add(connection)
         await connection.wait_closed()
 
-    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=30) as server:
         port = server.sockets[0].getsockname()[1]
         # The same work: a timestamped object, encoded for every message.
         await serve_commands(
@@ -138,7 +163,13 @@ def hold_connections(port: int, number: int) -> None:
             else:
                 # Every frame holds this text once, and a read never cuts one in two: a write is
                 # far smaller than the buffers, and all of it is read before the next comes.
-                frames += key.fileobj.recv(1_000_000).count(PAYLOAD.encode())
+                data = key.fileobj.recv(1_000_000)
+                frames += data.count(PAYLOAD.encode())
+                # No other byte of these frames is a ping's first; a pong repeats its payload.
+                if (ping := data.find(0x89)) >= 0:
+                    payload = data[ping + 2 : ping + 2 + data[ping + 1]]
+                    pong = bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+                    key.fileobj.send(pong)
 
 
 # The conductor.
@@ -180,10 +211,12 @@ class Setup:
         self.server = Process(cores[0], "serve", name)
         port = self.server.read()
         before = int(self.server.ask("memory"))
+        cpu_before = float(self.server.ask("cpu"))
         self.holder = Process(cores[-1], "hold", port, str(clients))
         assert self.holder.read() == "ready"
         while int(self.server.ask("clients")) < clients:
             time.sleep(0.1)
+        self.cpu_per_accept = (float(self.server.ask("cpu")) - cpu_before) / clients
         self.kilobytes_per_connection = (int(self.server.ask("memory")) - before) / clients / 1024
 
     def measure(self, per_tick: int) -> float:
@@ -198,34 +231,60 @@ class Setup:
         assert received == expected
         return seconds / expected * 1e6
 
+    def measure_idle(self, seconds: float) -> float:
+        """Return the share of a core that the idle connections cost, heartbeat included."""
+        before = float(self.server.ask("cpu"))
+        time.sleep(seconds)
+        return (float(self.server.ask("cpu")) - before) / seconds
+
+    def measure_growth(self, deliveries: int) -> float:
+        """Return by how many MB the server grows over many deliveries, after a first round."""
+        messages = deliveries // self.clients
+        self.measure_silently(messages // 10)
+        before = int(self.server.ask("memory"))
+        self.measure_silently(messages)
+        return (int(self.server.ask("memory")) - before) / 1e6
+
+    def measure_silently(self, messages: int) -> None:
+        ticks = messages // COALESCED
+        self.server.ask(f"send {ticks} {COALESCED}")
+
     def end(self) -> None:
         self.server.end()
         self.holder.end()
 
 
-def compare(clients: int, rounds: int) -> None:
-    names = ["wshub", "websockets"]
-    setups = [Setup(name, clients) for name in names]
+NAMES = ("wshub", "websockets")
+
+
+def report(what: str, values: dict[str, float], unit: str) -> None:
+    parts = [f"{name} {values[name]:.2f} {unit}" for name in NAMES]
+    ratio = values["wshub"] / values["websockets"] if values["websockets"] > 0 else float("nan")
+    print(f"{what}:", *parts, f"(ratio {ratio:.2f})", sep="  ", flush=True)
+
+
+def compare(clients: int, rounds: int, idle_seconds: float, deliveries: int) -> None:
+    setups = [Setup(name, clients) for name in NAMES]
     try:
+        memory = {setup.name: setup.kilobytes_per_connection for setup in setups}
+        report(f"{clients} idle connections, memory each", memory, "KB")
+        accept = {setup.name: 1e-3 / setup.cpu_per_accept for setup in setups}
+        report("connections accepted per CPU second", accept, "thousand")
         for per_tick in (1, COALESCED):
-            times: dict[str, list[float]] = {name: [] for name in names}
+            times: dict[str, list[float]] = {name: [] for name in NAMES}
             for _ in range(rounds):
                 for setup in setups:
                     times[setup.name].append(setup.measure(per_tick))
             medians = {name: statistics.median(values) for name, values in times.items()}
-            print(
-                f"{clients} subscribers, {per_tick} message(s) a tick, CPU per delivery:",
-                *(f"{name} {value:.2f} µs" for name, value in medians.items()),
-                f"(ratio {medians['wshub'] / medians['websockets']:.2f})",
-                sep="  ",
-            )
-        memory = {setup.name: setup.kilobytes_per_connection for setup in setups}
-        print(
-            f"{clients} idle connections, memory each:",
-            *(f"{name} {value:.1f} KB" for name, value in memory.items()),
-            f"(ratio {memory['wshub'] / memory['websockets']:.2f})",
-            sep="  ",
-        )
+            report(f"CPU per delivery, {per_tick} message(s) a tick", medians, "µs")
+        stalls = {setup.name: float(setup.server.ask("stall")) * 1e3 for setup in setups}
+        report("longest turn of the loop in a fan-out", stalls, "ms")
+        if idle_seconds:
+            idle = {setup.name: setup.measure_idle(idle_seconds) * 100 for setup in setups}
+            report("CPU of idle connections, with heartbeat", idle, "% of a core")
+        if deliveries:
+            growth = {setup.name: setup.measure_growth(deliveries) for setup in setups}
+            report(f"growth over {deliveries} deliveries", growth, "MB")
     finally:
         for setup in setups:
             setup.end()
@@ -240,8 +299,10 @@ def main() -> None:
         parser = argparse.ArgumentParser(description=__doc__)
         parser.add_argument("--clients", type=int, default=1_000)
         parser.add_argument("--rounds", type=int, default=5)
+        parser.add_argument("--idle", type=float, default=0.0, help="seconds; 0 leaves it out")
+        parser.add_argument("--growth", type=int, default=0, help="deliveries; 0 leaves it out")
         arguments = parser.parse_args()
-        compare(arguments.clients, arguments.rounds)
+        compare(arguments.clients, arguments.rounds, arguments.idle, arguments.growth)
 
 
 if __name__ == "__main__":

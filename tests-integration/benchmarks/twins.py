@@ -1,0 +1,244 @@
+"""The twins of go-ws's nine benchmarks, with every delivery counted.
+
+Clients are transports without sockets, but for the fifth. What is queued is drained, and the number
+of deliveries is checked, so that no benchmark can measure an empty hub. Allocations are the peak of
+what one operation allocates on top of what was there.
+
+    hatch run bench:twins
+"""
+
+import asyncio
+import gc
+import statistics
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+from websockets.asyncio.client import connect
+
+from wshub_core import (
+    Connection,
+    DisconnectCause,
+    Hub,
+    HubConfig,
+    Message,
+    MessageType,
+    encode_message,
+)
+from wshub_core.runtime.manager import ANYONE
+from wshub_core.state.prepared import PreparedMessage
+
+ROUNDS = 5
+THREADS = 2
+# So many messages are published before the hub is let deliver them.
+BURST = 100
+
+# How a client is let go that has no socket.
+LOST = (DisconnectCause.LOST, 1006, "")
+
+EVENT = Message(type=MessageType.EVENT, data="bench")
+
+
+class CountingTransport:
+    """Takes whatever it gets."""
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        return 0
+
+    def unsent_bytes(self) -> int:
+        return 0
+
+    def ping(self) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+def add_clients(hub: Hub, number: int) -> list[Connection]:
+    return [hub.manager.connect(CountingTransport(), "", ANYONE) for _ in range(number)]
+
+
+async def drain(hub: Hub, deliveries: int) -> None:
+    """Wait until the hub has made so many deliveries in all."""
+    while hub.stats().deliveries < deliveries:  # noqa: ASYNC110 - an event would cost more
+        await asyncio.sleep(0)
+    assert hub.stats().deliveries == deliveries
+
+
+async def measure(
+    name: str,
+    operations: int,
+    run: Callable[[int], Awaitable[object]],
+    deliveries_each: int,
+) -> None:
+    """Run operations in rounds; print the median nanoseconds of one, and what it allocates."""
+    await run(BURST)
+    gc.collect()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        await run(operations)
+        times.append((time.perf_counter() - start) / operations)
+    nanoseconds = statistics.median(times) * 1e9
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    await run(1)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    rate = f"{deliveries_each / nanoseconds * 1e3:8.2f} M/s" if deliveries_each else " " * 12
+    print(f"{name:24} {nanoseconds:12,.0f} ns/op {rate} deliveries {peak:10,} B/op", flush=True)
+
+
+def from_threads(publish: Callable[[], None], operations: int) -> None:
+    """Do operations from several threads at once."""
+
+    def work() -> None:
+        for _ in range(operations // THREADS):
+            publish()
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+async def fan_out(name: str, publish: Callable[[Hub], None], hub: Hub, deliveries: int) -> None:
+    async def run(operations: int) -> None:
+        expected = hub.stats().deliveries
+        for done in range(1, operations + 1):
+            publish(hub)
+            expected += deliveries
+            if done % BURST == 0 or done == operations:
+                await drain(hub, expected)
+
+    await measure(name, 2_000, run, deliveries)
+
+
+async def fan_out_in_parallel(
+    name: str, publish: Callable[[Hub], None], hub: Hub, deliveries: int
+) -> None:
+    async def run(operations: int) -> None:
+        operations = max(operations // THREADS * THREADS, THREADS)
+        expected = hub.stats().deliveries + operations * deliveries
+        await asyncio.to_thread(from_threads, lambda: publish(hub), operations)
+        await drain(hub, expected)
+
+    await measure(name, 2_000, run, deliveries)
+
+
+async def marshal() -> None:
+    message = Message(
+        type=MessageType.PROCESS_OUTPUT,
+        channel="process:bench",
+        process_id="bench",
+        data="a line of output",
+        timestamp=datetime(1, 1, 1, tzinfo=UTC),
+    )
+
+    async def run(operations: int) -> None:
+        for _ in range(operations):
+            encode_message(message)
+
+    await measure("MarshalMessage", 100_000, run, 0)
+
+
+async def end_to_end() -> None:
+    async with (
+        Hub() as hub,
+        hub.serve("127.0.0.1", 0) as server,
+        connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None, compression=None) as client,
+    ):
+
+        async def run(operations: int) -> None:
+            for _ in range(operations):
+                hub.broadcast(EVENT)
+                await client.recv()
+
+        await measure("WebSocketEndToEnd", 2_000, run, 1)
+
+
+async def subscribe_unsubscribe(hub: Hub) -> None:
+    (connection,) = hub.connections
+
+    async def run(operations: int) -> None:
+        for _ in range(operations):
+            await hub.subscribe(connection, "bench")
+            hub.unsubscribe(connection, "bench")
+
+    await measure("SubscribeUnsubscribe", 20_000, run, 0)
+
+
+async def concurrent_subscribers() -> None:
+    async def run(operations: int) -> None:
+        for _ in range(operations):
+            async with Hub(HubConfig(close_timeout=0.001)) as hub:
+
+                async def join(hub: Hub = hub) -> None:
+                    (connection,) = add_clients(hub, 1)
+                    await hub.subscribe(connection, "bench")
+
+                await asyncio.gather(*(join() for _ in range(100)))
+                assert hub.subscriber_count("bench") == 100
+                for session in tuple(hub.manager.registry.connections):
+                    hub.manager.disconnect(session, *LOST)
+
+    await measure("ConcurrentSubscribers", 50, run, 0)
+
+
+async def with_subscribers(
+    clients: int, channels: int, work: Callable[[Hub], Awaitable[None]]
+) -> None:
+    """Run a benchmark on a hub with so many clients for each of so many channels."""
+    async with Hub() as hub:
+        for channel in range(channels):
+            for connection in add_clients(hub, clients):
+                await hub.subscribe(connection, f"bench{channel}")
+        await work(hub)
+        for session in tuple(hub.manager.registry.connections):
+            hub.manager.disconnect(session, *LOST)
+
+
+def publish_to_ten(hub: Hub) -> None:
+    for channel in range(10):
+        hub.publish(f"bench{channel}", EVENT)
+
+
+async def main() -> None:
+    await with_subscribers(
+        100, 1, lambda hub: fan_out("Broadcast_100", lambda hub: hub.broadcast(EVENT), hub, 100)
+    )
+    await with_subscribers(
+        50,
+        1,
+        lambda hub: fan_out("SendToChannel_50", lambda hub: hub.publish("bench0", EVENT), hub, 50),
+    )
+    await with_subscribers(
+        100,
+        1,
+        lambda hub: fan_out_in_parallel(
+            "Broadcast_Parallel", lambda hub: hub.broadcast(EVENT), hub, 100
+        ),
+    )
+    await marshal()
+    await end_to_end()
+    await with_subscribers(1, 1, subscribe_unsubscribe)
+    await with_subscribers(
+        50,
+        1,
+        lambda hub: fan_out_in_parallel(
+            "SendToChannel_Parallel", lambda hub: hub.publish("bench0", EVENT), hub, 50
+        ),
+    )
+    await with_subscribers(
+        10, 10, lambda hub: fan_out("MultiChannelFanout", publish_to_ten, hub, 100)
+    )
+    await concurrent_subscribers()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
