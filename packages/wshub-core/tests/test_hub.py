@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import json
 import threading
+import tracemalloc
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -565,3 +567,29 @@ async def test_a_slow_client_is_closed_with_a_reason_and_the_others_lose_nothing
     assert served.hub.channels == ()
     slow.socket.transport.resume_reading()
     assert await closing(slow) == (1013, "slow consumer")
+
+
+async def test_memory_stays_flat_beside_a_client_that_stopped_reading(serve: Serve) -> None:
+    served = await serve(max_outbox_bytes=200_000, overflow="drop_oldest", write_timeout=600.0)
+    slow = await served.connect(max_queue=1)
+    others = [await served.connect() for _ in range(9)]
+    slow.socket.transport.pause_reading()
+
+    async def publish(count: int) -> None:
+        for number in range(count):
+            served.hub.broadcast(Message(type="event", data=[number, "x" * 30_000]))
+            for client in others:
+                assert (await client.receive())["data"][0] == number
+
+    # Fill what the kernel and the outbox hold, then watch what six megabytes more do.
+    while served.hub.stats().dropped_messages == 0:
+        await publish(10)
+    gc.collect()
+    tracemalloc.start()
+    await publish(200)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 1_000_000
+    assert served.hub.stats().clients == 10
+    assert served.hub.stats().dropped_messages >= 200
+    slow.socket.transport.abort()

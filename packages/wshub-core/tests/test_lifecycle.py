@@ -507,6 +507,38 @@ async def test_claims_stay_with_the_connection() -> None:
         assert "alice" in repr(hub.connections[0])
 
 
+async def test_connections_are_sorted_by_user_and_address() -> None:
+    config = HubConfig(
+        authenticator=lambda request: AuthResult(True, request.header("x-user") or "")
+    )
+    async with Hub(config) as hub:
+        for user, address in (("bob", "b:2"), ("alice", "c:3"), ("bob", "a:1")):
+            await connect(hub, headers={"X-User": user}, remote_address=address)
+        assert [(each.user_id, each.remote_address) for each in hub.connections] == [
+            ("alice", "c:3"),
+            ("bob", "a:1"),
+            ("bob", "b:2"),
+        ]
+
+
+async def test_clients_may_come_while_messages_go() -> None:
+    async with Hub() as hub:
+
+        async def publish() -> None:
+            for number in range(50):
+                hub.broadcast(Message(type="event", data=number))
+                await asyncio.sleep(0)
+
+        clients, _ = await asyncio.gather(
+            asyncio.gather(*(connect(hub) for _ in range(50))), publish()
+        )
+        assert hub.stats().clients == 50
+        for client in clients:
+            await client.settle()
+            numbers = [message.data for message in client.messages]
+            assert numbers == list(range(50))[-len(numbers) :]
+
+
 # The end of a hub.
 
 

@@ -183,6 +183,23 @@ async def test_a_close_is_echoed(served: Served) -> None:
         assert await client.read_close() == Close(4000, "bye")
 
 
+async def test_an_empty_close_is_echoed_empty(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(Frame(Opcode.CLOSE, b"").serialize(mask=True))
+        assert await client.read_frame() == (Opcode.CLOSE, b"")
+
+
+async def test_extensions_and_subprotocols_are_not_selected(served: Served) -> None:
+    async with raw(served) as client:
+        offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat"
+        client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
+        head = await client.read_head()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"sec-websocket-extensions" not in head.lower()
+    assert b"sec-websocket-protocol" not in head.lower()
+
+
 async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
@@ -336,6 +353,25 @@ async def test_authentication_comes_after_the_origin_and_before_the_handshake(
         await client.expect_pong()
         assert served.hub.connections[0].user_id == "alice"
         assert served.hub.channels == ("a",)
+
+
+async def test_a_hub_that_closes_during_authentication_lets_nobody_in(serve: Serve) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(request: Request) -> AuthResult:
+        asked.set()
+        await gate.wait()
+        return AuthResult(True, "alice")
+
+    served = await serve(authenticator=authenticate)
+    answer = asyncio.create_task(exchange(served, HANDSHAKE))
+    await asked.wait()
+    closing = asyncio.create_task(served.hub.close())
+    await asyncio.sleep(0)
+    gate.set()
+    assert (await answer)[::2] == (503, b"Hub is not running\n")
+    await closing
+    assert served.hub.stats().connections == 0
 
 
 async def test_an_authenticator_or_application_that_hangs_is_not_waited_for(serve: Serve) -> None:

@@ -30,8 +30,6 @@ _PHASE_BYTES = 131_072
 _MOST_JOB_BYTES = 8_388_608
 """How many bytes of messages may wait to be fanned out before publishing does the work itself."""
 
-_DONE = object()
-
 
 class Loop(Protocol):
     """What the fan-out needs of an event loop."""
@@ -129,14 +127,14 @@ class Fanout:
     def _run(self, deadline: float) -> None:
         """Work until the deadline, or until there is nothing left to do."""
         self._is_running = True
-        if self._steps is None:
-            self._steps = self._work()
-        while next(self._steps, _DONE) is not _DONE:
-            if self._loop.time() >= deadline:
-                break
-        else:
-            self._steps = None
-        self._is_running = False
+        steps, self._steps = self._steps or self._work(), None
+        try:
+            for _ in steps:
+                if self._loop.time() >= deadline:
+                    self._steps = steps
+                    break
+        finally:
+            self._is_running = False
 
     def _work(self) -> Iterator[None]:
         """Do all the work there is; each step is a moment at which a slice may end."""
@@ -205,7 +203,7 @@ class Fanout:
         outbox = session.outbox
         if session.is_writable:
             # It was full because it was not its turn yet, and not because the client is slow.
-            session.write_outbox()
+            self._write(session)
             if outbox.push(message):
                 self._ready.append(session)
                 return
