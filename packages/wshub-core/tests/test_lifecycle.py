@@ -551,6 +551,14 @@ async def test_closing_twice_and_at_once_is_one_close() -> None:
             await connect(hub)
 
 
+async def test_a_stalled_client_does_not_keep_the_hub_open_whatever_the_clock_says() -> None:
+    async with Hub(HubConfig(close_timeout=0.05), clock=ManualClock()) as hub:
+        client = await connect(hub)
+        client.stall()
+        hub.broadcast(HELLO)
+    assert client.close_code == 1006
+
+
 async def test_a_callback_may_close_the_hub() -> None:
     async def shut_down(connection: Connection, message: Message) -> None:
         await hub.close()

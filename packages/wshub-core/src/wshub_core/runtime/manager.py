@@ -1,6 +1,7 @@
 """The connection manager: lets connections in, serves their frames, and lets them go."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime
@@ -301,12 +302,20 @@ class ConnectionManager:
     async def close_all(self, code: int, reason: str) -> None:
         """Refuse who knocks, close every connection, and wait until the last is gone.
 
-        Callbacks that still run then get ``close_timeout`` to end, and are cancelled.
+        Connections that take longer than ``close_timeout`` are aborted. Callbacks that still run
+        then get as long again, and are cancelled.
         """
         self._is_closing = True
         sessions = tuple(self._sessions)
         for session in sessions:
             self.close(session, code, reason)
+        # Transports have the same timeout, by the hub's clock; this one goes by the real one.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.close_timeout):
+                for session in sessions:
+                    await session.wait_gone()
+        for session in sessions:
+            session.abort()
         for session in sessions:
             await session.wait_gone()
         tasks = self._tasks - {asyncio.current_task()}

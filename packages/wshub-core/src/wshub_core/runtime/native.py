@@ -275,13 +275,13 @@ class NativeTransport(asyncio.Protocol):
     def _feed_request(self, data: bytes) -> None:
         # Line by line, because what follows the request must not be parsed before it is answered:
         # a client has to wait for that (RFC 6455 section 4.1), but not every client does.
-        self._request_bytes += len(data)
-        if self._request_bytes > _MOST_REQUEST_BYTES:
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self._respond(Response(status, b"Request Header Fields Too Large\n"))
-            return
         lines = data.splitlines(keepends=True)
         for index, line in enumerate(lines, start=1):
+            self._request_bytes += len(line)
+            if self._request_bytes > _MOST_REQUEST_BYTES:
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self._respond(Response(status, b"Request Header Fields Too Large\n"))
+                return
             self._protocol.receive_data(line)
             events = self._protocol.events_received()
             if events:
@@ -318,11 +318,12 @@ class NativeTransport(asyncio.Protocol):
         identity = await manager.authenticate(request)
         # The hub may have been closed, or filled up, meanwhile.
         refusal = identity if isinstance(identity, Response) else manager.check_room()
+        # Before the connection is there, because then its callbacks decide about reading.
+        self.resume_reading()
         if refusal is not None:
             self._respond(refusal)
         elif isinstance(identity, AuthResult):
             self._open(request, http_request, identity)
-        self.resume_reading()
 
     def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
         self._protocol.send_response(self._protocol.accept(http_request))

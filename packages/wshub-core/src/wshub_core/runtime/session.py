@@ -121,8 +121,7 @@ class Session(Connection):
     async def wait_gone(self) -> None:
         """Wait until the transport is gone."""
         if self._transport is not None:
-            if self._gone is None:
-                self._gone = asyncio.Event()
+            self._gone = self._gone or asyncio.Event()
             await self._gone.wait()
 
     def write_outbox(self) -> None:
