@@ -213,9 +213,14 @@ function showList() {
       items.delete(channel);
     }
   }
+  const list = element("channels");
+  let index = 0;
   for (const [channel, entry] of entries) {
-    if (!items.has(channel)) items.set(channel, element("channels").appendChild(makeItem(channel)));
-    const link = items.get(channel).firstElementChild;
+    if (!items.has(channel)) items.set(channel, makeItem(channel));
+    const item = items.get(channel);
+    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+    index += 1;
+    const link = item.firstElementChild;
     if (channel === current) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
     const badge = link.lastElementChild;
