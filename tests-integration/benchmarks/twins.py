@@ -27,7 +27,7 @@ from wshub_core import (
     MessageType,
     encode_message,
 )
-from wshub_core.runtime.manager import ANYONE
+from wshub_core.runtime.door import ANYONE
 from wshub_core.state.prepared import PreparedMessage
 
 ROUNDS = 5

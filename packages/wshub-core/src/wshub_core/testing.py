@@ -334,9 +334,9 @@ async def connect(
     """
     lower = {name.lower(): (value,) for name, value in (headers or {}).items()}
     request = Request("GET", path, query, {"host": ("testserver",)} | lower, remote_address)
-    refusal = hub.manager.check(request)
+    refusal = hub.manager.door.check(request)
     if refusal is None:
-        identity = await hub.manager.authenticate(request)
+        identity = await hub.manager.door.authenticate(request)
         if isinstance(identity, AuthResult):
             return MemoryClient(hub, remote_address, identity)
         refusal = identity

@@ -5,11 +5,13 @@ import contextlib
 import errno
 import os
 import socket
+from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wshub_core.runtime.native import NativeAcceptor, ProcessRequest
+from wshub_core.runtime.acceptor import Acceptor, ProcessRequest
+from wshub_core.runtime.native import NativeTransport
 from wshub_core.values.errors import ServeError
 
 if TYPE_CHECKING:
@@ -43,14 +45,12 @@ class Server:
         self._path = path
         self._ssl = ssl
         self._process_request = process_request
-        self._acceptor: NativeAcceptor | None = None
+        self._acceptor: Acceptor | None = None
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        acceptor = NativeAcceptor(
-            self._hub.manager, self._hub.clock, self._path, self._process_request
-        )
+        acceptor = Acceptor(self._hub.manager, self._hub.clock, self._path, self._process_request)
         try:
             self._server = await self._listen(acceptor)
         except OSError as exc:
@@ -71,7 +71,7 @@ class Server:
         await self.close()
 
     @property
-    def acceptor(self) -> NativeAcceptor:
+    def acceptor(self) -> Acceptor:
         """What holds this server's transports; applications have no use for it."""
         assert self._acceptor is not None, "the server has been started"
         return self._acceptor
@@ -98,11 +98,15 @@ class Server:
                     os.unlink(self._unix)
         self._closed.set()
 
-    async def _listen(self, acceptor: NativeAcceptor) -> asyncio.Server:
+    async def _listen(self, acceptor: Acceptor) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        make_transport = partial(NativeTransport, acceptor)
         if self._unix is not None:
             return await loop.create_unix_server(
-                acceptor.make_transport, self._unix, backlog=_BACKLOG, **self._tls_options()
+                make_transport,
+                self._unix,
+                backlog=_BACKLOG,
+                **self._tls_options(),
             )
         host = self._host or None
         if host is not None and self._port == 0:
@@ -110,7 +114,11 @@ class Server:
             addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
             host = str(addresses[0][4][0])
         return await loop.create_server(
-            acceptor.make_transport, host, self._port, backlog=_BACKLOG, **self._tls_options()
+            make_transport,
+            host,
+            self._port,
+            backlog=_BACKLOG,
+            **self._tls_options(),
         )
 
     def _tls_options(self) -> dict[str, Any]:

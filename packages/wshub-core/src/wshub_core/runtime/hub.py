@@ -8,10 +8,10 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from wshub_core.runtime.acceptor import ProcessRequest
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.manager import ConnectionManager
-from wshub_core.runtime.native import ProcessRequest
 from wshub_core.values.channels import process_channel, validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 from inspect import isawaitable
 from itertools import count
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
+from wshub_core.runtime.door import Door
 from wshub_core.runtime.fanout import Fanout
 from wshub_core.runtime.pulse import Pulse
 from wshub_core.runtime.session import Session, Work
@@ -32,12 +32,11 @@ from wshub_core.state.counters import Counters
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.state.registry import Registry
-from wshub_core.values.auth import AuthResult, settle_auth_result
+from wshub_core.values.auth import AuthResult
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
-    AuthenticatorError,
     InvalidChannelError,
     InvalidProcessIDError,
     MessageTooLargeError,
@@ -45,9 +44,7 @@ from wshub_core.values.errors import (
     SubscriptionLimitError,
     WSHubError,
 )
-from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType, encode_message
-from wshub_core.values.origins import origin_allowed
 
 logger = logging.getLogger("wshub.connections")
 
@@ -59,21 +56,15 @@ REFUSAL_TEXTS: dict[type[WSHubError], str] = {
 }
 """What a client reads when a subscription is refused. Clients compare these texts."""
 
-_RETRY_AFTER_SECONDS = "5"
-"""When a client that found the hub full should come back."""
-
-ANYONE = AuthResult(True)
-"""Who a client is when nobody asks."""
-
 
 class ConnectionManager:
     """All connections of one hub, from the opening handshake to the end.
 
-    This is the side of the hub that transports see: have it `check` and `authenticate` a request,
-    `connect` the transport, pass on what the peer sends and how writing goes, and say when the
-    transport is gone.
+    This is the side of the hub that transports see: have the door judge a request, `connect` the
+    transport, pass on what the peer sends and how writing goes, and say when the transport is gone.
 
     Attributes:
+        door: Who may come in.
         registry: Who is connected, and who is subscribed to what. What is not in it gets nothing
             and is not listened to.
         counters: What has been done so far.
@@ -85,80 +76,15 @@ class ConnectionManager:
         self.registry: Registry[Session] = Registry(config.max_subscriptions)
         self._loop = loop
         self._clock = clock
-        self._is_closing = False
         self._ids = count(1)
         self._callbacks = Callbacks(self.counters)
+        self.door = Door(config, self._callbacks, self.counters, lambda: len(self._sessions))
         self._fanout = Fanout(loop, self.counters, self._evict)
         self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
         self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-
-    # The opening handshake.
-
-    def check(self, request: Request) -> Response | None:
-        """Judge whether a request may go on; return the refusal, or None to let it."""
-        refusal = self.check_room()
-        if refusal is None and not self._is_origin_allowed(request):
-            logger.warning(
-                "refused origin %r from %s; HubConfig.allowed_origins decides",
-                request.header("origin"),
-                request.remote_address,
-            )
-            refusal = self._refusal(HTTPStatus.FORBIDDEN, "Forbidden")
-        return refusal
-
-    def check_room(self) -> Response | None:
-        """Judge whether the hub takes one more connection now; return the refusal, or None."""
-        if self._is_closing:
-            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
-        limit = self.config.max_connections
-        if limit is not None and len(self._sessions) >= limit:
-            return self._refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "Too many connections",
-                {"Retry-After": _RETRY_AFTER_SECONDS},
-            )
-        return None
-
-    async def authenticate(self, request: Request) -> AuthResult | Response:
-        """Find out who a client is; return the refusal if it may not connect."""
-        authenticator = self.config.authenticator
-        if authenticator is None:
-            return ANYONE
-        failed = AuthResult(False, error=AuthenticatorError())
-        result = self._callbacks.call("authenticator", failed, authenticator, request)
-        if isawaitable(result):
-            try:
-                async with asyncio.timeout(self.config.open_timeout):
-                    result = await result
-            except TimeoutError:
-                logger.warning("authenticator took longer than open_timeout")
-                result = failed
-        # A function without annotations can return anything, and nobody must get in by accident.
-        result = settle_auth_result(result) if isinstance(result, AuthResult) else failed
-        if result.valid:
-            return result
-        logger.info("refused authentication from %s", request.remote_address)
-        on_auth_failure = self.config.on_auth_failure
-        if on_auth_failure is not None:
-            told = self._callbacks.call("on_auth_failure", None, on_auth_failure, request, result)
-            if isawaitable(told):
-                await told
-        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised")
-
-    def _is_origin_allowed(self, request: Request) -> bool:
-        config = self.config
-        if config.check_origin is not None:
-            return self._callbacks.call("check_origin", False, config.check_origin, request) is True
-        return origin_allowed(request, config.allowed_origins, require_origin=config.require_origin)
-
-    def _refusal(
-        self, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        self.counters.refusals += 1
-        return Response(status, f"{text}\n".encode(), headers or {})
 
     # What transports call.
 
@@ -242,7 +168,7 @@ class ConnectionManager:
         """Do what a frame asks for."""
         match read_client_frame(payload):
             case Ping():
-                self._reply(session, Message(type=MessageType.PONG))
+                self.send(session, Message(type=MessageType.PONG))
             case Unsubscribe(channel):
                 self.registry.unsubscribe(session, channel)
             case Subscribe(channel):
@@ -305,7 +231,7 @@ class ConnectionManager:
         Connections that take longer than ``close_timeout`` are aborted. Callbacks that still run
         then get as long again, and are cancelled.
         """
-        self._is_closing = True
+        self.door.is_closed = True
         sessions = tuple(self._sessions)
         for session in sessions:
             self.close(session, code, reason)
@@ -364,10 +290,7 @@ class ConnectionManager:
             self._refuse(session, exc)
 
     def _refuse(self, session: Session, error: WSHubError) -> None:
-        self._reply(session, Message(type=MessageType.ERROR, data=REFUSAL_TEXTS[type(error)]))
-
-    def _reply(self, session: Session, message: Message) -> None:
-        self.send(session, message)
+        self.send(session, Message(type=MessageType.ERROR, data=REFUSAL_TEXTS[type(error)]))
 
     # Ends that the hub brings about.
 

@@ -6,23 +6,20 @@ messages come as finished frames. A connection has no task and no timer of its o
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from email.utils import formatdate
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
-from http.client import responses
 from inspect import isawaitable
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from websockets import http11
-from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
-from wshub_core.runtime.clock import Clock
-from wshub_core.runtime.manager import ANYONE, ConnectionManager
+from wshub_core.runtime.acceptor import Acceptor
+from wshub_core.runtime.door import ANYONE
+from wshub_core.runtime.http_messages import format_address, read_request, write_response
 from wshub_core.runtime.session import Session
-from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
@@ -37,88 +34,6 @@ _wire_logger.setLevel(logging.WARNING)
 
 _MOST_REQUEST_BYTES = 65_536
 """The most bytes of a request. The library bounds each line and their number; this bounds both."""
-
-ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
-"""Answers HTTP requests to other paths than the hub's; None means that nothing is there. Plain or
-async."""
-
-
-class NativeAcceptor:
-    """What the transports of one server share.
-
-    Args:
-        manager: Lets connections in.
-        clock: The clock that timeouts go by.
-        path: The path at which the hub is.
-        process_request: Answers requests to other paths.
-    """
-
-    def __init__(
-        self,
-        manager: ConnectionManager,
-        clock: Clock,
-        path: str,
-        process_request: ProcessRequest | None,
-    ) -> None:
-        config = manager.config
-        self.manager = manager
-        self.clock = clock
-        self.path = path
-        self.process_request = process_request
-        self.transports: set[NativeTransport] = set()
-        self.opening: Timeouts[NativeTransport] = Timeouts(
-            clock, config.open_timeout, NativeTransport.abort
-        )
-        self.closing: Timeouts[NativeTransport] = Timeouts(
-            clock, config.close_timeout, NativeTransport.abort
-        )
-        self._joined_messages: Sequence[PreparedMessage] = ()
-        self._joined_frames = b""
-        self._is_closed = False
-        self._all_gone = asyncio.Event()
-
-    def make_transport(self) -> "NativeTransport":
-        """Return a transport for a socket that has just been accepted."""
-        return NativeTransport(self)
-
-    def join(self, messages: Sequence[PreparedMessage]) -> bytes:
-        """Return the frames of messages, one after the other.
-
-        Connections with the same audience wait for the same messages, so the bytes of the last
-        call are often those of the next.
-        """
-        if len(messages) == 1:
-            return messages[0].frame
-        if messages != self._joined_messages:
-            self._joined_messages = messages
-            self._joined_frames = b"".join([message.frame for message in messages])
-        return self._joined_frames
-
-    def add(self, transport: "NativeTransport") -> None:
-        """Start the clock for a transport whose socket has been accepted."""
-        if self._is_closed:
-            transport.abort()
-        else:
-            self.transports.add(transport)
-            self.opening.add(transport)
-
-    def remove(self, transport: "NativeTransport") -> None:
-        """Forget a transport whose socket is closed."""
-        self.transports.discard(transport)
-        self.opening.discard(transport)
-        self.closing.discard(transport)
-        if self._is_closed and not self.transports:
-            self._all_gone.set()
-
-    async def close(self) -> None:
-        """Close every connection with 1001 and wait until the last socket is closed."""
-        self._is_closed = True
-        for transport in tuple(self.transports):
-            transport.shut_down()
-        if self.transports:
-            await self._all_gone.wait()
-        self.opening.cancel()
-        self.closing.cancel()
 
 
 class NativeTransport(asyncio.Protocol):
@@ -139,7 +54,7 @@ class NativeTransport(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, acceptor: NativeAcceptor) -> None:
+    def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
         self._protocol = ServerProtocol(
             max_size=acceptor.manager.config.max_message_bytes, logger=_wire_logger
@@ -294,11 +209,11 @@ class NativeTransport(asyncio.Protocol):
                 return
 
     def _answer_request(self, http_request: http11.Request) -> None:
-        request = _read_request(http_request, _format_address(self._transport))
+        request = read_request(http_request, format_address(self._transport))
         if request.path != self._acceptor.path:
             self._answer_later(self._ask_application(request))
             return
-        refusal = self._acceptor.manager.check(request)
+        refusal = self._acceptor.manager.door.check(request)
         if refusal is not None:
             self._respond(refusal)
         elif self._acceptor.manager.config.authenticator is not None:
@@ -315,9 +230,9 @@ class NativeTransport(asyncio.Protocol):
 
     async def _authenticate(self, request: Request, http_request: http11.Request) -> None:
         manager = self._acceptor.manager
-        identity = await manager.authenticate(request)
+        identity = await manager.door.authenticate(request)
         # The hub may have been closed, or filled up, meanwhile.
-        refusal = identity if isinstance(identity, Response) else manager.check_room()
+        refusal = identity if isinstance(identity, Response) else manager.door.check_room()
         # Before the connection is there, because then its callbacks decide about reading.
         self.resume_reading()
         if refusal is not None:
@@ -363,21 +278,7 @@ class NativeTransport(asyncio.Protocol):
 
     def _serialize(self, response: Response) -> http11.Response:
         is_head = self._request is not None and self._request.method == "HEAD"
-        headers = Headers(
-            {
-                "Date": formatdate(usegmt=True),
-                "Connection": "close",
-                "Content-Type": response.content_type,
-                "Content-Length": str(len(response.body)),
-                **response.headers,
-            }
-        )
-        return http11.Response(
-            response.status,
-            responses.get(response.status, ""),
-            headers,
-            b"" if is_head else response.body,
-        )
+        return write_response(response, with_body=not is_head)
 
     def _end_with(self, response: http11.Response) -> None:
         self._acceptor.opening.discard(self)
@@ -445,19 +346,3 @@ class NativeTransport(asyncio.Protocol):
     def _read_if_allowed(self) -> None:
         if not self._is_reading_held and not self._is_writing_held:
             self._transport.resume_reading()
-
-
-def _read_request(request: http11.Request, remote_address: str) -> Request:
-    path, _, query = request.path.partition("?")
-    headers: dict[str, tuple[str, ...]] = {}
-    for name, value in request.headers.raw_items():
-        headers[name.lower()] = (*headers.get(name.lower(), ()), value)
-    return Request(request.method, path, query, headers, remote_address)
-
-
-def _format_address(transport: asyncio.Transport) -> str:
-    peer = transport.get_extra_info("peername")
-    if isinstance(peer, tuple):
-        host, port = peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return str(peer or "")

@@ -1,0 +1,113 @@
+"""The door: who may come in, judged by the request with which a client knocks."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from inspect import isawaitable
+
+from wshub_core.runtime.callbacks import Callbacks
+from wshub_core.state.counters import Counters
+from wshub_core.values.auth import AuthResult, settle_auth_result
+from wshub_core.values.config import HubConfig
+from wshub_core.values.errors import AuthenticatorError
+from wshub_core.values.http import Request, Response
+from wshub_core.values.origins import origin_allowed
+
+logger = logging.getLogger("wshub.door")
+
+_RETRY_AFTER_SECONDS = "5"
+"""When a client that found the hub full should come back."""
+
+ANYONE = AuthResult(True)
+"""Who a client is when nobody asks."""
+
+
+class Door:
+    """Lets requests in or refuses them: first 503, then 403, then 401.
+
+    Args:
+        config: The hub's settings.
+        callbacks: Calls the application's functions.
+        counters: Where refusals are counted.
+        count_connections: Tells how many connections there are.
+
+    Attributes:
+        is_closed: Whether everyone is refused.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        callbacks: Callbacks,
+        counters: Counters,
+        count_connections: Callable[[], int],
+    ) -> None:
+        self.is_closed = False
+        self._config = config
+        self._callbacks = callbacks
+        self._counters = counters
+        self._count_connections = count_connections
+
+    def check(self, request: Request) -> Response | None:
+        """Judge whether a request may go on; return the refusal, or None to let it."""
+        refusal = self.check_room()
+        if refusal is None and not self._is_origin_allowed(request):
+            logger.warning(
+                "refused origin %r from %s; HubConfig.allowed_origins decides",
+                request.header("origin"),
+                request.remote_address,
+            )
+            refusal = self._refusal(HTTPStatus.FORBIDDEN, "Forbidden")
+        return refusal
+
+    def check_room(self) -> Response | None:
+        """Judge whether the hub takes one more connection now; return the refusal, or None."""
+        if self.is_closed:
+            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
+        limit = self._config.max_connections
+        if limit is not None and self._count_connections() >= limit:
+            return self._refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Too many connections",
+                {"Retry-After": _RETRY_AFTER_SECONDS},
+            )
+        return None
+
+    async def authenticate(self, request: Request) -> AuthResult | Response:
+        """Find out who a client is; return the refusal if it may not connect."""
+        authenticator = self._config.authenticator
+        if authenticator is None:
+            return ANYONE
+        failed = AuthResult(False, error=AuthenticatorError())
+        result = self._callbacks.call("authenticator", failed, authenticator, request)
+        if isawaitable(result):
+            try:
+                async with asyncio.timeout(self._config.open_timeout):
+                    result = await result
+            except TimeoutError:
+                logger.warning("authenticator took longer than open_timeout")
+                result = failed
+        # A function without annotations can return anything, and nobody must get in by accident.
+        result = settle_auth_result(result) if isinstance(result, AuthResult) else failed
+        if result.valid:
+            return result
+        logger.info("refused authentication from %s", request.remote_address)
+        on_auth_failure = self._config.on_auth_failure
+        if on_auth_failure is not None:
+            told = self._callbacks.call("on_auth_failure", None, on_auth_failure, request, result)
+            if isawaitable(told):
+                await told
+        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised")
+
+    def _is_origin_allowed(self, request: Request) -> bool:
+        config = self._config
+        if config.check_origin is not None:
+            return self._callbacks.call("check_origin", False, config.check_origin, request) is True
+        return origin_allowed(request, config.allowed_origins, require_origin=config.require_origin)
+
+    def _refusal(
+        self, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        self._counters.refusals += 1
+        return Response(status, f"{text}\n".encode(), headers or {})
