@@ -191,6 +191,10 @@ async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> No
                 while hub.channels:  # noqa: ASYNC110 - the browser brings it about
                     await asyncio.sleep(0.01)
             await expect(page.get_by_role("link", name="open")).to_have_count(0)
+            # Nothing opens by itself any more, now that somebody has chosen.
+            hub.publish("news", Message(type="event"))
+            await expect(page.get_by_role("link", name="news")).to_be_visible()
+            await expect(page.locator("#name")).to_have_text("Choose a channel")
             # A fragment that is no text is no channel, and no error either.
             await page.goto(f"http://localhost:{server.port}/#%E0%A4%A")
             await expect(page.locator("#state")).to_have_text("connected")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support import WireClient
+from support import WireClient, eventually
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -47,7 +47,7 @@ async def first_line(pipe: asyncio.StreamReader | None) -> str:
 async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
     async with asyncio.timeout(20):
         output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    return process.returncode, output.decode(), (errors or b"").decode()
 
 
 async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path) -> None:
@@ -124,6 +124,18 @@ async def test_a_command_that_cannot_start_ends_with_one_clear_line() -> None:
     assert errors.splitlines()[1:] == [
         "wshub: cannot start 'no-such-command': 'no-such-command' not found"
     ]
+
+
+async def test_a_reader_that_goes_away_does_not_end_the_command(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    shell = (
+        f"{sys.executable} -c '{WSHUB}' run --port 0 -- sh -c "
+        f"'seq 2000; touch {done}' 2>{tmp_path}/errors | head -1"
+    )
+    process = await asyncio.create_subprocess_shell(shell, stdout=asyncio.subprocess.PIPE)
+    assert (await finish(process))[1] == "1\n"
+    await eventually(done.exists)
+    assert (tmp_path / "errors").read_text().count("\n") == 1
 
 
 async def test_a_signal_is_reported_as_shells_do() -> None:

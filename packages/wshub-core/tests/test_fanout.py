@@ -178,6 +178,33 @@ def test_one_that_is_full_waits_and_the_others_do_not() -> None:
     assert slow_transport.writes == [messages]
 
 
+def test_what_the_transport_has_passed_on_meanwhile_counts_no_more() -> None:
+    audience = Audience(1, limit=100)
+    (session,), (transport,) = audience.sessions, audience.transports
+    session.is_writable = False
+    session.outbox.unsent_bytes = 95  # and `unsent_bytes()` of the transport says 0 by now
+    audience.fanout.send_one(session, PreparedMessage(b"0123456789"))
+    assert audience.overflowed == []
+    session.is_writable = True
+    audience.fanout.resume(session)
+    audience.loop.run_all()
+    assert len(transport.sent) == 1
+
+
+def test_one_that_comes_back_gets_what_waited_bit_by_bit() -> None:
+    audience = Audience(1, limit=1_000_000)
+    (session,), (transport,) = audience.sessions, audience.transports
+    session.is_writable = False
+    messages = [PreparedMessage(b"x" * 10_000) for _ in range(90)]
+    for each in messages:
+        audience.fanout.send_one(session, each)
+    session.is_writable = True
+    audience.fanout.resume(session)
+    audience.loop.run_all()
+    assert transport.sent == messages
+    assert max(sum(each.size for each in write) for write in transport.writes) <= 140_000
+
+
 def test_one_that_overflows_is_reported_once_and_gets_nothing_more() -> None:
     audience = Audience(2, limit=50)
     slow = audience.sessions[0]

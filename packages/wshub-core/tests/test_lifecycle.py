@@ -1,8 +1,9 @@
 """What happens to a connection, and what the application hears of it; no sockets, no waiting."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support import eventually
@@ -20,6 +21,7 @@ from wshub_core import (
     MessageType,
     Request,
 )
+from wshub_core.runtime.session import Session
 from wshub_core.testing import HandshakeRefusedError, ManualClock, MemoryClient, connect
 
 HELLO = Message(type=MessageType.EVENT, data="hello")
@@ -181,6 +183,59 @@ async def test_on_connect_may_close_the_connection_at_once() -> None:
         client = await connect(hub)
         assert await client.wait_closed() == 4003
     assert [end.code for end in ends] == [4003]
+
+
+async def test_messages_that_wait_when_the_connection_is_closed_are_not_served() -> None:
+    heard: list[int] = []
+    gate = asyncio.Event()
+
+    async def hear(connection: Connection, message: Message) -> None:
+        heard.append(message.data)
+        await gate.wait()
+        await connection.close()
+
+    async with Hub(HubConfig(on_message=hear)) as hub:
+        client = await connect(hub)
+        (connection,) = hub.connections
+        client.send(b'{"type":"say","data":1}')
+        # These had been read before the close, as frames of one segment are.
+        cast(Session, connection).receive(b'{"type":"say","data":2}')
+        gate.set()
+        await client.wait_closed()
+    assert heard == [1]
+
+
+async def test_the_farewell_comes_even_after_a_callback_that_had_to_be_cancelled() -> None:
+    ends: list[DisconnectCause] = []
+
+    async def hang(connection: Connection, message: Message) -> None:
+        await asyncio.Event().wait()
+
+    config = HubConfig(
+        on_message=hang,
+        on_disconnect=lambda _, end: ends.append(end.cause),
+        close_timeout=0.05,
+    )
+    async with Hub(config) as hub:
+        client = await connect(hub)
+        say(client, "x")
+    assert ends == [DisconnectCause.SERVER_CLOSED]
+
+
+async def test_a_callback_that_ignores_its_cancellation_does_not_keep_the_hub_open() -> None:
+    gate = asyncio.Event()
+
+    async def resist(connection: Connection, message: Message) -> None:
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+
+    async with asyncio.timeout(5):
+        async with Hub(HubConfig(on_message=resist, close_timeout=0.05)) as hub:
+            client = await connect(hub)
+            say(client, "x")
+    gate.set()
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 # Callbacks that fail.
@@ -539,6 +594,17 @@ async def test_clients_may_come_while_messages_go() -> None:
             assert numbers == list(range(50))[-len(numbers) :]
 
 
+async def test_a_full_hub_is_full_also_for_those_who_were_asked_at_once() -> None:
+    async def authenticate(request: Request) -> AuthResult:
+        await asyncio.sleep(0)
+        return AuthResult(True, "alice")
+
+    async with Hub(HubConfig(authenticator=authenticate, max_connections=1)) as hub:
+        results = await asyncio.gather(*(connect(hub) for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(each, MemoryClient) for each in results) == 1
+        assert sum(isinstance(each, HandshakeRefusedError) for each in results) == 4
+
+
 # The end of a hub.
 
 
@@ -557,6 +623,19 @@ async def test_a_stalled_client_does_not_keep_the_hub_open_whatever_the_clock_sa
         client.stall()
         hub.broadcast(HELLO)
     assert client.close_code == 1006
+
+
+async def test_a_closer_that_raises_is_logged_and_the_hub_closes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise LookupError("no database")
+
+    async with Hub() as hub:
+        client = await connect(hub)
+        hub.add_closer(fail)
+    assert client.close_code == 1001
+    assert "no database" in caplog.text
 
 
 async def test_a_callback_may_close_the_hub() -> None:

@@ -252,6 +252,28 @@ async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: 
         await running
 
 
+async def test_closing_the_hub_again_does_not_cut_short_the_end_of_the_process(
+    served: Served,
+) -> None:
+    client = await served.connect()
+    await client.subscribe("process:p")
+    code = (
+        "import signal, sys, time\n"
+        "def end(*_): time.sleep(0.5); print('cleaned up'); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('ready'); time.sleep(60)\n"
+    )
+    running = asyncio.create_task(run_python(served.hub, code))
+    while (await client.receive())["data"] != "ready":
+        pass
+    first = asyncio.create_task(served.hub.close())
+    await asyncio.sleep(0.1)
+    await asyncio.gather(first, served.hub.close())
+    assert (await client.receive())["data"] == {"exitCode": 5, "status": "exited"}
+    with pytest.raises(HubClosedError, match="has been closed"):
+        await running
+
+
 async def test_directory_and_environment(tmp_path: Path) -> None:
     hub = RecordingHub()
     code = "import os; print(os.getcwd()); print(os.environ['NAME'])"

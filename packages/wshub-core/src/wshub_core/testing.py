@@ -135,6 +135,8 @@ class MemoryTransport:
         """Take one message of what was held back."""
         if self._unsent:
             self._take(self._unsent.popleft())
+            if not self._unsent and self._session is not None:
+                self._manager.resume_writing(self._session)
 
     def end(self, cause: DisconnectCause, code: int, reason: str) -> None:
         """End the connection, from either side."""
@@ -216,14 +218,19 @@ class MemoryClient:
         self.close_code: int | None = None
         self.close_reason = ""
         self._changed = asyncio.Event()
+        # The pong that answers a `settle` is not the application's to see.
+        self._pings_sent = self._pongs_received = 0
+        self._pongs_to_drop: set[int] = set()
         self._transport = MemoryTransport(hub, self)
         self._transport.open(remote_address, identity)
 
     def send(self, message: Message | bytes) -> None:
         """Send a message, or the raw text of a frame, to the hub."""
-        self._transport.receive(
-            encode_message(message) if isinstance(message, Message) else message
-        )
+        if isinstance(message, Message):
+            self._pings_sent += message.type == MessageType.PING
+            self._transport.receive(encode_message(message))
+        else:
+            self._transport.receive(message)
 
     def subscribe(self, channel: str) -> None:
         """Ask for the messages of a channel."""
@@ -253,12 +260,11 @@ class MemoryClient:
         Raises:
             TimeoutError: That did not come about within five seconds; the client may be stalled.
         """
+        self._pongs_to_drop.add(self._pings_sent + 1)
         self.send(Message(type=MessageType.PING))
+        pong = self._pings_sent
         async with asyncio.timeout(_RECEIVE_SECONDS):
-            while self.close_code is None:
-                if self.messages and self.messages[-1].type == MessageType.PONG:
-                    self.messages.pop()
-                    return
+            while self.close_code is None and self._pongs_received < pong:
                 await self._wait_for_change()
 
     async def wait_closed(self) -> int:
@@ -299,7 +305,11 @@ class MemoryClient:
 
     def note_message(self, message: Message) -> None:
         """Take a message from the transport."""
-        self.messages.append(message)
+        self._pongs_received += message.type == MessageType.PONG
+        if message.type == MessageType.PONG and self._pongs_received in self._pongs_to_drop:
+            self._pongs_to_drop.discard(self._pongs_received)
+        else:
+            self.messages.append(message)
         self._changed.set()
 
     def note_end(self, code: int, reason: str) -> None:
@@ -337,7 +347,8 @@ async def connect(
     refusal = hub.manager.door.check(request)
     if refusal is None:
         identity = await hub.manager.door.authenticate(request)
-        if isinstance(identity, AuthResult):
+        refusal = identity if isinstance(identity, Response) else hub.manager.door.check_room()
+        if refusal is None and isinstance(identity, AuthResult):
             return MemoryClient(hub, remote_address, identity)
-        refusal = identity
+    assert refusal is not None, "who is not let in is refused"
     raise HandshakeRefusedError(refusal)

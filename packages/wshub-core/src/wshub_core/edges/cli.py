@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import io
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -65,7 +67,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    async with _make_hub(arguments.host) as hub, _serve_page(hub, arguments) as server:
+    async with _serve_page(arguments) as (_, server):
         print(_address(arguments.host, server.port), flush=True)
         await server.serve_forever()
     return 0
@@ -76,42 +78,67 @@ async def _run(arguments: argparse.Namespace) -> int:
     if not command:
         raise ProcessStartError("no command: say `wshub run -- COMMAND`")
     validate_process_id(arguments.id)
-    async with _make_hub(arguments.host) as hub, _serve_page(hub, arguments) as server:
+    async with _serve_page(arguments) as (hub, server):
         # Standard output is the command's.
         print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
-        hub.add_publish_listener(_echo)
+        hub.add_publish_listener(_Echo())
         exit_code = await run_process(hub, arguments.id, *command)
     # A signal is reported as shells do.
     return exit_code if exit_code >= 0 else 128 - exit_code
 
 
-def _echo(channel: str, message: Message) -> None:
-    if message.type == MessageType.PROCESS_OUTPUT:
-        print(message.data, flush=True)
+class _Echo:
+    """Prints what the command prints, for as long as somebody reads it."""
+
+    def __init__(self) -> None:
+        self._is_read = True
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot show a character is no reason to end the command.
+            sys.stdout.reconfigure(errors="replace")
+
+    def __call__(self, channel: str, message: Message) -> None:
+        if not self._is_read or message.type != MessageType.PROCESS_OUTPUT:
+            return
+        try:
+            print(message.data, flush=True)
+        except BrokenPipeError:
+            self._is_read = False
+            # Nothing is to be flushed at the end, where it would be complained about.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _make_hub(host: str) -> Hub:
-    if not is_loopback_host(_bracket(host)):
-        return Hub()
+class _Guard:
+    """Keeps strangers' pages away from a server that listens on loopback only."""
 
-    def check_origin(request: Request) -> bool:
-        return is_loopback_host(request.header("host")) and origin_allowed(request, None)
+    def __init__(self) -> None:
+        self.is_local = True
+        self.hub = Hub(HubConfig(check_origin=self._check_origin))
 
-    return Hub(HubConfig(check_origin=check_origin))
+    def admits(self, request: Request) -> bool:
+        """Tell whether a request is for this machine's own name."""
+        return not self.is_local or is_loopback_host(request.header("host"))
+
+    def _check_origin(self, request: Request) -> bool:
+        return self.admits(request) and origin_allowed(request, None)
 
 
 @asynccontextmanager
-async def _serve_page(hub: Hub, arguments: argparse.Namespace) -> AsyncIterator[Server]:
-    page = LivePage(hub)
-    is_local = is_loopback_host(_bracket(arguments.host))
+async def _serve_page(arguments: argparse.Namespace) -> AsyncIterator[tuple[Hub, Server]]:
+    guard = _Guard()
+    page = LivePage(guard.hub)
 
     def answer(request: Request) -> Response | None:
-        if is_local and not is_loopback_host(request.header("host")):
+        if not guard.admits(request):
             return Response(HTTPStatus.FORBIDDEN, b"Forbidden: this page is for this machine\n")
         return page.process_request(request)
 
-    async with hub.serve(arguments.host, arguments.port, process_request=answer) as server:
-        yield server
+    async with (
+        guard.hub,
+        guard.hub.serve(arguments.host, arguments.port, process_request=answer) as server,
+    ):
+        # However the address was spelled.
+        guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
+        yield guard.hub, server
 
 
 def _address(host: str, port: int) -> str:

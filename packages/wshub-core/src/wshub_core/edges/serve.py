@@ -22,7 +22,11 @@ _BACKLOG = 1_024
 
 
 class Server:
-    """A listening server; `Hub.serve` makes one, and ``async with`` starts and closes it."""
+    """A listening server; `Hub.serve` makes one, and ``async with`` starts and closes it.
+
+    Attributes:
+        addresses: The IP addresses that it listens at; none for a unix socket.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Server:
         self._acceptor: Acceptor | None = None
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
+        self.addresses: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
         acceptor = Acceptor(self._hub.manager, self._hub.clock, self._path, self._process_request)
@@ -58,7 +63,9 @@ class Server:
         except UnicodeError as exc:
             raise ServeError(f"cannot listen on {self._host!r}: no valid host name") from exc
         if self._unix is None:
-            self._port = self._server.sockets[0].getsockname()[1]
+            names = [each.getsockname() for each in self._server.sockets]
+            self._port = names[0][1]
+            self.addresses = tuple(name[0] for name in names)
         self._acceptor = acceptor
         return self
 

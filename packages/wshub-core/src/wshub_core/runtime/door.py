@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from inspect import isawaitable
+from typing import Any, TypeVar, cast
 
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.state.counters import Counters
@@ -15,6 +16,8 @@ from wshub_core.values.http import Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = logging.getLogger("wshub.door")
+
+T = TypeVar("T")
 
 _RETRY_AFTER_SECONDS = "5"
 """When a client that found the hub full should come back."""
@@ -75,30 +78,39 @@ class Door:
         return None
 
     async def authenticate(self, request: Request) -> AuthResult | Response:
-        """Find out who a client is; return the refusal if it may not connect."""
+        """Find out who a client is; return the refusal if it may not connect.
+
+        Takes at most ``open_timeout`` for the authenticator, and as long for ``on_auth_failure``.
+        """
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANYONE
         failed = AuthResult(False, error=AuthenticatorError())
-        result = self._callbacks.call("authenticator", failed, authenticator, request)
-        if isawaitable(result):
-            try:
-                async with asyncio.timeout(self._config.open_timeout):
-                    result = await result
-            except TimeoutError:
-                logger.warning("authenticator took longer than open_timeout")
-                result = failed
-        # A function without annotations can return anything, and nobody must get in by accident.
-        result = settle_auth_result(result) if isinstance(result, AuthResult) else failed
+        result = await self._ask("authenticator", failed, authenticator, request)
+        try:
+            # A function without annotations can return anything, and nobody gets in by accident.
+            result = settle_auth_result(result)
+        except (AttributeError, TypeError):
+            result = failed
         if result.valid:
             return result
         logger.info("refused authentication from %s", request.remote_address)
         on_auth_failure = self._config.on_auth_failure
         if on_auth_failure is not None:
-            told = self._callbacks.call("on_auth_failure", None, on_auth_failure, request, result)
-            if isawaitable(told):
-                await told
+            await self._ask("on_auth_failure", None, on_auth_failure, request, result)
         return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised")
+
+    async def _ask(self, name: str, otherwise: T, function: Any, *args: object) -> T:
+        """Call a function of the application, and wait for it for as long as is reasonable."""
+        answer: Any = self._callbacks.call(name, otherwise, function, *args)
+        if not isawaitable(answer):
+            return cast("T", answer)
+        try:
+            async with asyncio.timeout(self._config.open_timeout):
+                return cast("T", await answer)
+        except TimeoutError:
+            logger.warning("%s took longer than open_timeout", name)
+            return otherwise
 
     def _is_origin_allowed(self, request: Request) -> bool:
         config = self._config

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
@@ -24,7 +25,8 @@ _WRITE_CHUNK = 16
 
 
 _PHASE_BYTES = 131_072
-"""How many bytes go into one outbox before it is written, at most, but for one more message."""
+"""How many bytes go into one outbox, and from there to the transport, before the next phase, but
+for one more message. What the transport has cannot be dropped any more, so it gets no more."""
 
 
 _MOST_JOB_BYTES = 8_388_608
@@ -111,7 +113,7 @@ class Fanout:
     def flush(self, session: Session) -> None:
         """Hand all that waits for a connection to its transport, now, even if that has to wait."""
         self._catch_up(session)
-        session.write_outbox()
+        session.write_outbox(sys.maxsize)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -175,18 +177,21 @@ class Fanout:
         # One that became unwritable meanwhile comes back through `resume`.
         if session.is_writable:
             try:
-                session.write_outbox()
+                session.write_outbox(_PHASE_BYTES)
             except Exception:
                 # No transport should raise; if one does, that is the end of it and of no other.
                 logger.exception("writing to %r failed", session)
                 session.abort()
+            if session.outbox.messages and session.is_writable:
+                self._ready.append(session)
 
     def _catch_up(self, session: Session) -> None:
         """Serve one connection from every waiting job, out of turn."""
         outbox = session.outbox
         if outbox.position >= self._position:
             return
-        for position, message, targets in self._jobs:
+        # A copy, because a log handler may publish when a connection is thrown out on the way.
+        for position, message, targets in tuple(self._jobs):
             if position > outbox.position and session in targets:
                 self._push(session, message)
         outbox.position = max(outbox.position, self._position)
@@ -204,9 +209,12 @@ class Fanout:
         if session.is_writable:
             # It was full because it was not its turn yet, and not because the client is slow.
             self._write(session)
-            if outbox.push(message):
+        # The transport may have passed on some of what it held.
+        outbox.unsent_bytes = session.unsent_bytes()
+        if outbox.push(message):
+            if session.is_writable:
                 self._ready.append(session)
-                return
+            return
         dropped = outbox.dropped
         if not outbox.overflow(message):
             self._on_overflow(session)

@@ -1,6 +1,7 @@
 """The hub: what an application holds in its hands."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from wshub_core.values.messages import JSON, Message, MessageType
 
 if TYPE_CHECKING:
     from wshub_core.edges.serve import Server
+
+logger = logging.getLogger("wshub.hub")
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
@@ -123,10 +126,12 @@ class Hub:
             InvalidCloseError: The code or the reason must not be sent.
         """
         validate_close(code, reason)
-        await asyncio.gather(*(closer() for closer in self._closers))
-        self._is_closed = True
-        if self._manager is not None:
-            await self._manager.close_all(code, reason)
+        try:
+            await self._await_closers()
+        finally:
+            self._is_closed = True
+            if self._manager is not None:
+                await self._manager.close_all(code, reason)
 
     def serve(
         self,
@@ -280,7 +285,8 @@ class Hub:
     def add_closer(self, closer: Closer) -> None:
         """Have a function awaited when the hub begins to close, while it still takes messages.
 
-        For what lives with a hub and should say goodbye, such as a process that it follows.
+        For what lives with a hub and should say goodbye, such as a process that it follows. The
+        hub waits for as long as it takes; one that raises is logged.
         """
         self._closers.append(closer)
 
@@ -353,6 +359,16 @@ class Hub:
             evictions=counters.evictions,
             callback_errors=counters.callback_errors,
         )
+
+    async def _await_closers(self) -> None:
+        awaited: set[Closer] = set()
+        # One may come while others are awaited, as when a process is started then.
+        while new := [closer for closer in self._closers if closer not in awaited]:
+            awaited.update(new)
+            results = await asyncio.gather(*(each() for each in new), return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception):
+                    logger.error("a closer failed", exc_info=result)
 
     def _is_loop_closed(self) -> bool:
         return self._loop is not None and self._loop.is_closed()

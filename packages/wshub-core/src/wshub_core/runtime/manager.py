@@ -99,7 +99,7 @@ class ConnectionManager:
         logger.debug("%r connected", session)
         on_connect = self.config.on_connect
         if on_connect is not None:
-            session.take_step(partial(self._tell, "on_connect", on_connect, session))
+            session.greet(partial(self._tell, "on_connect", on_connect, session))
         return session
 
     def pause_writing(self, session: Session) -> None:
@@ -131,7 +131,7 @@ class ConnectionManager:
         logger.debug("%r disconnected: %s", session, disconnect)
         on_disconnect = self.config.on_disconnect
         if on_disconnect is not None:
-            session.take_step(
+            session.bid_farewell(
                 partial(self._tell, "on_disconnect", on_disconnect, session, disconnect)
             )
 
@@ -165,7 +165,9 @@ class ConnectionManager:
         self._end(session, DisconnectCause.SERVER_CLOSED, code, reason)
 
     def serve_frame(self, session: Session, payload: bytes | bytearray) -> Work:
-        """Do what a frame asks for."""
+        """Do what a frame asks for; one that the hub is closing has nothing more to ask."""
+        if session.ending is not None:
+            return None
         match read_client_frame(payload):
             case Ping():
                 self.send(session, Message(type=MessageType.PONG))
@@ -249,7 +251,10 @@ class ConnectionManager:
             _, late = await asyncio.wait(tasks, timeout=self.config.close_timeout)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                _, stuck = await asyncio.wait(late, timeout=self.config.close_timeout)
+                if stuck:
+                    logger.error("%d callbacks ignore their cancellation", len(stuck))
         self._stalled.cancel()
 
     # Subscriptions.
@@ -321,7 +326,7 @@ class ConnectionManager:
         if unsent < session.outbox.unsent_bytes:
             # It is slow, but it goes on; and it is alive, even if it is not read from meanwhile.
             session.outbox.unsent_bytes = unsent
-            session.last_heard = self._clock.time()
+            session.last_heard = max(session.last_heard, self._clock.time())
             self._stalled.add(session)
             return
         # One that is being closed already has its cause, and was counted if it was slow.

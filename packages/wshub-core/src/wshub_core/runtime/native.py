@@ -226,12 +226,22 @@ class NativeTransport(asyncio.Protocol):
         # The client has done its part of the opening in time; the rest has a timeout of its own.
         self._acceptor.opening.discard(self)
         self.pause_reading()
-        self._answer = self._acceptor.manager.spawn(answer)
+        self._answer = self._acceptor.manager.spawn(self._finish_answer(answer))
+
+    async def _finish_answer(self, answer: Coroutine[Any, Any, None]) -> None:
+        try:
+            await answer
+        except Exception:
+            # Half an answer helps nobody, and a socket without one would stay for ever.
+            logger.exception("answering failed")
+            self._transport.abort()
 
     async def _authenticate(self, request: Request, http_request: http11.Request) -> None:
         manager = self._acceptor.manager
         identity = await manager.door.authenticate(request)
         # The hub may have been closed, or filled up, meanwhile.
+        if self._transport.is_closing():
+            return
         refusal = identity if isinstance(identity, Response) else manager.door.check_room()
         # Before the connection is there, because then its callbacks decide about reading.
         self.resume_reading()

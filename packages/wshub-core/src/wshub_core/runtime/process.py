@@ -111,13 +111,15 @@ async def run_process(
         raise ProcessStartError(f"cannot start {program!r}: {exc.strerror}") from exc
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
-    is_hub_closing = False
+    is_hub_closing = is_ending = False
     ended = asyncio.Event()
 
     async def end() -> None:
-        nonlocal is_hub_closing
-        is_hub_closing = True
-        task.cancel()
+        nonlocal is_hub_closing, is_ending
+        # A second cancellation would cut short the time that the process has to end.
+        if not is_ending:
+            is_hub_closing = is_ending = True
+            task.cancel()
         await ended.wait()
 
     hub.add_closer(end)
@@ -127,6 +129,7 @@ async def run_process(
         exit_code = await output.exit_code
         hub.send_process_status(process_id, "exited", exit_code)
     except BaseException:
+        is_ending = True
         exit_code = await _terminate(transport.get_pid(), output)
         # After a failed publish there may be nobody to tell.
         with contextlib.suppress(WSHubError):

@@ -61,6 +61,7 @@ class Session(Connection):
     """
 
     __slots__ = (
+        "_farewell",
         "_gone",
         "_owner",
         "_steps",
@@ -96,6 +97,7 @@ class Session(Connection):
         # Both are there only while a step takes its time, which few connections ever need.
         self._working: asyncio.Task[None] | None = None
         self._steps: deque[Callable[[], Work]] | None = None
+        self._farewell: Callable[[], Work] | None = None
 
     # What the application sees; documented on Connection.
 
@@ -124,12 +126,18 @@ class Session(Connection):
             self._gone = self._gone or asyncio.Event()
             await self._gone.wait()
 
-    def write_outbox(self) -> None:
-        """Hand all that waits to the transport, which may hold some of it for now."""
+    def write_outbox(self, most_bytes: int) -> None:
+        """Hand what waits to the transport, which may hold some of it for now.
+
+        Args:
+            most_bytes: How many bytes to hand over; what waits longer can still be dropped.
+        """
         if self._transport is not None and self.outbox.messages:
-            self._owner.counters.deliveries += len(self.outbox.messages)
-            self._owner.counters.bytes += self.outbox.queued_bytes
-            self.outbox.unsent_bytes = self._transport.send(self.outbox.take())
+            before = self.outbox.queued_bytes
+            messages = self.outbox.take(most_bytes)
+            self._owner.counters.deliveries += len(messages)
+            self._owner.counters.bytes += before - self.outbox.queued_bytes
+            self.outbox.unsent_bytes = self._transport.send(messages)
 
     def unsent_bytes(self) -> int:
         """Return how many bytes the transport holds."""
@@ -166,12 +174,15 @@ class Session(Connection):
         else:
             self._steps.append(partial(self._owner.serve_frame, self, payload))
 
-    def take_step(self, step: Callable[[], Work]) -> None:
-        """Take a step when those before it are done."""
+    def greet(self, step: Callable[[], Work]) -> None:
+        """Take the first step."""
+        self._start(step())
+
+    def bid_farewell(self, step: Callable[[], Work]) -> None:
+        """Take the last step, when those before it are done or have been cancelled."""
+        self._farewell = step
         if self._steps is None:
-            self._start(step())
-        else:
-            self._steps.append(step)
+            self._start(self._take_farewell())
 
     def _start(self, work: Work) -> None:
         if work is None:
@@ -183,14 +194,24 @@ class Session(Connection):
             self._transport.pause_reading()
         self._working = self._owner.spawn(self._work_off(work, self._steps))
 
+    def _take_farewell(self) -> Work:
+        step, self._farewell = self._farewell, None
+        return None if step is None else step()
+
     async def _work_off(
         self, work: Coroutine[Any, Any, object], steps: deque[Callable[[], Work]]
     ) -> None:
-        await work
-        while steps:
-            more_work = steps.popleft()()
-            if more_work is not None:
-                await more_work
+        try:
+            await work
+            while steps:
+                more_work = steps.popleft()()
+                if more_work is not None:
+                    await more_work
+        finally:
+            # Also when the hub has lost its patience with a callback.
+            farewell = self._take_farewell()
+            if farewell is not None:
+                await farewell
         self._working = self._steps = None
         self.last_heard = self._owner.time()
         if self._transport is not None:

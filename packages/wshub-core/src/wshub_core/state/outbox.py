@@ -67,11 +67,26 @@ class Outbox:
             self.dropped += 1
         return True
 
-    def take(self) -> list[PreparedMessage]:
-        """Take all messages out, in order, to hand them to the transport."""
-        messages, self.messages = self.messages, []
-        self.queued_bytes = 0
-        return messages
+    def take(self, most_bytes: int) -> list[PreparedMessage]:
+        """Take messages out, in order, to hand them to the transport.
+
+        Args:
+            most_bytes: How many bytes to take; at least one message is taken.
+        """
+        if self.queued_bytes <= most_bytes:
+            messages, self.messages = self.messages, []
+            self.queued_bytes = 0
+            return messages
+        count = taken_bytes = 0
+        for message in self.messages:
+            if count and taken_bytes + message.size > most_bytes:
+                break
+            taken_bytes += message.size
+            count += 1
+        taken = self.messages[:count]
+        del self.messages[:count]
+        self.queued_bytes -= taken_bytes
+        return taken
 
     def seal(self) -> None:
         """Drop what waits, refuse what comes, and count every fan-out as served."""

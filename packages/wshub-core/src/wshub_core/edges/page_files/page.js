@@ -24,6 +24,8 @@ class View {
 
 const views = new Map();
 let current = null;
+// The first channel opens by itself, but only until somebody has had a say.
+let hasChosen = false;
 let listed = [];
 
 const connection = new HubConnection(Object.assign(new URL("ws", location.href), {
@@ -140,6 +142,7 @@ function render({ time, spans, mood }) {
 }
 
 function show(channel) {
+  hasChosen = true;
   current = channel;
   const view = openView(channel);
   element("name").textContent = channel;
@@ -184,10 +187,8 @@ async function refreshList() {
     return; // The server is away; the state above says so.
   }
   adoptStatus();
-  if (current === null && views.size === 0) {
-    const first = listed.find((each) => each.status === "running") ?? listed[0];
-    if (first) show(first.channel);
-  }
+  const first = listed.find((each) => each.status === "running") ?? listed[0];
+  if (first && current === null && !hasChosen) show(first.channel);
   showList();
 }
 
