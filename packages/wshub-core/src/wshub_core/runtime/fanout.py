@@ -14,7 +14,7 @@ from wshub_core.state.prepared import PreparedMessage
 
 logger = logging.getLogger("wshub.fanout")
 
-_SLICE_SECONDS = 0.003
+_SLICE_SECONDS = 0.002
 """How long one slice may hold the event loop. Others wait for at most this and one chunk."""
 
 _PUSH_CHUNK = 256
