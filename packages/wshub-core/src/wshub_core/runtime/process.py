@@ -64,7 +64,8 @@ async def run_process(
     First comes the status ``running``, then each line of stdout and stderr as it comes, last the
     status ``exited`` with the exit code. A line ends with ``\n``, ``\r\n`` or ``\r`` and is sent
     without it; a last line without an end is sent too, and one that is too long for a message is
-    sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command gets no input.
+    sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command gets no input. It runs in a
+    process group of its own, which needs a POSIX system.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
     second. When this call is cancelled or the hub is closed, the command and the children in its
