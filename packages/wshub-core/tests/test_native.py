@@ -13,7 +13,15 @@ import pytest
 from support import Serve, Served, eventually, present, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
-from wshub_core import AuthResult, Connection, Message, Request, Response
+from wshub_core import (
+    AuthResult,
+    Connection,
+    Disconnect,
+    DisconnectCause,
+    Message,
+    Request,
+    Response,
+)
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -246,6 +254,25 @@ async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_
         async with asyncio.timeout(5):
             await served.server.close()
         client.writer.transport.abort()
+
+
+async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Serve) -> None:
+    ends: list[Disconnect] = []
+    served = await serve(
+        write_timeout=0.05,
+        max_outbox_bytes=20_000_000,
+        on_disconnect=lambda _, end: ends.append(end),
+    )
+    async with raw(served) as client:
+        await client.open()
+        cast(asyncio.Transport, client.writer.transport).pause_reading()
+        (transport,) = served.server.acceptor.transports
+        while transport.unsent_bytes() == 0:
+            served.hub.broadcast(Message(type="event", data="x" * 20_000))
+            await asyncio.sleep(0)
+        await eventually(lambda: bool(ends))
+        assert ends[0].cause is DisconnectCause.WRITE_TIMEOUT
+        assert served.hub.stats().evictions == 1
 
 
 async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(

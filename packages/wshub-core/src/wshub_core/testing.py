@@ -97,6 +97,7 @@ class MemoryTransport:
     def __init__(self, hub: Hub, client: "MemoryClient") -> None:
         self.is_stalled = False
         self.is_silent = False
+        self._loop = asyncio.get_running_loop()
         self._clock = hub.clock
         self._close_timeout = hub.config.close_timeout
         self._manager = hub.manager
@@ -198,7 +199,7 @@ class MemoryTransport:
         else:
             # The client answers a close frame at once, and then both are gone.
             self._client.note_end(*item)
-            asyncio.get_running_loop().call_soon(self.end, DisconnectCause.SERVER_CLOSED, *item)
+            self._loop.call_soon(self.end, DisconnectCause.SERVER_CLOSED, *item)
 
 
 class MemoryClient:

@@ -235,6 +235,8 @@ class NativeTransport(asyncio.Protocol):
             # Half an answer helps nobody, and a socket without one would stay for ever.
             logger.exception("answering failed")
             self._transport.abort()
+        finally:
+            self._answer = None
 
     async def _authenticate(self, request: Request, http_request: http11.Request) -> None:
         manager = self._acceptor.manager
@@ -260,6 +262,8 @@ class NativeTransport(asyncio.Protocol):
         # What the kernel does not take at once holds the writing: more then waits in the outbox,
         # where it is counted and bounded. (TLS transports take 0 for "never write".)
         self._transport.set_write_buffer_limits(high=1, low=0)
+        # The request has done its work; its headers are many bytes, and some are secrets.
+        self._request = None
         self._session = self._acceptor.manager.connect(self, request.remote_address, identity)
         early_data, self._early_data = self._early_data, b""
         if early_data:
