@@ -94,6 +94,8 @@ class HubMachine(RuleBasedStateMachine):
         (connection,) = set(self.hub.connections) - before
         modelled = Modelled(client, connection)
         self.everyone.append(modelled)
+        # To connect gives the loop a turn, in which what was published may turn out not to fit.
+        self.note_evictions()
         return modelled
 
     @rule(each=clients, channel=channels)
