@@ -62,8 +62,10 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_the_public_names_are_these() -> None:
     public = """
-        AuthError AuthResult Authenticator AuthenticatorError ChannelAuthorizer CloseCode Connection
-        Disconnect DisconnectCause InvalidClaimsError MissingUserIDError
+        AuthError AuthExpiredError AuthResult Authenticator AuthenticatorError BEARER_SUBPROTOCOL
+        ChannelAuthorizer CloseCode Connection Disconnect JSON TokenAuthenticator
+        TooManyAttemptsError offered_subprotocols settle_auth_result
+        DisconnectCause InvalidClaimsError MissingUserIDError
         Hub HubAlreadyStartedError HubClosedError HubConfig HubNotStartedError
         HubStats InvalidChannelError InvalidCloseError InvalidConfigError InvalidProcessIDError
         LivePage Message MessageDecodeError MessageEncodeError MessageTooLargeError MessageType

@@ -2,8 +2,13 @@ from typing import Any
 
 import pytest
 
-from wshub_core import AuthError, AuthResult, InvalidClaimsError, MissingUserIDError
-from wshub_core.values.auth import settle_auth_result
+from wshub_core import (
+    AuthError,
+    AuthResult,
+    InvalidClaimsError,
+    MissingUserIDError,
+    settle_auth_result,
+)
 
 
 def test_a_success_is_trimmed_and_its_claims_are_copied_and_read_only() -> None:
@@ -64,3 +69,17 @@ def test_a_refusal_stays_as_it_is_but_has_an_error() -> None:
     refusal = AuthResult(False, error=AuthError("expired"))
     assert settle_auth_result(refusal) is refusal
     assert isinstance(settle_auth_result(AuthResult(False)).error, AuthError)
+
+
+def test_a_refusal_without_an_error_keeps_its_challenge() -> None:
+    assert settle_auth_result(AuthResult(False, challenge="Bearer")).challenge == "Bearer"
+
+
+def test_an_end_stays() -> None:
+    assert settle_auth_result(AuthResult(True, "alice", expires_at=1.5)).expires_at == 1.5
+
+
+@pytest.mark.parametrize("expires_at", [float("nan"), float("inf"), float("-inf")])
+def test_an_end_that_is_no_time_is_a_refusal(expires_at: float) -> None:
+    settled = settle_auth_result(AuthResult(True, "alice", expires_at=expires_at))
+    assert isinstance(settled.error, InvalidClaimsError)

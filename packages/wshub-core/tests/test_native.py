@@ -14,6 +14,7 @@ from support import Serve, Served, eventually, present, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
 from wshub_core import (
+    AuthError,
     AuthResult,
     Connection,
     Disconnect,
@@ -21,6 +22,7 @@ from wshub_core import (
     Message,
     Request,
     Response,
+    TooManyAttemptsError,
 )
 
 HANDSHAKE = (
@@ -199,7 +201,7 @@ async def test_an_empty_close_is_echoed_empty(served: Served) -> None:
         assert await client.read_frame() == (Opcode.CLOSE, b"")
 
 
-async def test_extensions_and_subprotocols_are_not_selected(served: Served) -> None:
+async def test_extensions_and_subprotocols_of_others_are_not_selected(served: Served) -> None:
     async with raw(served) as client:
         offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat"
         client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
@@ -207,6 +209,39 @@ async def test_extensions_and_subprotocols_are_not_selected(served: Served) -> N
     assert head.startswith(b"HTTP/1.1 101 ")
     assert b"sec-websocket-extensions" not in head.lower()
     assert b"sec-websocket-protocol" not in head.lower()
+
+
+async def test_of_a_token_in_the_subprotocol_only_the_marker_comes_back(served: Served) -> None:
+    async with raw(served) as client:
+        offer = b"\r\nSec-WebSocket-Protocol: chat, wshub.bearer, s3cret"
+        client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
+        head = await client.read_head()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nsec-websocket-protocol: wshub.bearer\r\n" in head.lower()
+    assert b"s3cret" not in head
+
+
+async def test_a_refusal_says_how_to_authenticate_and_when_to_come_back(serve: Serve) -> None:
+    error = AuthError("the identity provider is away")
+    error.retry_after = 4.2
+    answers = {
+        "plain": AuthResult(False),
+        "challenge": AuthResult(False, challenge='Bearer error="invalid_token"'),
+        "later": AuthResult(False, error=error, challenge="Bearer"),
+        "limited": AuthResult(False, error=TooManyAttemptsError(59.5), challenge="Bearer"),
+    }
+    served = await serve(authenticator=lambda request: answers[request.query])
+
+    async def knock(query: bytes) -> tuple[int, str | None, str | None, bytes]:
+        request = HANDSHAKE.replace(b"/ws", b"/ws?" + query)
+        status, headers, body = await exchange(served, request)
+        return status, headers.get("www-authenticate"), headers.get("retry-after"), body
+
+    refused = b"Unauthorised\n"
+    assert await knock(b"plain") == (401, None, None, refused)
+    assert await knock(b"challenge") == (401, 'Bearer error="invalid_token"', None, refused)
+    assert await knock(b"later") == (401, "Bearer", "5", refused)
+    assert await knock(b"limited") == (429, None, "60", b"Too many attempts\n")
 
 
 async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:

@@ -8,13 +8,14 @@ from wshub_core.edges.serve import Server
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.hub import Hub, HubStats
 from wshub_core.runtime.process import run_process
-from wshub_core.values.auth import Authenticator, AuthResult
+from wshub_core.values.auth import Authenticator, AuthResult, TokenAuthenticator, settle_auth_result
 from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import ChannelAuthorizer, HubConfig
 from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
+    AuthExpiredError,
     HubAlreadyStartedError,
     HubClosedError,
     HubNotStartedError,
@@ -31,18 +32,28 @@ from wshub_core.values.errors import (
     ServeError,
     SubscriptionDeniedError,
     SubscriptionLimitError,
+    TooManyAttemptsError,
     WSHubError,
 )
 from wshub_core.values.http import Request, Response
-from wshub_core.values.messages import Message, MessageType, decode_message, encode_message
+from wshub_core.values.messages import (
+    JSON,
+    Message,
+    MessageType,
+    decode_message,
+    encode_message,
+)
+from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, offered_subprotocols
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuthError",
+    "AuthExpiredError",
     "AuthResult",
     "Authenticator",
     "AuthenticatorError",
+    "BEARER_SUBPROTOCOL",
     "ChannelAuthorizer",
     "CloseCode",
     "Connection",
@@ -59,6 +70,7 @@ __all__ = [
     "InvalidCloseError",
     "InvalidConfigError",
     "InvalidProcessIDError",
+    "JSON",
     "LivePage",
     "Message",
     "MessageDecodeError",
@@ -73,11 +85,15 @@ __all__ = [
     "Server",
     "SubscriptionDeniedError",
     "SubscriptionLimitError",
+    "TokenAuthenticator",
+    "TooManyAttemptsError",
     "WSHubError",
     "decode_message",
     "encode_message",
+    "offered_subprotocols",
     "process_channel",
     "run_process",
+    "settle_auth_result",
     "validate_channel",
     "validate_process_id",
 ]

@@ -5,13 +5,20 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from inspect import isawaitable
+from math import ceil
+from time import time
 from typing import Any, TypeVar, cast
 
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.state.counters import Counters
-from wshub_core.values.auth import AuthResult, settle_auth_result
+from wshub_core.values.auth import AuthResult, TokenAuthenticator, settle_auth_result
 from wshub_core.values.config import HubConfig
-from wshub_core.values.errors import AuthenticatorError
+from wshub_core.values.errors import (
+    AuthenticatorError,
+    AuthError,
+    AuthExpiredError,
+    TooManyAttemptsError,
+)
 from wshub_core.values.http import Request, Response
 from wshub_core.values.origins import origin_allowed
 
@@ -85,20 +92,51 @@ class Door:
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANYONE
+        result = await self._judge(authenticator, request)
+        if result.valid:
+            return result
+        # The texts of AuthErrors hold no secrets; of others nobody knows that.
+        error = result.error
+        why = error if isinstance(error, AuthError) else type(error).__name__
+        logger.info("refused authentication from %s: %s", request.remote_address, why)
+        on_auth_failure = self._config.on_auth_failure
+        if on_auth_failure is not None:
+            await self._ask("on_auth_failure", None, on_auth_failure, request, result)
+        return self._refuse_authentication(result)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the authenticator judges tokens that come after the handshake."""
+        return isinstance(self._config.authenticator, TokenAuthenticator)
+
+    async def authenticate_token(self, token: str) -> AuthResult:
+        """Find out whose token this is; takes at most ``open_timeout``."""
+        authenticator = cast("TokenAuthenticator", self._config.authenticator)
+        return await self._judge(authenticator.authenticate_token, token)
+
+    async def _judge(
+        self, authenticate: Callable[..., Any], presented: Request | str
+    ) -> AuthResult:
         failed = AuthResult(False, error=AuthenticatorError())
-        result = await self._ask("authenticator", failed, authenticator, request)
+        result = await self._ask("authenticator", failed, authenticate, presented)
         try:
             # A function without annotations can return anything, and nobody gets in by accident.
             result = settle_auth_result(result)
         except (AttributeError, TypeError):
-            result = failed
-        if result.valid:
-            return result
-        logger.info("refused authentication from %s", request.remote_address)
-        on_auth_failure = self._config.on_auth_failure
-        if on_auth_failure is not None:
-            await self._ask("on_auth_failure", None, on_auth_failure, request, result)
-        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised")
+            return failed
+        if result.expires_at is not None and result.expires_at <= time():
+            return AuthResult(False, error=AuthExpiredError())
+        return result
+
+    def _refuse_authentication(self, result: AuthResult) -> Response:
+        headers = {}
+        if isinstance(result.error, AuthError) and result.error.retry_after is not None:
+            headers["Retry-After"] = str(ceil(result.error.retry_after))
+        if isinstance(result.error, TooManyAttemptsError):
+            return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts", headers)
+        if result.challenge:
+            headers["WWW-Authenticate"] = result.challenge
+        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised", headers)
 
     async def _ask(self, name: str, otherwise: T, function: Any, *args: object) -> T:
         """Call a function of the application, and wait for it for as long as is reasonable."""

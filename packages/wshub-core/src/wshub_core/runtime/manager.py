@@ -16,6 +16,7 @@ from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.door import Door
+from wshub_core.runtime.expiry import Expiry
 from wshub_core.runtime.fanout import Fanout
 from wshub_core.runtime.pulse import Pulse
 from wshub_core.runtime.session import Session, Work
@@ -82,6 +83,7 @@ class ConnectionManager:
         self._fanout = Fanout(loop, self.counters, self._evict)
         self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
         self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
+        self._expiry = Expiry(clock, self._end_expired)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,6 +97,7 @@ class ConnectionManager:
         self._sessions.add(session)
         self.registry.add(session)
         self._pulse.add(session)
+        self._expiry.set(session, identity.expires_at)
         self.counters.connections += 1
         logger.debug("%r connected", session)
         on_connect = self.config.on_connect
@@ -118,6 +121,7 @@ class ConnectionManager:
         """Note that the conversation is over: nothing is for it or from it any more."""
         if self.registry.remove(session):
             self._pulse.discard(session)
+            self._expiry.discard(session)
             session.outbox.seal()
 
     def disconnect(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
@@ -175,6 +179,10 @@ class ConnectionManager:
                 self.registry.unsubscribe(session, channel)
             case Subscribe(channel):
                 return self._serve_subscribe(session, channel)
+            case Other(Message(type=MessageType.AUTHENTICATE, data=str(token))) if (
+                self.door.takes_tokens
+            ):
+                return self._serve_authenticate(session, token)
             case Other(message) if self.config.on_message is not None:
                 return self._tell("on_message", self.config.on_message, session, message)
         return None
@@ -294,15 +302,40 @@ class ConnectionManager:
         except WSHubError as exc:
             self._refuse(session, exc)
 
-    def _refuse(self, session: Session, error: WSHubError) -> None:
-        self.send(session, Message(type=MessageType.ERROR, data=REFUSAL_TEXTS[type(error)]))
+    def _refuse(self, session: Session, error: WSHubError, channel: str = "") -> None:
+        text = REFUSAL_TEXTS[type(error)]
+        self.send(session, Message(type=MessageType.ERROR, channel=channel, data=text))
+
+    # Tokens that come later.
+
+    async def _serve_authenticate(self, session: Session, token: str) -> None:
+        result = await self.door.authenticate_token(token)
+        # A connection stays whose it was: its subscriptions and its past are that user's.
+        if not result.valid or result.user_id != session.user_id:
+            logger.info("refused a new token of %r", session)
+            text = "Authenticate: token refused"
+            self.send(session, Message(type=MessageType.ERROR, data=text))
+            return
+        if session not in self.registry:
+            return
+        session.claims = result.claims
+        self._expiry.set(session, result.expires_at)
+        for channel in session.subscriptions:
+            is_allowed = self._authorize(session, channel)
+            if isawaitable(is_allowed):
+                is_allowed = await is_allowed
+            if not is_allowed:
+                self.registry.unsubscribe(session, channel)
+                self._refuse(session, SubscriptionDeniedError(channel), channel)
+        data = {"expiresAt": result.expires_at}
+        self.send(session, Message(type=MessageType.AUTHENTICATED, data=data))
 
     # Ends that the hub brings about.
 
     def _end(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
         if session in self.registry:
             session.ending = (cause, code, reason)
-            if cause is DisconnectCause.SERVER_CLOSED:
+            if cause in (DisconnectCause.SERVER_CLOSED, DisconnectCause.AUTH_EXPIRED):
                 self._fanout.flush(session)
             self.leave(session)
             session.start_close(code, reason)
@@ -319,6 +352,11 @@ class ConnectionManager:
         logger.info("%r is silent, closing it", session)
         cause = DisconnectCause.PONG_TIMEOUT
         self._end(session, cause, CloseCode.PONG_TIMEOUT, "pong timeout")
+
+    def _end_expired(self, session: Session) -> None:
+        logger.info("authentication of %r has expired, closing it", session)
+        cause = DisconnectCause.AUTH_EXPIRED
+        self._end(session, cause, CloseCode.UNAUTHORIZED, "authentication expired")
 
     def _end_stalled(self, session: Session) -> None:
         """Abort a connection that has taken no byte for too long."""

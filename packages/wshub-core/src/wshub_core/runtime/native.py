@@ -24,6 +24,7 @@ from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.http import Request, Response
+from wshub_core.values.subprotocols import select_subprotocol
 
 logger = logging.getLogger("wshub.native")
 
@@ -253,7 +254,11 @@ class NativeTransport(asyncio.Protocol):
             self._open(request, http_request, identity)
 
     def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
-        self._protocol.send_response(self._protocol.accept(http_request))
+        response = self._protocol.accept(http_request)
+        subprotocol = select_subprotocol(request)
+        if subprotocol is not None:
+            response.headers["Sec-WebSocket-Protocol"] = subprotocol
+        self._protocol.send_response(response)
         self._write_protocol()
         if self._protocol.state is not OPEN:
             self._acceptor.manager.counters.refusals += 1

@@ -23,6 +23,8 @@ class CloseCode(IntEnum):
     """Nothing came from the client for ``pong_timeout``. Retry later, and answer pings."""
     SLOW_CONSUMER = 1013
     """The client read too slowly and its outbox was full. Retry later, and read faster."""
+    UNAUTHORIZED = 3000
+    """The client's authentication has expired. Retry with a new token."""
 
 
 class DisconnectCause(StrEnum):
@@ -40,6 +42,8 @@ class DisconnectCause(StrEnum):
     """The outbox was full, and the policy is to close."""
     WRITE_TIMEOUT = "write_timeout"
     """The client took no byte for ``write_timeout``, though there was something to send."""
+    AUTH_EXPIRED = "auth_expired"
+    """The time of what the client authenticated with was over."""
     PONG_TIMEOUT = "pong_timeout"
     """No byte came from the client for ``pong_timeout``."""
 

@@ -13,7 +13,9 @@ Every one is a `WSHubError`::
     ├── AuthError                  a client could not be authenticated
     │   ├── MissingUserIDError     an authenticator accepted nobody
     │   ├── InvalidClaimsError     an authenticator's claims cannot be copied
-    │   └── AuthenticatorError     an authenticator raised, or returned nonsense
+    │   ├── AuthenticatorError     an authenticator raised, hung, or returned nonsense
+    │   ├── AuthExpiredError       what was presented is not valid any more
+    │   └── TooManyAttemptsError   too many attempts have failed
     ├── HubNotStartedError         the hub has not been entered yet
     ├── HubAlreadyStartedError     the hub was entered a second time
     ├── HubClosedError             the hub has been closed
@@ -111,7 +113,14 @@ class SubscriptionLimitError(WSHubError):
 
 
 class AuthError(WSHubError):
-    """A client could not be authenticated. No text of this family holds a secret."""
+    """A client could not be authenticated. No text of this family holds a secret.
+
+    Attributes:
+        retry_after: In how many seconds the same attempt may succeed, which the client reads in
+            ``Retry-After``; None if something else has to change.
+    """
+
+    retry_after: float | None = None
 
 
 class MissingUserIDError(AuthError):
@@ -129,10 +138,32 @@ class InvalidClaimsError(AuthError):
 
 
 class AuthenticatorError(AuthError):
-    """An authenticator raised, which is the cause of this error, or returned no `AuthResult`."""
+    """An authenticator raised, took longer than ``open_timeout``, or returned no `AuthResult`.
+
+    What it raised is in the log of ``wshub.callbacks``.
+    """
 
     def __init__(self) -> None:
         super().__init__("authenticator panicked")
+
+
+class AuthExpiredError(AuthError):
+    """What was presented was valid once, and is not any more."""
+
+    def __init__(self) -> None:
+        super().__init__("authentication has expired")
+
+
+class TooManyAttemptsError(AuthError):
+    """Too many attempts have failed, so this one was not looked at; the client gets 429.
+
+    Attributes:
+        retry_after: In how many seconds the next attempt is looked at.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after: float = retry_after
+        super().__init__(f"too many failed attempts, the next is looked at in {retry_after:.0f} s")
 
 
 class HubNotStartedError(WSHubError):

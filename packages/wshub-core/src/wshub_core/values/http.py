@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 class Request:
     """The request with which a client knocks.
 
+    Its ``repr`` shows neither query nor headers, which may hold secrets.
+
     Attributes:
         method: The method, upper case.
         path: The path without the query, as it was sent (percent-encoded).
@@ -18,14 +20,28 @@ class Request:
 
     method: str
     path: str
-    query: str = ""
-    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    query: str = field(default="", repr=False)
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     remote_address: str = ""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, whatever the case of its name; None for none."""
         values = self.headers.get(name.lower())
         return values[0] if values else None
+
+    def cookie(self, name: str) -> str | None:
+        """Return the first value of a cookie, as it was sent (RFC 6265 section 4.2); None for none.
+
+        Only a pair of quotes around the whole value is taken off.
+        """
+        for header in self.headers.get("cookie", ()):
+            for pair in header.split(";"):
+                key, equals, value = pair.partition("=")
+                if equals and key.strip() == name:
+                    value = value.strip()
+                    is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                    return value[1:-1] if is_quoted else value
+        return None
 
 
 @dataclass(frozen=True, slots=True)
