@@ -1,5 +1,78 @@
-"""Authenticators for the handshake of a wshub hub.
+"""Who may connect to a wshub hub, and who may listen to what.
 
-Nothing is here yet. This package will hold authenticators for API keys, bearer tokens, query
-tokens, tokens in the subprotocol, cookies and JSON Web Tokens.
+Authenticators go into ``HubConfig.authenticator``, channel authorizers into
+``HubConfig.channel_authorizer``. JSON Web Tokens are in `wshub_auth.jwt`, which needs the extra
+``wshub-auth[jwt]``.
 """
+
+from wshub_auth.api_keys import APIKeyAuthenticator, hash_api_key
+from wshub_auth.channels import ChannelPattern, all_of, allow, allow_claimed, any_of
+from wshub_auth.credentials import (
+    BearerHeader,
+    BearerSubprotocol,
+    Cookie,
+    CredentialSource,
+    QueryParameter,
+)
+from wshub_auth.errors import (
+    InvalidAPIKeyError,
+    InvalidTicketError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    MalformedAuthHeaderError,
+    MalformedCredentialError,
+    MalformedTokenError,
+    MissingAuthHeaderError,
+    MissingCredentialError,
+    MissingTokenError,
+)
+from wshub_auth.first_of import FirstOf
+from wshub_auth.rate_limit import RateLimit, client_address
+from wshub_auth.redaction import TokenRedactor
+from wshub_auth.tickets import MemoryTicketStore, TicketAuth, TicketStore
+from wshub_auth.tokens import (
+    BearerTokenAuth,
+    CookieAuth,
+    QueryTokenAuth,
+    SubprotocolTokenAuth,
+    TokenAuth,
+    Validator,
+)
+
+__all__ = [
+    "APIKeyAuthenticator",
+    "BearerHeader",
+    "BearerSubprotocol",
+    "BearerTokenAuth",
+    "ChannelPattern",
+    "Cookie",
+    "CookieAuth",
+    "CredentialSource",
+    "FirstOf",
+    "InvalidAPIKeyError",
+    "InvalidTicketError",
+    "InvalidTokenError",
+    "KeysUnavailableError",
+    "MalformedAuthHeaderError",
+    "MalformedCredentialError",
+    "MalformedTokenError",
+    "MemoryTicketStore",
+    "MissingAuthHeaderError",
+    "MissingCredentialError",
+    "MissingTokenError",
+    "QueryParameter",
+    "QueryTokenAuth",
+    "RateLimit",
+    "SubprotocolTokenAuth",
+    "TicketAuth",
+    "TicketStore",
+    "TokenAuth",
+    "TokenRedactor",
+    "Validator",
+    "all_of",
+    "allow",
+    "allow_claimed",
+    "any_of",
+    "client_address",
+    "hash_api_key",
+]

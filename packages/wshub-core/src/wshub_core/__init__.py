@@ -48,12 +48,13 @@ from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, offered_subprotoc
 __version__ = "0.1.0"
 
 __all__ = [
+    "BEARER_SUBPROTOCOL",
+    "JSON",
     "AuthError",
     "AuthExpiredError",
     "AuthResult",
     "Authenticator",
     "AuthenticatorError",
-    "BEARER_SUBPROTOCOL",
     "ChannelAuthorizer",
     "CloseCode",
     "Connection",
@@ -70,7 +71,6 @@ __all__ = [
     "InvalidCloseError",
     "InvalidConfigError",
     "InvalidProcessIDError",
-    "JSON",
     "LivePage",
     "Message",
     "MessageDecodeError",

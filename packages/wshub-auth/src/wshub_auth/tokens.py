@@ -1,0 +1,116 @@
+"""Authenticators for tokens that a function of the application validates."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from inspect import isawaitable
+from typing import TypeAlias
+
+from wshub_auth.credentials import (
+    BearerHeader,
+    BearerSubprotocol,
+    Cookie,
+    CredentialSource,
+    QueryParameter,
+    check_credential,
+)
+from wshub_auth.errors import MissingCredentialError
+from wshub_core import AuthError, AuthResult, Request, settle_auth_result
+
+Validator: TypeAlias = Callable[[str], AuthResult | Awaitable[AuthResult]]
+"""Tells whose token this is. Plain or async; raising refuses."""
+
+
+class TokenAuth:
+    """Reads a token from the request and has it validated.
+
+    It is a `wshub_core.TokenAuthenticator`: a connected client can present a new token in band.
+
+    Args:
+        validate: Tells whose token it is.
+        *sources: Where to look for it; the first place that has one counts.
+    """
+
+    def __init__(self, validate: Validator, *sources: CredentialSource) -> None:
+        self._validate = validate
+        self._sources = sources
+        self._schemes = list(dict.fromkeys(each.scheme for each in sources if each.scheme))
+
+    def __call__(self, request: Request) -> AuthResult | Awaitable[AuthResult]:
+        """Tell who a client is, from its request."""
+        missing: AuthError | None = None
+        for source in self._sources:
+            try:
+                token = source.read(request)
+            except MissingCredentialError as error:
+                missing = missing or error
+            except AuthError as error:
+                return self._complete(AuthResult(False, error=error))
+            else:
+                return self.authenticate_token(token)
+        return AuthResult(False, error=missing, challenge=", ".join(self._schemes))
+
+    def authenticate_token(self, token: str) -> AuthResult | Awaitable[AuthResult]:
+        """Tell who a client is, from its token."""
+        try:
+            check_credential(token)
+        except AuthError as error:
+            return self._complete(AuthResult(False, error=error))
+        result = self._validate(token)
+        return self._complete_later(result) if isawaitable(result) else self._complete(result)
+
+    async def _complete_later(self, result: Awaitable[AuthResult]) -> AuthResult:
+        return self._complete(await result)
+
+    def _complete(self, result: AuthResult) -> AuthResult:
+        settled = settle_auth_result(result)
+        if settled.valid or settled.challenge:
+            return settled
+        # RFC 6750 section 3.1; a token that may do later is not said to be wrong.
+        is_wrong = getattr(settled.error, "retry_after", None) is None
+        suffix = ' error="invalid_token"' if is_wrong else ""
+        return replace(settled, challenge=", ".join(each + suffix for each in self._schemes))
+
+
+class BearerTokenAuth(TokenAuth):
+    """Accepts ``Authorization: Bearer <token>``, for programs.
+
+    Args:
+        validate: Tells whose token it is.
+    """
+
+    def __init__(self, validate: Validator) -> None:
+        super().__init__(validate, BearerHeader())
+
+
+class SubprotocolTokenAuth(TokenAuth):
+    """Accepts a token among the subprotocols, for browsers; see `BearerSubprotocol`.
+
+    Args:
+        validate: Tells whose token it is.
+    """
+
+    def __init__(self, validate: Validator) -> None:
+        super().__init__(validate, BearerSubprotocol())
+
+
+class QueryTokenAuth(TokenAuth):
+    """Accepts ``?token=…`` in the address; see `QueryParameter`.
+
+    Args:
+        validate: Tells whose token it is.
+    """
+
+    def __init__(self, validate: Validator) -> None:
+        super().__init__(validate, QueryParameter())
+
+
+class CookieAuth(TokenAuth):
+    """Accepts a cookie, such as that of a web session.
+
+    Args:
+        name: The cookie's name.
+        validate: Tells whose cookie it is, from its value as it was sent.
+    """
+
+    def __init__(self, name: str, validate: Validator) -> None:
+        super().__init__(validate, Cookie(name))
