@@ -81,7 +81,7 @@ class JWTAuth(TokenAuth):
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             return _refuse("it cannot be read")
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in self._keys:
+        if not isinstance(algorithm, str) or algorithm not in self._keys:
             return _refuse("its algorithm is not allowed")
         key = self._keys[algorithm]
         if isinstance(key, JWKS):

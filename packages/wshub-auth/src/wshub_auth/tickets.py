@@ -89,7 +89,7 @@ class TicketAuth(TokenAuth):
         if not lifetime > 0:
             raise InvalidConfigError(f"TicketAuth.lifetime must be above 0, not {lifetime}")
         self._lifetime = lifetime
-        self._store: TicketStore = store or MemoryTicketStore()
+        self._store: TicketStore = MemoryTicketStore() if store is None else store
 
     async def issue(
         self,

@@ -1,0 +1,134 @@
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wshub_auth import APIKeyAuthenticator, Cookie, hash_api_key
+from wshub_core import AuthResult, InvalidConfigError, Request
+
+ALICE = "Bearer secret-key-1"
+
+
+def knock(authenticator: APIKeyAuthenticator, header: str | None) -> AuthResult:
+    headers = {} if header is None else {"authorization": (header,)}
+    result = authenticator(Request("GET", "/ws", headers=headers))
+    assert isinstance(result, AuthResult), "a look-up needs no waiting"
+    return result
+
+
+def test_a_key_tells_the_user() -> None:
+    authenticator = APIKeyAuthenticator({"secret-key-1": " user-alice ", "secret-key-2": "bob"})
+    accepted = knock(authenticator, ALICE)
+    assert (accepted.valid, accepted.user_id) == (True, "user-alice")
+    assert accepted.claims == {"auth_method": "api_key"}
+    assert accepted.error is None
+    assert knock(authenticator, "bearer secret-key-2").user_id == "bob"
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "challenge"),
+    [
+        (None, "missing Authorization header", "Bearer"),
+        ("", "missing Authorization header", "Bearer"),
+        ("Basic x", "malformed Authorization header", 'Bearer error="invalid_token"'),
+        ("Bearer wrong", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer secret-key", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer secret-key-1x", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer SECRET-KEY-1", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer blank", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer padded", "invalid API key", 'Bearer error="invalid_token"'),
+        ("Bearer a\x00b", "malformed token", 'Bearer error="invalid_token"'),
+        ("Bearer " + "x" * 9_000, "malformed token", 'Bearer error="invalid_token"'),
+    ],
+)
+def test_refusals_say_why(header: str | None, text: str, challenge: str) -> None:
+    authenticator = APIKeyAuthenticator(
+        {"secret-key-1": "alice", "blank": " \t", " padded ": "eve"}
+    )
+    refused = knock(authenticator, header)
+    assert (refused.valid, str(refused.error), refused.challenge) == (False, text, challenge)
+
+
+def test_without_keys_nobody_comes_in() -> None:
+    assert str(knock(APIKeyAuthenticator({}), ALICE).error) == "invalid API key"
+
+
+def test_the_keys_are_copied() -> None:
+    users = {"secret-key-1": "alice"}
+    authenticator = APIKeyAuthenticator(users)
+    users["secret-key-1"] = "eve"
+    users["secret-key-2"] = "eve"
+    assert knock(authenticator, ALICE).user_id == "alice"
+    assert not knock(authenticator, "Bearer secret-key-2").valid
+
+
+def reachable(root: object) -> list[Any]:
+    """Return everything that an object holds, however deep."""
+    found: dict[int, Any] = {}
+    waiting = [root]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in found and not isinstance(each, type | type(gc)):
+            found[id(each)] = each
+            waiting += gc.get_referents(each)
+    return list(found.values())
+
+
+def test_neither_keys_nor_their_plain_digests_are_kept() -> None:
+    key = "-".join(["a", "key", "that", "exists", "nowhere", "else"])
+    authenticator = APIKeyAuthenticator({key: "alice"})
+    digest = hash_api_key(key).removeprefix("sha256:")
+    # From its own state; from its methods one gets everywhere, this test included.
+    kept = reachable(vars(authenticator)["_users"]) + reachable(vars(authenticator)["_secret"])
+    assert "alice" in kept
+    assert key not in kept
+    assert not {digest, bytes.fromhex(digest), key.encode()} & {
+        each for each in kept if isinstance(each, str | bytes)
+    }
+    assert key not in repr(authenticator)
+
+
+def test_keys_can_come_another_way() -> None:
+    authenticator = APIKeyAuthenticator({"secret-key-1": "alice"}, sources=[Cookie("key")])
+    result = authenticator(Request("GET", "/", headers={"cookie": ("key=secret-key-1",)}))
+    assert isinstance(result, AuthResult)
+    assert result.user_id == "alice"
+    refused = authenticator(Request("GET", "/"))
+    assert isinstance(refused, AuthResult)
+    assert (str(refused.error), refused.challenge) == ("missing key cookie", "")
+
+
+def test_a_key_file_holds_digests(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(
+        f"# who may connect\n\n{hash_api_key('secret-key-1')} alice\n"
+        f"  {hash_api_key('secret-key-2')} \t bob the builder \n"
+    )
+    authenticator = APIKeyAuthenticator.from_file(path)
+    assert knock(authenticator, ALICE).user_id == "alice"
+    assert knock(authenticator, "Bearer secret-key-2").user_id == "bob the builder"
+    assert not knock(authenticator, "Bearer " + hash_api_key("secret-key-1")).valid
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "secret-key-1 alice",
+        "sha256:abc alice",
+        hash_api_key("secret-key-1"),
+        hash_api_key("secret-key-1").upper() + " alice",
+        hash_api_key("secret-key-1").removeprefix("sha256:") + " alice",
+    ],
+)
+def test_a_line_that_is_no_digest_is_named_but_not_shown(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{hash_api_key('k')} bob\n{line}\n")
+    with pytest.raises(InvalidConfigError, match="line 2: expected sha256:<64 hex") as raised:
+        APIKeyAuthenticator.from_file(path)
+    assert line.split()[0] not in str(raised.value)
+
+
+def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        APIKeyAuthenticator.from_file(tmp_path / "keys")
