@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_auth import ChannelPattern, all_of, allow, allow_claimed, any_of
-from wshub_core import AuthResult, ChannelAuthorizer, Hub, HubConfig, InvalidConfigError, JSON
+from wshub_core import JSON, AuthResult, ChannelAuthorizer, Hub, HubConfig, InvalidConfigError
 from wshub_core.testing import connect
 
 

@@ -128,9 +128,9 @@ def test_the_query(query: str, expected: object) -> None:
 
 def test_a_query_parameter_of_another_name() -> None:
     assert outcome(QueryParameter("ticket"), query="token=a&ticket=b") == "b"
-    with pytest.raises(MissingTokenError, match="^missing ticket query parameter$"):
+    with pytest.raises(MissingTokenError, match=r"^missing ticket query parameter$"):
         QueryParameter("ticket").read(Request("GET", "/"))
-    with pytest.raises(MissingTokenError, match="^missing token query parameter$"):
+    with pytest.raises(MissingTokenError, match=r"^missing token query parameter$"):
         QueryParameter().read(Request("GET", "/"))
 
 

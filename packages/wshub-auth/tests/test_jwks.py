@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from support import eventually
 
 from wshub_auth import InvalidTokenError, KeysUnavailableError
 from wshub_auth.jwt import JWKS, JWTAuth
@@ -25,7 +26,7 @@ CURVE = ec.generate_private_key(ec.SECP256R1())
 def public(kid: str | None, key: Any = None, **others: Any) -> dict[str, Any]:
     """Return a key as it stands in a key set."""
     private = key or KEYS[kid or "a"]
-    algorithm = jwt.algorithms.RSAAlgorithm if private is not CURVE else jwt.algorithms.ECAlgorithm
+    algorithm = jwt.get_algorithm_by_name("ES256" if private is CURVE else "RS256")
     described: dict[str, Any] = algorithm.to_jwk(private.public_key(), as_dict=True)
     return described | ({} if kid is None else {"kid": kid}) | others
 
@@ -106,8 +107,7 @@ async def test_many_tokens_wait_for_one_fetch(provider: Provider, clock: ManualC
     checked = auth(provider, clock)
     asking = [asyncio.create_task(ask(checked, token())) for _ in range(50)]
     given_up = asyncio.create_task(ask(checked, token()))
-    while provider.requests == 0:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: provider.requests == 1)
     given_up.cancel()
     await asyncio.sleep(0)
     provider.gate.set()
@@ -167,8 +167,7 @@ async def test_without_the_provider_old_keys_serve_for_an_hour(
     provider.status = b"503 Service Unavailable"
     clock.advance(3_000)
     assert (await ask(checked, token())).valid
-    while "status 503" not in caplog.text:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: "status 503" in caplog.text)
     clock.advance(590)
     assert (await ask(checked, token())).valid
     clock.advance(20)

@@ -16,7 +16,10 @@ FORBIDDEN = {
     "edges": set[str](),
 }
 
-DOORS = {("runtime/hub.py", "wshub_core.edges.serve")}
+DOORS = {
+    ("runtime/hub.py", "wshub_core.edges.asgi"),
+    ("runtime/hub.py", "wshub_core.edges.serve"),
+}
 """Where the face of the hub leads to an edge, imported on use."""
 
 

@@ -345,11 +345,7 @@ async def connect(
     """
     lower = {name.lower(): (value,) for name, value in (headers or {}).items()}
     request = Request("GET", path, query, {"host": ("testserver",)} | lower, remote_address)
-    refusal = hub.manager.door.check(request)
-    if refusal is None:
-        identity = await hub.manager.door.authenticate(request)
-        refusal = identity if isinstance(identity, Response) else hub.manager.door.check_room()
-        if refusal is None and isinstance(identity, AuthResult):
-            return MemoryClient(hub, remote_address, identity)
-    assert refusal is not None, "who is not let in is refused"
-    raise HandshakeRefusedError(refusal)
+    identity = await hub.manager.door.admit(request)
+    if isinstance(identity, Response):
+        raise HandshakeRefusedError(identity)
+    return MemoryClient(hub, remote_address, identity)

@@ -59,6 +59,17 @@ class Door:
         self._counters = counters
         self._count_connections = count_connections
 
+    async def admit(self, request: Request) -> AuthResult | Response:
+        """Judge a request from beginning to end; return who comes in, or the refusal."""
+        refusal = self.check(request)
+        if refusal is not None:
+            return refusal
+        identity = await self.authenticate(request)
+        if isinstance(identity, Response):
+            return identity
+        # The hub may have been closed, or filled up, meanwhile.
+        return self.check_room() or identity
+
     def check(self, request: Request) -> Response | None:
         """Judge whether a request may go on; return the refusal, or None to let it."""
         refusal = self.check_room()

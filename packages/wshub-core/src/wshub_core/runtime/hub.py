@@ -20,6 +20,7 @@ from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, Hub
 from wshub_core.values.messages import JSON, Message, MessageType
 
 if TYPE_CHECKING:
+    from wshub_core.edges.asgi import HubApp
     from wshub_core.edges.serve import Server
 
 logger = logging.getLogger("wshub.hub")
@@ -159,6 +160,16 @@ class Hub:
         from wshub_core.edges.serve import Server  # an edge, reached from the face of the hub
 
         return Server(self, host, port, unix, path, ssl, process_request)
+
+    def asgi(self) -> "HubApp":
+        """Return an ASGI application whose WebSockets are this hub's connections.
+
+        Mount it where clients connect, as in ``app.mount("/ws", hub.asgi())``, and enter the hub in
+        your application's lifespan. As the outermost application it enters the hub itself.
+        """
+        from wshub_core.edges.asgi import HubApp  # an edge, reached from the face of the hub
+
+        return HubApp(self)
 
     @property
     def clock(self) -> Clock:

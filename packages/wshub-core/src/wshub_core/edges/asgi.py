@@ -1,0 +1,265 @@
+"""The hub inside an ASGI application: Starlette, FastAPI, Litestar, Django (ASGI 3.0).
+
+The application's server speaks HTTP and WebSocket, pings, and closes; here its events become
+what a `Transport` does. Order, bounds and policies are the hub's own, as everywhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from wshub_core.runtime.hub import Hub
+from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.session import Session
+from wshub_core.state.prepared import PreparedMessage
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import CloseCode, DisconnectCause
+from wshub_core.values.errors import HubClosedError, HubNotStartedError
+from wshub_core.values.http import Request, Response
+from wshub_core.values.subprotocols import select_subprotocol
+
+logger = logging.getLogger("wshub.asgi")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+
+_NO_CODES = (None, 1005, 1006)
+"""What servers report when there was no close frame, or none with a code; they do not tell which.
+"""
+
+_NOT_RUNNING = Response(503, b"Hub is not running\n")
+
+_UPGRADE_REQUIRED = Response(426, b"This is a WebSocket endpoint\n", {"Upgrade": "websocket"})
+
+
+class HubApp:
+    """An ASGI application that connects its WebSockets to a hub; `Hub.asgi` makes one.
+
+    Every path is the hub's, because the application that mounts it decides about paths. As the
+    outermost application it also starts and closes the hub, with the server's lifespan.
+
+    Args:
+        hub: The hub, which has to be entered by when the first client comes.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI has it."""
+        match scope["type"]:
+            case "websocket":
+                await self._serve_websocket(scope, receive, send)
+            case "http":
+                await _respond(send, "http", await self._refuse_http(scope))
+            case "lifespan":
+                await self._live(receive, send)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        try:
+            manager = self._hub.manager
+        except (HubNotStartedError, HubClosedError):
+            await _refuse_websocket(scope, send, _NOT_RUNNING)
+            return
+        request = read_request(scope)
+        identity = await manager.door.admit(request)
+        if isinstance(identity, Response):
+            await _refuse_websocket(scope, send, identity)
+            return
+        await send({"type": "websocket.accept", "subprotocol": select_subprotocol(request)})
+        transport = ASGITransport(manager, receive, send)
+        await transport.run(request.remote_address, identity)
+
+    async def _refuse_http(self, scope: Scope) -> Response:
+        try:
+            identity = await self._hub.manager.door.admit(read_request(scope))
+        except (HubNotStartedError, HubClosedError):
+            return _NOT_RUNNING
+        return identity if isinstance(identity, Response) else _UPGRADE_REQUIRED
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        async with self._hub:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class ASGITransport:
+    """One WebSocket of an ASGI server.
+
+    What is sent goes through one task, because ASGI's ``send`` waits for the client; what comes is
+    read by the task in which the server has called the application.
+    """
+
+    def __init__(self, manager: ConnectionManager, receive: Receive, send: Send) -> None:
+        self._manager = manager
+        self._receive = receive
+        self._send = send
+        self._session: Session | None = None
+        self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
+        self._unsent_bytes = 0
+        self._has_unsent = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._time_limit = asyncio.timeout(None)
+        self._ending: tuple[DisconnectCause, int, str] = (DisconnectCause.LOST, 1006, "")
+
+    async def run(self, remote_address: str, identity: AuthResult) -> None:
+        """Serve the connection until it ends."""
+        with contextlib.suppress(TimeoutError):
+            async with self._time_limit:
+                session = self._manager.connect(self, remote_address, identity)
+                self._session = session
+                writing = asyncio.create_task(self._write_all(session))
+                try:
+                    await self._read_all(session)
+                finally:
+                    writing.cancel()
+                    self._manager.disconnect(session, *self._ending)
+
+    async def _read_all(self, session: Session) -> None:
+        limit = self._manager.config.max_message_bytes
+        while True:
+            await self._may_read.wait()
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                code, reason = event.get("code"), event.get("reason") or ""
+                if code not in _NO_CODES and self._ending[0] is DisconnectCause.LOST:
+                    self._ending = DisconnectCause.CLIENT_CLOSED, code, reason
+                return
+            text = event.get("text")
+            payload = event["bytes"] if text is None else text.encode()
+            if len(payload) > limit:
+                self._ending = DisconnectCause.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG, ""
+                self._manager.leave(session)
+                self.close(CloseCode.MESSAGE_TOO_BIG, "")
+                continue
+            session.last_heard = self._manager.time()
+            session.receive(payload)
+
+    async def _write_all(self, session: Session) -> None:
+        while True:
+            await self._has_unsent.wait()
+            while self._unsent:
+                item = self._unsent.popleft()
+                try:
+                    await self._write(item)
+                except Exception as error:
+                    # The server has found out first that the client is gone; how, is its affair.
+                    logger.debug("cannot send any more: %r", error)
+                    self.abort()
+                    return
+                if isinstance(item, tuple):
+                    return
+                self._unsent_bytes -= item.size
+            self._has_unsent.clear()
+            self._manager.resume_writing(session)
+
+    async def _write(self, item: PreparedMessage | tuple[int, str]) -> None:
+        if isinstance(item, PreparedMessage):
+            await self._send({"type": "websocket.send", "text": item.payload.decode()})
+        else:
+            code, reason = item
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    # What sessions call: the Transport protocol.
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        """Write messages when the client takes them; see `Transport.send`."""
+        self._unsent.extend(messages)
+        self._unsent_bytes += sum(message.size for message in messages)
+        self._has_unsent.set()
+        # A callback of the greeting can send and close, before there is anything to pause.
+        if self._session is not None:
+            self._manager.pause_writing(self._session)
+        return self._unsent_bytes
+
+    def unsent_bytes(self) -> int:
+        """Return what waits for the client; see `Transport.unsent_bytes`."""
+        return self._unsent_bytes
+
+    def ping(self) -> None:
+        """Take the server's word that the client is alive, because pinging is the server's part."""
+        if self._session is not None:
+            self._session.last_heard = self._manager.time()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close behind all that was sent; see `Transport.close`."""
+        self._unsent.append((code, reason))
+        self._has_unsent.set()
+        self._end_within(self._manager.config.close_timeout)
+
+    def abort(self) -> None:
+        """End at once; see `Transport.abort`."""
+        self._end_within(0)
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the server; see `Transport.pause_reading`."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Read again; see `Transport.resume_reading`."""
+        self._may_read.set()
+
+    def _end_within(self, seconds: float) -> None:
+        if not self._time_limit.expired():
+            self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def read_request(scope: Scope) -> Request:
+    """Return the request of an ASGI scope as an application sees it."""
+    headers: dict[str, tuple[str, ...]] = {}
+    for raw_name, value in scope["headers"]:
+        name = raw_name.decode("latin-1").lower()
+        headers[name] = (*headers.get(name, ()), value.decode("latin-1"))
+    raw_path: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"]) if raw_path is None else raw_path.decode("latin-1")
+    return Request(
+        scope.get("method", "GET"),
+        path.partition("?")[0],
+        scope["query_string"].decode("latin-1"),
+        headers,
+        _format_address(scope.get("client")),
+    )
+
+
+def _format_address(client: Sequence[Any] | None) -> str:
+    if client is None:
+        return ""
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _refuse_websocket(scope: Scope, send: Send, response: Response) -> None:
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await _respond(send, "websocket.http", response)
+    else:
+        # All that such a server can say is 403.
+        await send({"type": "websocket.close"})
+
+
+async def _respond(send: Send, kind: str, response: Response) -> None:
+    headers = {
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        **response.headers,
+    }
+    await send(
+        {
+            "type": f"{kind}.response.start",
+            "status": response.status,
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in headers.items()
+            ],
+        }
+    )
+    await send({"type": f"{kind}.response.body", "body": response.body})

@@ -1,0 +1,375 @@
+"""The hub inside ASGI applications, on the servers that people use."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from asgi_servers import ASGI_SERVERS, ASGIServer
+from support import WireClient, eventually, present
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from wshub_core import (
+    AuthResult,
+    Connection,
+    Disconnect,
+    DisconnectCause,
+    Hub,
+    HubConfig,
+    Message,
+    Request,
+)
+
+Open = Callable[..., Any]
+
+
+class Mounted:
+    """A hub in an ASGI server, and a way to connect."""
+
+    def __init__(self, hub: Hub, port: int, stack: AsyncExitStack) -> None:
+        self.hub = hub
+        self.port = port
+        self._stack = stack
+
+    async def connect(self, path: str = "/ws", **options: Any) -> WireClient:
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        return WireClient(
+            await self._stack.enter_async_context(
+                connect(url, proxy=None, compression=None, **options)
+            )
+        )
+
+
+@pytest.fixture(params=ASGI_SERVERS.values(), ids=list(ASGI_SERVERS))
+def server(request: pytest.FixtureRequest) -> ASGIServer:
+    chosen: ASGIServer = request.param
+    return chosen
+
+
+@pytest.fixture
+async def mount(server: ASGIServer) -> AsyncIterator[Open]:
+    """Serve a hub with the given settings, which the server's lifespan enters."""
+    async with AsyncExitStack() as stack:
+
+        async def mount(**settings: Any) -> Mounted:
+            hub = Hub(HubConfig(**settings))
+            port = await stack.enter_async_context(server(hub.asgi()))
+            return Mounted(hub, port, stack)
+
+        yield mount
+
+
+async def test_messages_go_both_ways_in_order(mount: Open) -> None:
+    heard: list[Message] = []
+    mounted = await mount(on_message=lambda _, message: heard.append(message))
+    client, other = await mounted.connect(), await mounted.connect()
+    await client.subscribe("a")
+    for number in range(500):
+        mounted.hub.publish("a", Message(type="event", data=number))
+        mounted.hub.broadcast(Message(type="event", data=-number))
+    received = [(await client.receive())["data"] for _ in range(1_000)]
+    assert received == [each for number in range(500) for each in (number, -number)]
+    assert [(await other.receive())["data"] for _ in range(500)] == [-n for n in range(500)]
+    await client.socket.send(json.dumps({"type": "hello"}).encode())
+    await client.settle()
+    assert [message.type for message in heard] == ["hello"]
+    assert mounted.hub.stats().deliveries >= 1_500
+
+
+async def test_the_door_is_the_same(mount: Open) -> None:
+    refused: list[AuthResult] = []
+
+    def authenticate(request: Request) -> AuthResult:
+        assert request.path == "/ws"
+        assert request.method == "GET"
+        return AuthResult(
+            request.query == "token=good",
+            request.remote_address.rpartition(":")[0],
+            challenge='Bearer error="invalid_token"',
+        )
+
+    mounted = await mount(
+        authenticator=authenticate,
+        on_auth_failure=lambda _, result: refused.append(result),
+        max_connections=1,
+    )
+    with pytest.raises(InvalidStatus) as raised:
+        await mounted.connect("/ws?token=bad")
+    assert raised.value.response.status_code == 401
+    assert raised.value.response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert raised.value.response.body == b"Unauthorised\n"
+    assert len(refused) == 1
+    with pytest.raises(InvalidStatus, match="403"):
+        await mounted.connect("/ws?token=good", origin="https://evil.example")
+    assert len(refused) == 1
+    client = await mounted.connect("/ws?token=good", subprotocols=["wshub.bearer", "s3cret"])
+    assert client.socket.subprotocol == "wshub.bearer"
+    assert mounted.hub.connections[0].user_id == "127.0.0.1"
+    with pytest.raises(InvalidStatus, match="503"):
+        await mounted.connect("/ws?token=good")
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "header"), [("/ws?good", 426, b"upgrade: websocket"), ("/ws", 401, b"")]
+)
+async def test_plain_http_gets_the_same_answers(
+    mount: Open, target: str, status: int, header: bytes
+) -> None:
+    mounted = await mount(authenticator=lambda request: AuthResult(request.query == "good", "a"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", mounted.port)
+    writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target.encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert int(answer.split(b" ")[1]) == status
+    assert header in answer.lower()
+
+
+async def test_ends_are_told_on_both_sides(mount: Open, server: ASGIServer) -> None:
+    ends: list[Disconnect] = []
+    mounted = await mount(on_disconnect=lambda _, end: ends.append(end))
+    client = await mounted.connect()
+    await client.socket.close(4000, "bye")
+    await eventually(lambda: len(ends) == 1)
+    # Hypercorn says 1006 however a client has left.
+    told = server is ASGI_SERVERS["uvicorn"]
+    expected = (DisconnectCause.CLIENT_CLOSED, 4000) if told else (DisconnectCause.LOST, 1006)
+    assert (ends[0].cause, ends[0].code) == expected
+
+    client = await mounted.connect()
+    mounted.hub.send_event("last")
+    (connection,) = mounted.hub.connections
+    await connection.close(4001, "logged out")
+    assert (await client.receive())["data"]["event"] == "last"
+    with pytest.raises(ConnectionClosed):
+        await client.receive()
+    assert (client.socket.close_code, client.socket.close_reason) == (4001, "logged out")
+    await eventually(lambda: len(ends) == 2)
+    assert ends[1] == Disconnect(DisconnectCause.SERVER_CLOSED, 4001, "logged out", 0)
+
+    client = await mounted.connect()
+    client.socket.transport.abort()
+    await eventually(lambda: len(ends) == 3)
+    assert (ends[2].cause, ends[2].code) == (DisconnectCause.LOST, 1006)
+    assert present(mounted.hub) == (0, 0, 0)
+
+
+async def test_a_greeting_may_send_and_close(mount: Open) -> None:
+    async def greet(connection: Connection) -> None:
+        connection.send(Message(type="event", data="go away"))
+        await connection.close(4001)
+
+    mounted = await mount(on_connect=greet)
+    client = await mounted.connect()
+    assert (await client.receive())["data"] == "go away"
+    with pytest.raises(ConnectionClosed):
+        await client.receive()
+    assert client.socket.close_code == 4001
+
+
+async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Open) -> None:
+    ends: list[Disconnect] = []
+    mounted = await mount(on_disconnect=lambda _, end: ends.append(end))
+    client, other = await mounted.connect(), await mounted.connect()
+    await client.socket.send("x" * 65_537)
+    with pytest.raises(ConnectionClosed):
+        await client.receive()
+    assert client.socket.close_code == 1009
+    await eventually(lambda: len(ends) == 1)
+    assert (ends[0].cause, ends[0].code) == (DisconnectCause.PROTOCOL_ERROR, 1009)
+    await other.settle()
+
+
+async def test_while_a_callback_works_no_more_is_read(mount: Open) -> None:
+    gate, heard = asyncio.Event(), []
+
+    async def wait(connection: Connection, message: Message) -> None:
+        heard.append(message.data)
+        await gate.wait()
+
+    mounted = await mount(on_message=wait)
+    client, other = await mounted.connect(), await mounted.connect()
+    for number in range(10):
+        await client.send(type="note", data=number)
+    await other.settle()
+    assert heard == [0]
+    gate.set()
+    await client.settle()
+    assert heard == list(range(10))
+
+
+async def stalled(mounted: Mounted) -> socket.socket:
+    """Connect a client that never reads, with little room in the kernel."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", mounted.port))
+    request = (
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    await loop.sock_sendall(client, request)
+    await eventually(lambda: mounted.hub.stats().clients == 2)
+    return client
+
+
+async def test_a_client_that_does_not_read_is_let_go_and_others_notice_nothing(
+    mount: Open,
+) -> None:
+    ends: list[Disconnect] = []
+    mounted = await mount(
+        on_disconnect=lambda _, end: ends.append(end), max_outbox_bytes=200_000, close_timeout=0.2
+    )
+    other = await mounted.connect()
+    client = await stalled(mounted)
+    try:
+        sent = 0
+        async with asyncio.timeout(20):
+            while mounted.hub.stats().evictions == 0:
+                mounted.hub.send_event("much", "x" * 60_000)
+                sent += 1
+                assert (await other.receive())["data"]["event"] == "much"
+        await eventually(lambda: len(ends) == 1)
+        assert ends[0].cause is DisconnectCause.SLOW_CONSUMER
+        await other.settle()
+    finally:
+        client.close()
+
+
+async def test_a_client_that_takes_no_byte_is_aborted_in_time(mount: Open) -> None:
+    ends: list[Disconnect] = []
+    mounted = await mount(
+        on_disconnect=lambda _, end: ends.append(end), write_timeout=0.2, overflow="drop_oldest"
+    )
+    other = await mounted.connect()
+    client = await stalled(mounted)
+    try:
+        async with asyncio.timeout(20):
+            while not ends:
+                mounted.hub.send_event("much", "x" * 60_000)
+                assert (await other.receive())["data"]["event"] == "much"
+        assert ends[0].cause is DisconnectCause.WRITE_TIMEOUT
+        await other.settle()
+    finally:
+        client.close()
+
+
+async def test_an_idle_connection_is_the_servers_to_ping(mount: Open) -> None:
+    mounted = await mount(heartbeat_interval=0.02, pong_timeout=0.05)
+    client = await mounted.connect()
+    await asyncio.sleep(0.2)
+    await client.settle()
+
+
+async def test_closing_the_hub_tells_the_clients(server: ASGIServer) -> None:
+    hub = Hub()
+    app = hub.asgi()
+
+    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await app(scope, receive, send)
+
+    async with server(without_lifespan) as port:
+        url = f"ws://127.0.0.1:{port}/ws"
+        with pytest.raises(InvalidStatus, match="503"):
+            await connect(url, proxy=None)
+        async with hub, connect(url, proxy=None) as client:
+            await eventually(lambda: hub.stats().clients == 1)
+            await hub.close()
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1001
+        with pytest.raises(InvalidStatus, match="503"):
+            await connect(url, proxy=None)
+
+
+# What no such server does, but ASGI allows.
+
+
+class Driver:
+    """Calls an application as an ASGI server does."""
+
+    def __init__(self, **scope: Any) -> None:
+        self.scope = {
+            "type": "websocket",
+            "path": "/w s",
+            "query_string": b"",
+            "headers": [],
+            **scope,
+        }
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.incoming.put_nowait({"type": "websocket.connect"})
+        self.sent: list[Any] = []
+
+    async def send(self, event: Any) -> None:
+        self.sent.append(event)
+
+    async def run(self, hub: Hub) -> None:
+        async with asyncio.timeout(5):
+            await hub.asgi()(self.scope, self.incoming.get, self.send)
+
+
+async def test_a_server_that_can_only_close_answers_403() -> None:
+    driver = Driver()
+    async with Hub(HubConfig(authenticator=lambda _: AuthResult(False))) as hub:
+        await driver.run(hub)
+    assert driver.sent == [{"type": "websocket.close"}]
+
+
+async def test_scopes_may_lack_what_is_optional() -> None:
+    seen: list[Request] = []
+
+    def note(request: Request) -> AuthResult:
+        seen.append(request)
+        return AuthResult(True, "alice")
+
+    driver = Driver(headers=[(b"X-A", b"1"), (b"x-a", b"\xe4")], client=None)
+    driver.incoming.put_nowait({"type": "websocket.receive", "bytes": b'{"type":"ping"}'})
+    async with Hub(HubConfig(authenticator=note)) as hub:
+        running = asyncio.create_task(driver.run(hub))
+        await eventually(lambda: len(driver.sent) == 2)
+        driver.incoming.put_nowait({"type": "websocket.disconnect"})
+        await running
+        assert hub.stats().clients == 0
+    (request,) = seen
+    assert (request.path, request.headers) == ("/w%20s", {"x-a": ("1", "ä")})
+    assert request.remote_address == ""
+    assert json.loads(driver.sent[1]["text"])["type"] == "pong"
+
+
+async def test_a_server_that_cannot_send_any_more_ends_the_connection() -> None:
+    driver = Driver(client=("2001:db8::1", 5))
+
+    async def send(event: Any) -> None:
+        if event["type"] == "websocket.send":
+            raise OSError("the client is gone")
+
+    async with Hub() as hub:
+        running = asyncio.create_task(hub.asgi()(driver.scope, driver.incoming.get, send))
+        await eventually(lambda: hub.stats().clients == 1)
+        assert hub.connections[0].remote_address == "[2001:db8::1]:5"
+        hub.send_event("news")
+        await running
+        assert hub.stats().clients == 0
+
+
+async def test_a_server_that_gives_up_leaves_nothing_behind() -> None:
+    driver = Driver()
+    async with Hub() as hub:
+        running = asyncio.create_task(driver.run(hub))
+        await eventually(lambda: hub.stats().clients == 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert hub.stats().clients == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
