@@ -1,30 +1,16 @@
 """The live page in a real browser."""
 
 import asyncio
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from browsers import launch_browser, open_page
 from demo_process import free_port, start_demo
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from wshub_core import Hub, HubConfig, LivePage, Message
-
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-# Chromium's own traffic to its maker is off: these tests talk to this machine only.
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 # Prints colours and a count, and exits with 3.
 COUNT = (
@@ -37,23 +23,8 @@ COUNT = (
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if path is None:
-        if "WSHUB_REQUIRE_BROWSER" in os.environ:
-            pytest.fail("no Chromium on PATH, and WSHUB_REQUIRE_BROWSER is set")
-        pytest.skip(f"no Chromium on PATH (looked for {', '.join(CHROMIUMS)})")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=OPTIONS)
+    async with launch_browser() as browser:
         yield browser
-        await browser.close()
-
-
-async def open_page(browser: Browser, address: str, complaints: list[str]) -> Page:
-    page = await browser.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    await page.goto(address)
-    return page
 
 
 async def test_a_process_is_followed_live_in_two_tabs_and_through_a_restart(

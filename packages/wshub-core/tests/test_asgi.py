@@ -4,11 +4,13 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from asgi_servers import ASGI_SERVERS, ASGIServer
+from fastapi import FastAPI
+from starlette.routing import Mount, WebSocketRoute
 from support import WireClient, eventually, present
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -291,6 +293,31 @@ async def test_closing_the_hub_tells_the_clients(server: ASGIServer) -> None:
             assert client.close_code == 1001
         with pytest.raises(InvalidStatus, match="503"):
             await connect(url, proxy=None)
+
+
+@pytest.mark.parametrize(
+    ("route", "path"),
+    [
+        (lambda hub: WebSocketRoute("/ws", hub.asgi()), "/ws"),
+        (lambda hub: Mount("/ws", hub.asgi()), "/ws/"),
+    ],
+    ids=["route", "mount"],
+)
+async def test_a_route_of_a_web_application(server: ASGIServer, route: Any, path: str) -> None:
+    hub = Hub()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with hub:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.router.routes.append(route(hub))
+    async with server(app) as port:
+        async with connect(f"ws://127.0.0.1:{port}{path}", proxy=None) as socket:
+            await WireClient(socket).subscribe("a")
+            assert hub.channels == ("a",)
+        await eventually(lambda: hub.stats().clients == 0)
 
 
 # What no such server does, but ASGI allows.

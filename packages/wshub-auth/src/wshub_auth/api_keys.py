@@ -19,7 +19,7 @@ def hash_api_key(key: str) -> str:
     """Return what a key file holds instead of a key: ``sha256:`` and 64 hex digits.
 
     A plain digest is enough for keys that cannot be guessed, such as those that
-    `secrets.token_urlsafe` makes; it is no way to keep passwords.
+    ``secrets.token_urlsafe`` makes; it is no way to keep passwords.
     """
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 

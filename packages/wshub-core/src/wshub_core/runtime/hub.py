@@ -164,8 +164,9 @@ class Hub:
     def asgi(self) -> "HubApp":
         """Return an ASGI application whose WebSockets are this hub's connections.
 
-        Mount it where clients connect, as in ``app.mount("/ws", hub.asgi())``, and enter the hub in
-        your application's lifespan. As the outermost application it enters the hub itself.
+        Give it a route where clients connect, as in ``WebSocketRoute("/ws", hub.asgi())`` of
+        Starlette, and enter the hub in your application's lifespan. As the outermost application
+        it enters the hub itself.
         """
         from wshub_core.edges.asgi import HubApp  # an edge, reached from the face of the hub
 
