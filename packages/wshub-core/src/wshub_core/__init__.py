@@ -11,7 +11,7 @@ from wshub_core.runtime.process import run_process
 from wshub_core.values.auth import Authenticator, AuthResult, TokenAuthenticator, settle_auth_result
 from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
-from wshub_core.values.config import ChannelAuthorizer, HubConfig
+from wshub_core.values.config import ChannelAuthorizer, HubConfig, PublishAuthorizer
 from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
@@ -29,6 +29,7 @@ from wshub_core.values.errors import (
     MessageTooLargeError,
     MissingUserIDError,
     ProcessStartError,
+    PublishDeniedError,
     ServeError,
     SubscriptionDeniedError,
     SubscriptionLimitError,
@@ -40,16 +41,18 @@ from wshub_core.values.messages import (
     JSON,
     Message,
     MessageType,
+    Reply,
     decode_message,
     encode_message,
 )
-from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, offered_subprotocols
+from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BEARER_SUBPROTOCOL",
     "JSON",
+    "V1_SUBPROTOCOL",
     "AuthError",
     "AuthExpiredError",
     "AuthResult",
@@ -79,6 +82,9 @@ __all__ = [
     "MessageType",
     "MissingUserIDError",
     "ProcessStartError",
+    "PublishAuthorizer",
+    "PublishDeniedError",
+    "Reply",
     "Request",
     "Response",
     "ServeError",

@@ -20,7 +20,7 @@ from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.errors import HubClosedError, HubNotStartedError
 from wshub_core.values.http import Request, Response
-from wshub_core.values.subprotocols import select_subprotocol
+from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = logging.getLogger("wshub.asgi")
 
@@ -71,9 +71,14 @@ class HubApp:
         request = read_request(scope)
         identity = await manager.door.admit(request)
         if isinstance(identity, Response):
-            await _refuse_websocket(scope, send, identity)
+            close = refusal_as_close(request, identity)
+            if close is None:
+                await _refuse_websocket(scope, send, identity)
+            else:
+                await _accept(request, send)
+                await send({"type": "websocket.close", "code": close[0], "reason": close[1]})
             return
-        await send({"type": "websocket.accept", "subprotocol": select_subprotocol(request)})
+        await _accept(request, send)
         transport = ASGITransport(manager, receive, send)
         await transport.run(request.remote_address, identity)
 
@@ -236,6 +241,10 @@ def _format_address(client: Sequence[Any] | None) -> str:
         return ""
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _accept(request: Request, send: Send) -> None:
+    await send({"type": "websocket.accept", "subprotocol": select_subprotocol(request)})
 
 
 async def _refuse_websocket(scope: Scope, send: Send, response: Response) -> None:

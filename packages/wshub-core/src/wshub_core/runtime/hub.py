@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from wshub_core.runtime.acceptor import ProcessRequest
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
-from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.manager import ConnectionManager, PublishListener
 from wshub_core.values.channels import process_channel, validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from wshub_core.edges.serve import Server
 
 logger = logging.getLogger("wshub.hub")
-
-PublishListener: TypeAlias = Callable[[str, Message], None]
-"""Called on the hub's loop with every channel and message published; must not block."""
-
 
 Closer: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited when the hub begins to close, while it still takes messages."""
@@ -100,7 +96,9 @@ class Hub:
             raise HubAlreadyStartedError
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._manager = ConnectionManager(self.config, self._loop, self._clock or self._loop)
+        self._manager = ConnectionManager(
+            self.config, self._loop, self._clock or self._loop, self._listeners
+        )
         return self
 
     async def __aexit__(
@@ -232,13 +230,7 @@ class Hub:
         manager = self.manager
         validate_channel(channel)
         stamped, prepared = manager.prepare(message, channel)
-
-        def deliver() -> None:
-            manager.publish(channel, prepared)
-            for listener in self._listeners:
-                listener(channel, stamped)
-
-        self._call_on_loop(deliver)
+        self._call_on_loop(lambda: manager.publish(channel, stamped, prepared))
 
     def send_event(self, name: str, data: JSON = None) -> None:
         """Broadcast that something happened, as ``{"event": name, "data": data}``.

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from inspect import isawaitable
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,7 @@ from wshub_core.runtime.transport import Transport
 from wshub_core.state.client_frames import (
     Other,
     Ping,
+    RequestID,
     Subscribe,
     Unsubscribe,
     read_client_frame,
@@ -41,13 +42,17 @@ from wshub_core.values.errors import (
     InvalidChannelError,
     InvalidProcessIDError,
     MessageTooLargeError,
+    PublishDeniedError,
     SubscriptionDeniedError,
     SubscriptionLimitError,
     WSHubError,
 )
-from wshub_core.values.messages import Message, MessageType, encode_message
+from wshub_core.values.messages import Message, MessageType, Reply, encode_message
 
 logger = logging.getLogger("wshub.connections")
+
+PublishListener: TypeAlias = Callable[[str, Message], None]
+"""Called on the hub's loop with every channel and message published; must not block."""
 
 REFUSAL_TEXTS: dict[type[WSHubError], str] = {
     InvalidChannelError: "Subscribe: invalid channel name",
@@ -56,6 +61,19 @@ REFUSAL_TEXTS: dict[type[WSHubError], str] = {
     SubscriptionLimitError: "subscription limit exceeded",
 }
 """What a client reads when a subscription is refused. Clients compare these texts."""
+
+REFUSAL_CODES: dict[type[WSHubError], str] = {
+    InvalidChannelError: "invalid_channel",
+    InvalidProcessIDError: "invalid_process_id",
+    MessageTooLargeError: "message_too_large",
+    PublishDeniedError: "publish_denied",
+    SubscriptionDeniedError: "subscription_denied",
+    SubscriptionLimitError: "subscription_limit",
+}
+"""The same for programs, in answers to frames that carry an ``id``."""
+
+_PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
+"""What clients publish, if they may."""
 
 
 class ConnectionManager:
@@ -71,10 +89,17 @@ class ConnectionManager:
         counters: What has been done so far.
     """
 
-    def __init__(self, config: HubConfig, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        publish_listeners: Sequence[PublishListener],
+    ) -> None:
         self.config = config
         self.counters = Counters()
         self.registry: Registry[Session] = Registry(config.max_subscriptions)
+        self._publish_listeners = publish_listeners
         self._loop = loop
         self._clock = clock
         self._ids = count(1)
@@ -173,19 +198,50 @@ class ConnectionManager:
         if session.ending is not None:
             return None
         match read_client_frame(payload):
-            case Ping():
-                self.send(session, Message(type=MessageType.PONG))
-            case Unsubscribe(channel):
+            case Ping(frame_id):
+                self._reply(session, frame_id, Message(type=MessageType.PONG), always=True)
+            case Unsubscribe(channel, frame_id):
                 self.registry.unsubscribe(session, channel)
-            case Subscribe(channel):
-                return self._serve_subscribe(session, channel)
-            case Other(Message(type=MessageType.AUTHENTICATE, data=str(token))) if (
-                self.door.takes_tokens
-            ):
-                return self._serve_authenticate(session, token)
-            case Other(message) if self.config.on_message is not None:
-                return self._tell("on_message", self.config.on_message, session, message)
+                message = Message(type=MessageType.UNSUBSCRIBED, channel=channel)
+                self._reply(session, frame_id, message)
+            case Subscribe(channel, frame_id):
+                return self._serve_subscribe(session, channel, frame_id)
+            case Other(message, frame_id):
+                return self._serve_message(session, message, frame_id)
         return None
+
+    def _serve_message(self, session: Session, message: Message, frame_id: RequestID) -> Work:
+        match message:
+            case Message(type=MessageType.AUTHENTICATE, data=str(token)) if self.door.takes_tokens:
+                return self._serve_authenticate(session, token, frame_id)
+            case Message(type=type, channel=channel) if (
+                type in _PUBLISHABLE and channel and self.config.publish_authorizer is not None
+            ):
+                return self._serve_publish(session, message, frame_id)
+        if self.config.on_message is not None:
+            return self._tell("on_message", self.config.on_message, session, message)
+        text = f"{message.type[:80]}: not served here"
+        self._reply(session, frame_id, Message(type=MessageType.ERROR, data=text), "not_served")
+        return None
+
+    def _reply(
+        self,
+        session: Session,
+        frame_id: RequestID,
+        message: Message,
+        code: str = "",
+        *,
+        always: bool = False,
+    ) -> None:
+        """Answer a frame that carries an ``id``; one without gets what go-ws sends, if ``always``.
+
+        Newer answers reach only clients that ask for them.
+        """
+        if frame_id is not None:
+            fields = {field: getattr(message, field) for field in message.__struct_fields__}
+            self.send(session, Reply(id=frame_id, code=code, **fields))
+        elif always:
+            self.send(session, message)
 
     def _tell(self, name: str, callback: Any, *args: object) -> Work:
         """Call a callback whose result means nothing."""
@@ -216,10 +272,12 @@ class ConnectionManager:
         self.counters.messages += 1
         self._fanout.send_all(self.registry.connections, message)
 
-    def publish(self, channel: str, message: PreparedMessage) -> None:
-        """Deliver a message to every subscriber of a channel."""
+    def publish(self, channel: str, message: Message, prepared: PreparedMessage) -> None:
+        """Deliver a message to every subscriber of a channel, and tell those who watch."""
         self.counters.messages += 1
-        self._fanout.send_all(self.registry.subscribers_of(channel), message)
+        self._fanout.send_all(self.registry.subscribers_of(channel), prepared)
+        for listener in self._publish_listeners:
+            listener(channel, message)
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
         """Subscribe a connection; see `Hub.subscribe`."""
@@ -280,7 +338,7 @@ class ConnectionManager:
         if session in self.registry:
             self.registry.subscribe(session, channel)
 
-    def _serve_subscribe(self, session: Session, channel: str) -> Work:
+    def _serve_subscribe(self, session: Session, channel: str, frame_id: RequestID) -> Work:
         # One that has ended may still have frames that wait; they must not take root.
         if session not in self.registry:
             return None
@@ -288,33 +346,95 @@ class ConnectionManager:
             validate_channel(channel)
             is_allowed = self._authorize(session, channel)
             if isinstance(is_allowed, Coroutine):
-                return self._finish_subscribe(session, channel, is_allowed)
+                return self._finish_subscribe(session, channel, frame_id, is_allowed)
             self._subscribe(session, channel, bool(is_allowed))
         except WSHubError as exc:
-            self._refuse(session, exc)
+            self._refuse_subscription(session, channel, frame_id, exc)
+        else:
+            self._confirm_subscription(session, channel, frame_id)
         return None
 
     async def _finish_subscribe(
-        self, session: Session, channel: str, is_allowed: Awaitable[bool]
+        self,
+        session: Session,
+        channel: str,
+        frame_id: RequestID,
+        is_allowed: Awaitable[bool],
     ) -> None:
         try:
             self._subscribe(session, channel, await is_allowed)
         except WSHubError as exc:
-            self._refuse(session, exc)
+            self._refuse_subscription(session, channel, frame_id, exc)
+        else:
+            self._confirm_subscription(session, channel, frame_id)
 
-    def _refuse(self, session: Session, error: WSHubError, channel: str = "") -> None:
-        text = REFUSAL_TEXTS[type(error)]
-        self.send(session, Message(type=MessageType.ERROR, channel=channel, data=text))
+    def _confirm_subscription(self, session: Session, channel: str, frame_id: RequestID) -> None:
+        self._reply(session, frame_id, Message(type=MessageType.SUBSCRIBED, channel=channel))
+
+    def _refuse_subscription(
+        self, session: Session, channel: str, frame_id: RequestID, error: WSHubError
+    ) -> None:
+        text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
+        # go-ws does not name the channel; who sends an id gets it back with all that is known.
+        named = "" if frame_id is None else channel
+        message = Message(type=MessageType.ERROR, channel=named, data=text)
+        self._reply(session, frame_id, message, code, always=True)
+
+    # Messages that clients publish.
+
+    def _serve_publish(self, session: Session, message: Message, frame_id: RequestID) -> Work:
+        authorizer = self.config.publish_authorizer
+        if session not in self.registry or authorizer is None:
+            return None
+        try:
+            validate_channel(message.channel)
+        except WSHubError as exc:
+            self._refuse_publish(session, message, frame_id, exc)
+            return None
+        is_allowed = self._callbacks.call(
+            "publish_authorizer", False, authorizer, session, message.channel
+        )
+        if isinstance(is_allowed, Coroutine):
+            return self._finish_publish(session, message, frame_id, is_allowed)
+        self._publish_for(session, message, frame_id, bool(is_allowed))
+        return None
+
+    async def _finish_publish(
+        self, session: Session, message: Message, frame_id: RequestID, is_allowed: Awaitable[bool]
+    ) -> None:
+        self._publish_for(session, message, frame_id, await is_allowed)
+
+    def _publish_for(
+        self, session: Session, message: Message, frame_id: RequestID, is_allowed: bool
+    ) -> None:
+        channel = message.channel
+        try:
+            if not is_allowed:
+                raise PublishDeniedError(channel)
+            stamped, prepared = self.prepare(message, channel)
+        except WSHubError as exc:
+            self._refuse_publish(session, message, frame_id, exc)
+            return
+        self.publish(channel, stamped, prepared)
+        self._reply(session, frame_id, Message(type=MessageType.PUBLISHED, channel=channel))
+
+    def _refuse_publish(
+        self, session: Session, message: Message, frame_id: RequestID, error: WSHubError
+    ) -> None:
+        code = REFUSAL_CODES[type(error)]
+        text = f"Publish: {code.replace('_', ' ')}"
+        refusal = Message(type=MessageType.ERROR, channel=message.channel[:256], data=text)
+        self._reply(session, frame_id, refusal, code)
 
     # Tokens that come later.
 
-    async def _serve_authenticate(self, session: Session, token: str) -> None:
+    async def _serve_authenticate(self, session: Session, token: str, frame_id: RequestID) -> None:
         result = await self.door.authenticate_token(token)
         # A connection stays whose it was: its subscriptions and its past are that user's.
         if not result.valid or result.user_id != session.user_id:
             logger.info("refused a new token of %r", session)
-            text = "Authenticate: token refused"
-            self.send(session, Message(type=MessageType.ERROR, data=text))
+            refusal = Message(type=MessageType.ERROR, data="Authenticate: token refused")
+            self._reply(session, frame_id, refusal, "token_refused", always=True)
             return
         if session not in self.registry:
             return
@@ -326,9 +446,11 @@ class ConnectionManager:
                 is_allowed = await is_allowed
             if not is_allowed:
                 self.registry.unsubscribe(session, channel)
-                self._refuse(session, SubscriptionDeniedError(channel), channel)
+                text = REFUSAL_TEXTS[SubscriptionDeniedError]
+                self.send(session, Message(type=MessageType.ERROR, channel=channel, data=text))
         data = {"expiresAt": result.expires_at}
-        self.send(session, Message(type=MessageType.AUTHENTICATED, data=data))
+        message = Message(type=MessageType.AUTHENTICATED, data=data)
+        self._reply(session, frame_id, message, always=True)
 
     # Ends that the hub brings about.
 
@@ -346,7 +468,7 @@ class ConnectionManager:
             logger.warning("%r reads too slowly, closing it", session)
             self.counters.evictions += 1
             cause = DisconnectCause.SLOW_CONSUMER
-            self._end(session, cause, CloseCode.SLOW_CONSUMER, "slow consumer")
+            self._end(session, cause, CloseCode.TRY_AGAIN_LATER, "slow consumer")
 
     def _end_silent(self, session: Session) -> None:
         logger.info("%r is silent, closing it", session)
@@ -371,7 +493,7 @@ class ConnectionManager:
         if session.ending is None:
             logger.warning("%r takes no bytes, aborting it", session)
             self.counters.evictions += 1
-            code, reason = CloseCode.SLOW_CONSUMER, "write timeout"
+            code, reason = CloseCode.TRY_AGAIN_LATER, "write timeout"
             session.ending = (DisconnectCause.WRITE_TIMEOUT, code, reason)
         self.leave(session)
         session.abort()

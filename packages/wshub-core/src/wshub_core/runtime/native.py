@@ -24,7 +24,7 @@ from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.http import Request, Response
-from wshub_core.values.subprotocols import select_subprotocol
+from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = logging.getLogger("wshub.native")
 
@@ -47,6 +47,7 @@ class NativeTransport(asyncio.Protocol):
         "_fragments",
         "_fragments_are_text",
         "_is_reading_held",
+        "_is_refused",
         "_is_writing_held",
         "_protocol",
         "_request",
@@ -69,6 +70,7 @@ class NativeTransport(asyncio.Protocol):
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
         self._is_reading_held = False
+        self._is_refused = False
         self._is_writing_held = False
 
     # What asyncio calls.
@@ -84,6 +86,11 @@ class NativeTransport(asyncio.Protocol):
             # Any byte proves life.
             self._session.last_heard = self._acceptor.clock.time()
             self._feed(data)
+        elif self._is_refused:
+            # All that matters of what it says is its close frame.
+            self._protocol.receive_data(data)
+            self._protocol.events_received()
+            self._write_protocol()
         elif self._protocol.eof_sent:
             pass  # it has been answered, and that was that
         elif self._request is None:
@@ -216,7 +223,7 @@ class NativeTransport(asyncio.Protocol):
             return
         refusal = self._acceptor.manager.door.check(request)
         if refusal is not None:
-            self._respond(refusal)
+            self._refuse(request, http_request, refusal)
         elif self._acceptor.manager.config.authenticator is not None:
             self._answer_later(self._authenticate(request, http_request))
         else:
@@ -249,21 +256,34 @@ class NativeTransport(asyncio.Protocol):
         # Before the connection is there, because then its callbacks decide about reading.
         self.resume_reading()
         if refusal is not None:
-            self._respond(refusal)
+            self._refuse(request, http_request, refusal)
         elif isinstance(identity, AuthResult):
             self._open(request, http_request, identity)
 
-    def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
+    def _refuse(self, request: Request, http_request: http11.Request, refusal: Response) -> None:
+        """Say no, in a response or, where a client cannot read that, in a close frame."""
+        close = refusal_as_close(request, refusal)
+        if close is None:
+            self._respond(refusal)
+        elif self._shake_hands(request, http_request):
+            self._is_refused = True
+            self.close(*close)
+
+    def _shake_hands(self, request: Request, http_request: http11.Request) -> bool:
+        """Finish the opening handshake; return whether it has succeeded."""
         response = self._protocol.accept(http_request)
         subprotocol = select_subprotocol(request)
         if subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
         self._protocol.send_response(response)
         self._write_protocol()
-        if self._protocol.state is not OPEN:
+        self._acceptor.opening.discard(self)
+        return self._protocol.state is OPEN
+
+    def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
+        if not self._shake_hands(request, http_request):
             self._acceptor.manager.counters.refusals += 1
             return
-        self._acceptor.opening.discard(self)
         # What the kernel does not take at once holds the writing: more then waits in the outbox,
         # where it is counted and bounded. (TLS transports take 0 for "never write".)
         self._transport.set_write_buffer_limits(high=1, low=0)

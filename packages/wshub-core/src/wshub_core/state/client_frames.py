@@ -4,11 +4,15 @@ A frame that is not understood is ignored and harms nobody: not the connection, 
 """
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from wshub_core.values.errors import MessageDecodeError
 from wshub_core.values.messages import Message, decode_message
+
+RequestID: TypeAlias = str | int | None
+"""What a client calls a frame that it wants an answer to; None for one that needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class Subscribe:
     """Send me the messages of a channel."""
 
     channel: str
+    id: RequestID = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +28,22 @@ class Unsubscribe:
     """Stop sending me the messages of a channel."""
 
     channel: str
+    id: RequestID = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
     """Are you there?"""
 
+    id: RequestID = None
+
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A message of a type that the hub does not serve itself."""
+    """A message of a type that has to do with more than the connection itself."""
 
     message: Message
+    id: RequestID = None
 
 
 class _Frame(msgspec.Struct):
@@ -43,10 +52,14 @@ class _Frame(msgspec.Struct):
     type: str
     channel: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _frame_decoder = msgspec.json.Decoder(_Frame)
 _string_decoder = msgspec.json.Decoder(str)
+_id_decoder: msgspec.json.Decoder[RequestID] = msgspec.json.Decoder(
+    Annotated[str, msgspec.Meta(max_length=128)] | int | None
+)
 
 
 def read_client_frame(
@@ -55,16 +68,26 @@ def read_client_frame(
     """Read one frame of a client; return None for one that cannot be understood.
 
     The channel of a subscription is ``channel`` if that is a non-empty string, else ``data`` if
-    that is a string. The name is not checked here.
+    that is a string. The name is not checked here. An ``id`` that is neither an integer nor a
+    string of at most 128 characters is none.
     """
     try:
         frame = _frame_decoder.decode(payload)
+        frame_id = _read_id(frame.id)
         if frame.type == "ping":
-            return Ping()
+            return Ping(frame_id)
         if frame.type not in ("subscribe", "unsubscribe"):
-            return Other(decode_message(payload))
+            return Other(decode_message(payload), frame_id)
         # Older clients know only `data`.
         channel = frame.channel or _string_decoder.decode(frame.data)
     except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Subscribe(channel) if frame.type == "subscribe" else Unsubscribe(channel)
+    request = Subscribe if frame.type == "subscribe" else Unsubscribe
+    return request(channel, frame_id)
+
+
+def _read_id(raw: msgspec.Raw) -> RequestID:
+    try:
+        return _id_decoder.decode(raw)
+    except msgspec.ValidationError:
+        return None

@@ -21,10 +21,12 @@ class CloseCode(IntEnum):
     """The client sent a message above ``max_message_bytes``. Do not retry with the same message."""
     PONG_TIMEOUT = 1011
     """Nothing came from the client for ``pong_timeout``. Retry later, and answer pings."""
-    SLOW_CONSUMER = 1013
-    """The client read too slowly and its outbox was full. Retry later, and read faster."""
+    TRY_AGAIN_LATER = 1013
+    """The client read too slowly and its outbox was full, or the hub took nobody. Retry later."""
     UNAUTHORIZED = 3000
-    """The client's authentication has expired. Retry with a new token."""
+    """The client's authentication has expired, or it was not let in. Retry with a new token."""
+    FORBIDDEN = 3003
+    """The client's origin is not allowed. Do not retry."""
 
 
 class DisconnectCause(StrEnum):

@@ -31,6 +31,16 @@ class ChannelAuthorizer(Protocol):
         """
 
 
+class PublishAuthorizer(Protocol):
+    """Decides which clients may publish to what; a plain or an async function will do."""
+
+    def __call__(self, connection: "Connection", channel: str, /) -> bool | Awaitable[bool]:
+        """Tell whether a connection may publish to a channel.
+
+        Asked once per message, with a valid channel name. Raising means no.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubConfig:
     """The settings of a hub. Durations are seconds, sizes are bytes.
@@ -67,6 +77,8 @@ class HubConfig:
         check_origin: Decides instead of both about a request's origin; raising means no.
         authenticator: Decides who may connect; None lets everyone.
         channel_authorizer: Decides who may subscribe to what; None lets everyone.
+        publish_authorizer: Decides which clients may publish to what; None lets nobody, and such
+            messages go to ``on_message`` as all others do.
         on_connect: Called with each new connection.
         on_message: Called with each message of a client that the hub does not serve itself.
         on_disconnect: Called when a connection has ended, with how.
@@ -91,6 +103,7 @@ class HubConfig:
     check_origin: Callable[[Request], bool] | None = None
     authenticator: Authenticator | None = None
     channel_authorizer: ChannelAuthorizer | None = None
+    publish_authorizer: PublishAuthorizer | None = None
     on_connect: "Callable[[Connection], Awaitable[object] | object] | None" = None
     on_message: "Callable[[Connection, Message], Awaitable[object] | object] | None" = None
     on_disconnect: "Callable[[Connection, Disconnect], Awaitable[object] | object] | None" = None

@@ -10,6 +10,7 @@ Every one is a `WSHubError`::
     ├── MessageTooLargeError       an encoded message exceeds the limit
     ├── SubscriptionDeniedError    the channel authorizer said no
     ├── SubscriptionLimitError     one connection has too many subscriptions
+    ├── PublishDeniedError         the publish authorizer said no
     ├── AuthError                  a client could not be authenticated
     │   ├── MissingUserIDError     an authenticator accepted nobody
     │   ├── InvalidClaimsError     an authenticator's claims cannot be copied
@@ -110,6 +111,18 @@ class SubscriptionLimitError(WSHubError):
         super().__init__(
             f"subscription limit exceeded: {limit} per connection (HubConfig.max_subscriptions)"
         )
+
+
+class PublishDeniedError(WSHubError):
+    """The publish authorizer did not allow a client to publish.
+
+    Attributes:
+        channel: The channel that was to be published to.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(f"publishing to channel {channel!r} is not authorised")
 
 
 class AuthError(WSHubError):

@@ -36,6 +36,12 @@ class MessageType(StrEnum):
     """A client says, this is my new token; ``data`` is the token."""
     AUTHENTICATED = "authenticated"
     """The answer to a token that was taken; ``data`` is ``{"expiresAt": Unix time or null}``."""
+    SUBSCRIBED = "subscribed"
+    """The answer to a subscription that carried an ``id``."""
+    UNSUBSCRIBED = "unsubscribed"
+    """The answer to the end of a subscription that carried an ``id``."""
+    PUBLISHED = "published"
+    """The answer to a published message that carried an ``id``."""
     PING = "ping"
     """A client asks, are you there?"""
     PONG = "pong"
@@ -58,6 +64,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     process_id: str = ""
     data: JSON = None
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """The answer to a frame that carries an ``id``; a frame without one gets none of these.
+
+    Attributes:
+        id: The frame's own.
+        code: What went wrong, for programs; empty if nothing did.
+    """
+
+    id: str | int
+    code: str = ""
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,14 +1,24 @@
-"""The one subprotocol that a hub selects, and what a client offers beside it.
+"""The subprotocols that a hub selects, and what a client offers beside them.
 
 A browser cannot set headers on a WebSocket, but it can offer subprotocols. A client that offers
 ``wshub.bearer, <token>`` presents a token that way. The hub echoes the marker alone, because a
 browser fails the connection when nothing is selected, and the token must not come back.
+
+Neither can a page read why a handshake was refused. A client that offers ``wshub.v1`` is told: its
+handshake succeeds, and the connection is closed at once with a code that says it.
 """
 
-from wshub_core.values.http import Request
+from http import HTTPStatus
+
+from wshub_core.values.closing import CloseCode
+from wshub_core.values.http import Request, Response
 
 BEARER_SUBPROTOCOL = "wshub.bearer"
 """The marker that says: the subprotocol that follows is a token, percent-encoded."""
+
+
+V1_SUBPROTOCOL = "wshub.v1"
+"""The marker that says: tell me refusals as close codes."""
 
 
 def offered_subprotocols(request: Request) -> list[str]:
@@ -19,4 +29,20 @@ def offered_subprotocols(request: Request) -> list[str]:
 
 def select_subprotocol(request: Request) -> str | None:
     """Return the subprotocol that an accepted connection speaks; None for none."""
-    return BEARER_SUBPROTOCOL if BEARER_SUBPROTOCOL in offered_subprotocols(request) else None
+    offered = offered_subprotocols(request)
+    return next((each for each in (V1_SUBPROTOCOL, BEARER_SUBPROTOCOL) if each in offered), None)
+
+
+def refusal_as_close(request: Request, refusal: Response) -> tuple[int, str] | None:
+    """Return the close code and reason that tell of a refusal; None if a response has to do it."""
+    if V1_SUBPROTOCOL not in offered_subprotocols(request):
+        return None
+    match refusal.status:
+        case HTTPStatus.UNAUTHORIZED:
+            code = CloseCode.UNAUTHORIZED
+        case HTTPStatus.FORBIDDEN:
+            code = CloseCode.FORBIDDEN
+        case _:
+            code = CloseCode.TRY_AGAIN_LATER
+    retry_after = refusal.headers.get("Retry-After")
+    return code, f"retry-after: {retry_after}" if retry_after else ""
