@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from wshub_core.runtime.hub import Hub
 
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/ansi.js": ("ansi.js", "text/javascript; charset=utf-8"),
-    "/connection.js": ("connection.js", "text/javascript; charset=utf-8"),
+    "/": ("edges/page_files/index.html", "text/html; charset=utf-8"),
+    "/page.css": ("edges/page_files/page.css", "text/css; charset=utf-8"),
+    "/page.js": ("edges/page_files/page.js", "text/javascript; charset=utf-8"),
+    "/ansi.js": ("edges/page_files/ansi.js", "text/javascript; charset=utf-8"),
+    "/wshub.js": ("browser/wshub.js", "text/javascript; charset=utf-8"),
 }
 
 _HEADERS = {
@@ -49,7 +49,7 @@ class LivePage:
         self._hub = hub
         self._directory = ChannelDirectory()
         hub.add_publish_listener(self._directory.record)
-        folder = files("wshub_core.edges") / "page_files"
+        folder = files("wshub_core")
         self._responses = {
             path: Response(HTTPStatus.OK, (folder / name).read_bytes(), _HEADERS, content_type)
             for path, (name, content_type) in _FILES.items()

@@ -1,7 +1,7 @@
 // The live page: lists the hub's channels and follows the one that is chosen.
 
 import { parse } from "./ansi.js";
-import { HubConnection } from "./connection.js";
+import { ReconnectingClient, SubscriptionRefusedError } from "./wshub.js";
 
 const MOST_LINES = 5_000;
 const LIST_EVERY = 1_000;
@@ -28,15 +28,15 @@ let current = null;
 let hasChosen = false;
 let listed = [];
 
-const connection = new HubConnection(Object.assign(new URL("ws", location.href), {
-  protocol: location.protocol === "https:" ? "wss:" : "ws:", hash: "",
-}));
+const connection = new ReconnectingClient("ws", {
+  initialBackoff: 0.5, maxBackoff: 10, stableAfter: 5,
+});
 
 connection.addEventListener("state", ({ detail: state }) => {
   const pill = element("state");
   const isLost = state !== "connected" && pill.dataset.state === "connected";
   pill.dataset.state = state;
-  pill.textContent = state === "waiting" ? "connection lost, trying again" : state;
+  pill.textContent = state === "disconnected" ? "connection lost, trying again" : state;
   if (isLost) for (const view of views.values()) addLine(view, note("connection lost"));
   if (state === "connected") {
     for (const view of views.values()) addLine(view, note("connected, following from here"));
@@ -44,13 +44,18 @@ connection.addEventListener("state", ({ detail: state }) => {
   }
 });
 
+connection.addEventListener("end", ({ detail: error }) => {
+  element("state").textContent = error?.message ?? "closed";
+});
+
+connection.addEventListener("error", ({ detail: error }) => {
+  const view = error instanceof SubscriptionRefusedError && views.get(error.channel);
+  if (view) addLine(view, note(error.message, new Date(), "bad"));
+});
+
 connection.addEventListener("message", ({ detail: message }) => {
-  let view = views.get(message.channel ?? BROADCASTS);
-  if (message.channel === undefined) {
-    // A refusal does not name its channel: it belongs to the one that was opened last.
-    const isRefusal = message.type === "error" && /^subscri/i.test(String(message.data));
-    view = (isRefusal && views.get(current)) || openView(BROADCASTS);
-  }
+  const { channel } = message;
+  const view = channel === undefined ? openView(BROADCASTS) : views.get(channel);
   if (view) addLine(view, describe(message, view));
 });
 

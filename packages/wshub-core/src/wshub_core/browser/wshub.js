@@ -1,0 +1,476 @@
+// A WebSocket to a hub that comes back by itself, with its subscriptions. See wshub.d.ts.
+
+const OPTIONS = {
+  token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
+  stableAfter: 10, openTimeout: 10, heartbeatInterval: 25, pongTimeout: 10, queue: null,
+  plain: false,
+};
+const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
+const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
+
+const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
+// What hubs that tell refusals as close codes mean before their first pong.
+const REFUSALS = { 3000: 401, 3003: 403 };
+const ANSWERS = new Set(["subscribed", "published", "error"]);
+// How the refusals of hubs that answer no ids begin.
+const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
+const LONGEST_RETRY_AFTER = 3_600;
+const LONGEST_TIMER = 2 ** 31 - 1;
+const CLOSE_TIMEOUT = 2;
+
+export class ClientError extends Error {
+  name = "ClientError";
+
+  constructor(message, fields = {}) {
+    super(message.trim());
+    Object.assign(this, fields);
+  }
+}
+export class DialError extends ClientError { name = "DialError"; }
+export class LostError extends ClientError { name = "LostError"; }
+export class RefusedError extends ClientError { name = "RefusedError"; }
+export class ClosedError extends ClientError { name = "ClosedError"; }
+export class RetriesExhaustedError extends ClientError { name = "RetriesExhaustedError"; }
+export class NotConnectedError extends ClientError { name = "NotConnectedError"; }
+export class ClientClosedError extends ClientError { name = "ClientClosedError"; }
+export class SubscriptionRefusedError extends ClientError { name = "SubscriptionRefusedError"; }
+export class PublishRefusedError extends ClientError { name = "PublishRefusedError"; }
+export class DroppedError extends ClientError { name = "DroppedError"; }
+
+export class ReconnectingClient extends EventTarget {
+  #url;
+  #options;
+  #state = "disconnected";
+  #isEnded = false;
+  #ended = deferred();
+  #closed = null;
+  #listening = new AbortController();
+  #events = [];
+  #isEmitting = false;
+
+  #socket = null;
+  // Counts dials and ends of connections, so that what belongs to an earlier one is recognized.
+  #turn = 0;
+  // The next dial, the timeout of the present one, or the heartbeat: never two of them.
+  #timer;
+  #dials = 0;
+  #failures = 0;
+  #hasBeenConnected = false;
+  #connectedAt = null;
+  #heardAt = 0;
+  #probedAt = null;
+
+  #channels = new Map();
+  // Requests and pings in the order in which they were sent, until the hub has answered.
+  #asked = [];
+  #lastID = 0;
+  #early = [];
+  #queue = [];
+  #queuedBytes = 0;
+
+  constructor(url, options = {}) {
+    super();
+    this.#url = readURL(url);
+    this.#options = readOptions(options);
+    const { signal } = this.#listening;
+    const wake = () => globalThis.document?.hidden || this.#wake();
+    globalThis.addEventListener?.("online", () => this.#wake(), { signal });
+    globalThis.document?.addEventListener("visibilitychange", wake, { signal });
+    // Not before the caller has had time to listen.
+    queueMicrotask(() => this.#dial());
+  }
+
+  get state() { return this.#state; }
+  get ended() { return this.#ended.promise; }
+
+  subscribe(channel) {
+    if (typeof channel !== "string") throw new TypeError("a channel must be a string");
+    let subscription = this.#channels.get(channel);
+    if (!subscription) {
+      subscription = { channel, ...deferred() };
+      if (this.#isEnded) subscription.reject(this.#whyNot());
+      else this.#channels.set(channel, subscription);
+      if (this.#isOpen) {
+        this.#askFor(subscription);
+        this.#ping();
+      }
+    }
+    return subscription.promise;
+  }
+
+  unsubscribe(channel) {
+    const subscription = this.#channels.get(channel);
+    if (!subscription) return;
+    this.#channels.delete(channel);
+    subscription.reject(new ClientError(`${channel}: unsubscribed`));
+    if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
+  }
+
+  publish(channel, data) {
+    const { promise, resolve: confirm, reject: abandon } = deferred();
+    const refuse = (code, text) => {
+      abandon(new PublishRefusedError(`${channel}: ${text}`, { channel, code }));
+    };
+    const assume = () => refuse("not_served", "this hub takes no messages of clients");
+    if (this.#isConnected) {
+      this.#ask({ type: "event", channel, data }, { confirm, refuse, assume, abandon });
+      this.#ping();
+    } else abandon(this.#whyNot());
+    return promise;
+  }
+
+  send(message) {
+    const text = typeof message === "string" ? message : JSON.stringify(message);
+    if (text === undefined) throw new TypeError("a message must be a text or a JSON object");
+    if (this.#isConnected) this.#sendNow(text);
+    else if (this.#options.queue && !this.#isEnded) this.#enqueue(text);
+    else throw this.#whyNot();
+  }
+
+  close() {
+    const socket = this.#isOpen ? this.#socket : null;
+    this.#end(null);
+    this.#closed ??= new Promise((resolve) => {
+      if (!socket) return resolve();
+      socket.onclose = resolve;
+      this.#arm(CLOSE_TIMEOUT, resolve);
+    }).finally(() => clearTimeout(this.#timer));
+    return this.#closed;
+  }
+
+  // The way to a connection.
+
+  async #dial() {
+    if (this.#isEnded) return;
+    const turn = ++this.#turn;
+    this.#dials += 1;
+    this.#state = "connecting";
+    this.#arm(this.#options.openTimeout, () => {
+      this.#lose(new DialError("the hub has not answered within openTimeout"));
+    });
+    this.#emit(["state", "connecting"]);
+    try {
+      const protocols = await this.#protocols();
+      if (turn !== this.#turn) return;
+      this.#socket = new WebSocket(this.#url, protocols);
+    } catch (cause) {
+      if (turn === this.#turn) this.#lose(new DialError("the dial failed", { cause }));
+      return;
+    }
+    const socket = this.#socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#greet();
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onclose = (event) => this.#judge(event.code, event.reason);
+    // Some versions of Node say `error` and never `close` when a dial fails.
+    socket.onerror = () => setTimeout(() => turn === this.#turn && this.#judge(1006, ""), 50);
+  }
+
+  async #protocols() {
+    const { token: source, plain } = this.#options;
+    if (plain) return [];
+    const token = typeof source === "function" ? await source() : source;
+    if (token === null || token === undefined) return ["wshub.v1"];
+    if (typeof token !== "string" || !token) throw new TypeError("the token is no text");
+    // Subprotocols may have all that encodeURIComponent leaves, except parentheses.
+    const encoded = encodeURIComponent(token).replaceAll("(", "%28").replaceAll(")", "%29");
+    return ["wshub.v1", "wshub.bearer", encoded];
+  }
+
+  #greet() {
+    for (const subscription of this.#channels.values()) this.#askFor(subscription);
+    this.#ping(() => this.#connected());
+  }
+
+  #connected() {
+    const [name, detail] = this.#hasBeenConnected
+      ? ["reconnect", { attempts: this.#dials }] : ["connect", null];
+    const early = this.#early;
+    const turn = this.#turn;
+    this.#early = [];
+    this.#dials = 0;
+    this.#hasBeenConnected = true;
+    this.#connectedAt = performance.now();
+    this.#state = "connected";
+    // Before the application hears of it, so that what it sends now comes after what has waited.
+    const dropped = this.#flush();
+    this.#beat();
+    this.#emit(["state", "connected"], [name, detail], ...dropped);
+    for (const message of early) if (turn === this.#turn) this.#emit(["message", message]);
+  }
+
+  #wake() {
+    if (this.#state === "connected") this.#probe();
+    else if (this.#state === "disconnected") this.#dial();
+  }
+
+  // The ends of connections.
+
+  #judge(code, reason) {
+    const match = /^retry-after: *(\d{1,9})$/.exec(reason);
+    const retryAfter = match && Math.min(Number(match[1]), LONGEST_RETRY_AFTER);
+    const wasConnected = this.#state === "connected";
+    const status = wasConnected ? undefined : REFUSALS[code];
+    if (status && !match) this.#end(new RefusedError(`refused: ${status}`, { status, reason }));
+    else if (!status && (FINAL_CODES.has(code) || (code >= 4500 && code <= 4999))) {
+      this.#end(new ClosedError(`closed for good: ${code} ${reason}`, { code, reason }));
+    } else {
+      const [Kind, what] = wasConnected ? [LostError, "lost"] : [DialError, "not made"];
+      this.#lose(new Kind(`connection ${what}: ${code} ${reason}`, { code, reason, retryAfter }));
+    }
+  }
+
+  #lose(error) {
+    const { initialBackoff, maxBackoff, backoffMultiplier, maxAttempts } = this.#options;
+    const hasHeld = secondsSince(this.#connectedAt ?? Infinity) >= this.#options.stableAfter;
+    this.#failures = hasHeld ? 1 : this.#failures + 1;
+    if (this.#failures > maxAttempts) {
+      const text = `max retries (${maxAttempts}) exceeded`;
+      return this.#end(new RetriesExhaustedError(text, { cause: error }), error);
+    }
+    const events = this.#drop(error);
+    // Full jitter: clients that lost the same hub do not come back in step.
+    const bound = Math.min(maxBackoff, initialBackoff * backoffMultiplier ** (this.#failures - 1));
+    this.#arm((error.retryAfter ?? 0) + Math.random() * bound, () => this.#dial());
+    this.#emit(["error", error], ...events);
+  }
+
+  #end(error, lastError = error) {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#listening.abort();
+    const events = this.#drop(error ?? this.#whyNot(), 1000);
+    for (const { reject } of this.#channels.values()) reject(error ?? this.#whyNot());
+    this.#channels.clear();
+    this.#queue = [];
+    this.#emit(...(error ? [["error", lastError]] : []), ...events, ["end", error]);
+    if (error) this.#ended.reject(error);
+    else this.#ended.resolve();
+  }
+
+  /** Lets go of the connection or the dial that there is; returns the events of that. */
+  #drop(error, ...closeArguments) {
+    const state = this.#state;
+    const socket = this.#socket;
+    for (const request of this.#asked) request.abandon?.(error);
+    clearTimeout(this.#timer);
+    this.#turn += 1;
+    this.#state = "disconnected";
+    this.#socket = this.#connectedAt = this.#probedAt = null;
+    this.#early = [];
+    this.#asked = [];
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+      socket.close(...closeArguments);
+    }
+    return [
+      ...(state === "connected" ? [["disconnect", null]] : []),
+      ...(state === "disconnected" ? [] : [["state", "disconnected"]]),
+    ];
+  }
+
+  // The heartbeat.
+
+  #beat() {
+    const rest = this.#options.heartbeatInterval - secondsSince(this.#heardAt);
+    if (rest > 0) this.#arm(rest, () => this.#beat());
+    else this.#probe();
+  }
+
+  #probe() {
+    this.#ping();
+    if (this.#probedAt !== null) return;
+    this.#probedAt = performance.now();
+    this.#arm(this.#options.pongTimeout, () => {
+      const isAlive = this.#heardAt >= this.#probedAt;
+      this.#probedAt = null;
+      if (isAlive) this.#beat();
+      else this.#lose(new LostError("the hub is silent", { code: 1006, reason: "" }));
+    });
+  }
+
+  // Requests and answers.
+
+  get #isOpen() { return this.#socket?.readyState === WebSocket.OPEN; }
+  get #isConnected() { return this.#state === "connected" && this.#isOpen; }
+
+  #whyNot() {
+    if (!this.#isEnded) return new NotConnectedError("not connected");
+    return new ClientClosedError("the client has been closed: create a new one");
+  }
+
+  #ask(frame, request) {
+    const id = `${frame.type[0]}${++this.#lastID}`;
+    this.#asked.push({ id, ...request });
+    this.#write({ ...frame, id });
+  }
+
+  #write(frame) {
+    this.#socket.send(JSON.stringify(frame));
+  }
+
+  #askFor(subscription) {
+    const { channel, resolve, reject } = subscription;
+    const refuse = (code, text) => {
+      // It may have been given up, and asked for again, meanwhile.
+      if (this.#channels.get(channel) !== subscription) return;
+      this.#channels.delete(channel);
+      const error = new SubscriptionRefusedError(`${channel}: ${text}`, { channel, code });
+      reject(error);
+      this.#emit(["error", error]);
+    };
+    const request = { isSubscription: true, confirm: resolve, assume: resolve, refuse };
+    this.#ask({ type: "subscribe", channel, data: channel }, request);
+  }
+
+  #ping(onPong = () => {}) {
+    this.#ask({ type: "ping" }, { isPing: true, onPong });
+  }
+
+  #receive(data) {
+    const turn = this.#turn;
+    this.#heardAt = performance.now();
+    const text = typeof data === "string" ? data : new TextDecoder().decode(data);
+    for (const part of text.split("\n")) {
+      const message = readMessage(part);
+      if (message && !this.#takeAnswer(message)) {
+        if (this.#state === "connected") this.#emit(["message", message]);
+        else this.#early.push(message);
+      }
+      if (turn !== this.#turn) return;
+    }
+  }
+
+  /** Takes a message that answers the client itself; returns whether it was one. */
+  #takeAnswer({ type, id, code, channel, data }) {
+    const pingIndex = this.#asked.findIndex((each) => each.isPing);
+    if (type === "pong") {
+      // Pongs come in order, so all that was asked before has been served, also without an answer.
+      const served = this.#asked.splice(0, pingIndex + 1);
+      const ping = served.pop();
+      for (const request of served) request.assume();
+      ping?.onPong?.();
+      return ping?.onPong !== undefined;
+    }
+    if (!ANSWERS.has(type)) return false;
+    // Every one of ours has an id, so an answer without one finds none.
+    let request = this.#asked.find((each) => each.id === id && !each.isPing);
+    if (type === "error" && (id ?? channel ?? null) === null && OLD_REFUSAL.test(data)) {
+      const waiting = this.#asked.slice(0, pingIndex + 1).filter((each) => each.isSubscription);
+      if (waiting.length === 1) request = waiting[0];
+    }
+    if (!request) return false;
+    this.#asked.splice(this.#asked.indexOf(request), 1);
+    if (type === "error") request.refuse(String(code ?? ""), String(data));
+    else request.confirm();
+    return true;
+  }
+
+  // What the application sends.
+
+  #sendNow(text) {
+    if (readMessage(text)?.type === "ping") this.#asked.push({ isPing: true });
+    this.#socket.send(text);
+  }
+
+  #enqueue(text) {
+    const size = new TextEncoder().encode(text).length;
+    this.#queue.push({ text, size, since: performance.now() });
+    this.#queuedBytes += size;
+    this.#emit(...this.#trim());
+  }
+
+  /** Drops what is beyond the bounds; returns the events of that. */
+  #trim() {
+    const { messages, bytes, age } = this.#options.queue;
+    const queue = this.#queue;
+    let count = 0;
+    while (queue.length > messages || this.#queuedBytes > bytes
+           || (queue.length && secondsSince(queue[0].since) > age)) {
+      this.#queuedBytes -= queue.shift().size;
+      count += 1;
+    }
+    const text = `${count} messages dropped: the bounds of the queue were reached`;
+    return count ? [["error", new DroppedError(text, { count })]] : [];
+  }
+
+  #flush() {
+    const events = this.#options.queue ? this.#trim() : [];
+    for (const { text } of this.#queue.splice(0)) this.#sendNow(text);
+    this.#queuedBytes = 0;
+    return events;
+  }
+
+  #arm(seconds, callback) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(callback, Math.min(seconds * 1_000, LONGEST_TIMER));
+  }
+
+  /** Listeners may call methods that lead to more events; those wait for their turn. */
+  #emit(...events) {
+    this.#events.push(...events);
+    if (this.#isEmitting) return;
+    this.#isEmitting = true;
+    for (let event; (event = this.#events.shift()); ) {
+      this.dispatchEvent(new CustomEvent(event[0], { detail: event[1] }));
+    }
+    this.#isEmitting = false;
+  }
+}
+
+function readURL(text) {
+  try {
+    const url = new URL(text, globalThis.location?.href);
+    url.protocol = url.protocol.replace(/^http/, "ws");
+    url.hash = "";
+    if (/^wss?:$/.test(url.protocol)) return url.href;
+  } catch { /* told below */ }
+  throw new TypeError(`not the address of a hub: ${String(text).split("?")[0]}`);
+}
+
+function readOptions(options) {
+  const settings = merge(OPTIONS, options, "");
+  const { token, queue, plain } = settings;
+  if (token !== null && typeof token !== "function" && (typeof token !== "string" || !token)) {
+    throw new TypeError("token must be a text or a function");
+  }
+  if (plain && token !== null) throw new TypeError("a plain client cannot present a token");
+  if (queue !== null) settings.queue = merge(QUEUE, queue, "queue.");
+  return settings;
+}
+
+function merge(defaults, given, prefix) {
+  const settings = { ...defaults };
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(defaults, name)) throw new TypeError(`there is no option ${prefix}${name}`);
+    settings[name] = value ?? defaults[name];
+    if (typeof defaults[name] !== "number") continue;
+    const isEnough = settings[name] > 0 || (settings[name] === 0 && MAY_BE_ZERO.has(name));
+    if (typeof settings[name] !== "number" || !isEnough) {
+      throw new TypeError(`${prefix}${name} must be a number above 0, not ${value}`);
+    }
+  }
+  return settings;
+}
+
+function readMessage(text) {
+  try {
+    const message = JSON.parse(text);
+    const names = [message.type, message.channel ?? "", message.processId ?? ""];
+    return names.every((name) => typeof name === "string") ? message : null;
+  } catch {
+    return null;
+  }
+}
+
+function secondsSince(time) {
+  return (performance.now() - time) / 1_000;
+}
+
+/** A promise and its ends; nobody has to look whether it has failed. */
+function deferred() {
+  let resolve, reject;
+  const promise = new Promise((...ends) => ([resolve, reject] = ends));
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}
