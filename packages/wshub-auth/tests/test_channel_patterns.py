@@ -110,6 +110,9 @@ def fail(*_: object) -> bool:
     raise LookupError("no database")
 
 
+TRUTHY: Any = lambda *_: "denied"  # noqa: E731 - a function with a type would not do it
+
+
 async def yes_later(*_: object) -> bool:
     await asyncio.sleep(0)
     return True
@@ -123,6 +126,9 @@ async def fail_later(*_: object) -> bool:
 @pytest.mark.parametrize(
     ("authorizer", "is_allowed"),
     [
+        (TRUTHY, False),
+        (any_of(TRUTHY), False),
+        (all_of(yes, TRUTHY), False),
         (any_of(), False),
         (any_of(no, yes), True),
         (any_of(no, yes_later), True),
@@ -138,7 +144,7 @@ async def fail_later(*_: object) -> bool:
         (any_of(all_of(yes, no), all_of(yes, yes)), True),
     ],
 )
-async def test_compositions_fail_closed(authorizer: ChannelAuthorizer, is_allowed: bool) -> None:
+async def test_compositions_fail_closed(authorizer: Any, is_allowed: bool) -> None:
     assert await allowed(authorizer, "a") == (["a"] if is_allowed else [])
 
 

@@ -39,6 +39,7 @@ def outcome(source: CredentialSource, **request: Any) -> str | type[AuthError]:
         ("Bearer k1 x", "k1 x"),
         ("Bearer \tk1\t", "k1"),
         ("Bearer k1,k2", "k1,k2"),
+        ("Bearer voil\xc3\xa0", "voilà"),
         ("Bearer \xc3\xa4", "ä"),  # the two octets of UTF-8, as servers read headers
         ("Bearer\tk1", MalformedAuthHeaderError),
         ("Bearer", MalformedAuthHeaderError),
@@ -69,26 +70,24 @@ def test_without_a_header_it_is_missing_and_of_several_the_first_counts() -> Non
 
 @given(st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=40))
 def test_any_header_is_read_as_the_rule_says_or_refused(header: str) -> None:
-    match = re.fullmatch(r"\s*([^ ]+) (.*)", header)
-    expected: object
-    if not header.strip():
-        expected = MissingAuthHeaderError
-    elif match is None or match[1].lower() != "bearer" or not match[2].strip():
-        expected = MalformedAuthHeaderError
-    else:
-        try:
-            expected = match[2].strip().encode("latin-1").decode()
-        except UnicodeDecodeError:
-            expected = MalformedAuthHeaderError
+    expected: object = MalformedAuthHeaderError
+    try:
+        text = header.encode("latin-1").decode().strip()
+        match = re.fullmatch(r"([^ ]*) (.*)", text)
+        if not text:
+            expected = MissingAuthHeaderError
+        elif match is not None and match[1].lower() == "bearer" and match[2].strip():
+            expected = match[2].strip()
+    except UnicodeDecodeError:
+        pass
     assert outcome(BearerHeader(), headers={"authorization": (header,)}) == expected
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), st.sampled_from("bB"))
 def test_any_token_comes_through_the_header(token: str, initial: str) -> None:
     header = f"{initial}earer {token}".encode().decode("latin-1")
-    # What surrounds it is trimmed as octets, where some continuation bytes look like blanks.
-    if header.split(" ", 1)[1].strip() == header.split(" ", 1)[1] and token:
-        assert outcome(BearerHeader(), headers={"authorization": (header,)}) == token
+    found = outcome(BearerHeader(), headers={"authorization": (header,)})
+    assert found == (token.strip() or MalformedAuthHeaderError)
 
 
 @pytest.mark.parametrize(

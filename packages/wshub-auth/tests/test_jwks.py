@@ -291,8 +291,29 @@ async def test_which_key_counts(
         "keys",
         "",
         "http://localhost.x/",
+        "https://x\x00y/",
+        "https://[::1/",
     ],
 )
 def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
     with pytest.raises(InvalidConfigError, match="must be an https address"):
         JWKS(url)
+
+
+async def test_keys_of_this_machine_do_not_come_through_a_proxy(
+    provider: Provider, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Provider()) as proxy:
+        proxy.keys = [public("b")]
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        checked = auth(provider, clock)
+        assert (await ask(checked, token("a"))).valid
+        assert not (await ask(checked, token("b"))).valid
+        assert proxy.requests == 0
+
+
+async def test_a_key_that_is_too_short_is_none(provider: Provider, clock: ManualClock) -> None:
+    short = rsa.generate_private_key(public_exponent=65_537, key_size=1_024)
+    provider.keys = [public("a", key=short)]
+    refused = await ask(auth(provider, clock), token("a"))
+    assert isinstance(refused.error, InvalidTokenError)

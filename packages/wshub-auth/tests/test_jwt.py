@@ -20,6 +20,12 @@ from wshub_core import AuthExpiredError, AuthResult, InvalidConfigError, Request
 SECRET = "a secret of at least thirty-two bytes"
 RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+SHORT_RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=1_024)
+PRIVATE_PEM = RSA_KEY.private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.NoEncryption(),
+)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
@@ -91,8 +97,7 @@ WRONG = [
     (make(claims(sub=None)), "it has no sub"),
     (make(claims(exp="soon")), "it cannot be read"),
     (sign_by_hand({"alg": "HS256"}, claims(exp=[1])), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, claims(sub=7)), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, claims(sub={"a": 1})), "it cannot be read"),
+    (sign_by_hand({"alg": "HS256"}, claims(sub={"a": 1})), "its sub is neither"),
     (sign_by_hand({"alg": "HS256"}, claims(nbf="x")), "it cannot be read"),
     (sign_by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()), "it cannot be read"),
     (sign_by_hand({"alg": "HS256", "b64": False, "crit": ["b64"]}, b"x"), "it cannot be read"),
@@ -187,6 +192,7 @@ def test_user_and_claims_are_mapped() -> None:
         user_id_claim="uid",
         map_claims=lambda token: {"roles": token["realm_access"]["roles"]},
     )
+    assert check(sign_by_hand({"alg": "HS256"}, claims(sub=7))).user_id == "7"
     accepted = check(make(claims(uid=42, realm_access={"roles": ["a"]})), auth)
     assert (accepted.user_id, accepted.claims) == ("42", {"roles": ("a",)})
     for odd in (True, 1.5, ["a"], {"a": 1}):
@@ -212,6 +218,8 @@ def test_user_and_claims_are_mapped() -> None:
         (pem(RSA_KEY), ["ES256"], "needs a public key as PEM"),
         (pem(EC_KEY), ["RS256"], "needs a public key as PEM"),
         (pem(ED_KEY), ["RS256"], "needs a public key as PEM"),
+        (pem(SHORT_RSA_KEY), ["RS256"], "of 2048 bits or more"),
+        (PRIVATE_PEM, ["RS256"], "needs a public key as PEM"),
         ("-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----", ["RS256"], "needs a"),
         (JWKS("https://id.example/keys"), ["HS256"], "no JWKS must hold"),
     ],
@@ -253,9 +261,10 @@ tokens = st.one_of(
 def test_whatever_comes_there_is_an_answer_and_only_the_rightly_signed_come_in(token: str) -> None:
     result = check(token) if token.strip() else AuthResult(False)
     if result.valid:
-        content = jwt.decode(token, SECRET, algorithms=["HS256"])
+        options: Any = {"verify_sub": False}
+        content = jwt.decode(token, SECRET, algorithms=["HS256"], options=options)
         assert content["exp"] > time.time() - 5
-        assert result.user_id == content["sub"].strip()
+        assert result.user_id == str(content["sub"]).strip()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))

@@ -7,12 +7,19 @@ from hypothesis import strategies as st
 
 from wshub_auth import (
     APIKeyAuthenticator,
-    KeysUnavailableError,
+    CookieAuth,
+    FirstOf,
     QueryTokenAuth,
     RateLimit,
     client_address,
 )
-from wshub_core import AuthResult, Request, TokenAuthenticator, TooManyAttemptsError
+from wshub_core import (
+    AuthResult,
+    InvalidConfigError,
+    Request,
+    TokenAuthenticator,
+    TooManyAttemptsError,
+)
 from wshub_core.testing import ManualClock
 
 KEYS = APIKeyAuthenticator({"good": "alice"})
@@ -43,25 +50,65 @@ async def test_after_some_failures_an_address_has_to_wait_and_others_do_not() ->
     assert isinstance((await limit(request("bad"))).error, TooManyAttemptsError)
 
 
-async def test_what_is_no_guess_costs_nothing() -> None:
-    def away(_: Request) -> AuthResult:
-        return AuthResult(False, error=KeysUnavailableError(5))
-
-    clock = ManualClock()
-    for authenticator, key in ((KEYS, None), (KEYS, "good"), (away, "x")):
-        limit = RateLimit(authenticator, attempts=1, seconds=60, clock=clock.time)
-        errors = [(await limit(request(key))).error for _ in range(5)]
-        assert not any(isinstance(error, TooManyAttemptsError) for error in errors)
+@pytest.mark.parametrize("key", [None, "good"])
+async def test_what_is_no_guess_costs_nothing(key: str | None) -> None:
+    limit = RateLimit(KEYS, attempts=1, seconds=60, clock=ManualClock().time)
+    errors = [(await limit(request(key))).error for _ in range(5)]
+    assert not any(isinstance(error, TooManyAttemptsError) for error in errors)
 
 
-async def test_an_authenticator_that_raises_costs_nothing() -> None:
+async def test_a_guess_is_not_free_because_another_way_has_failed() -> None:
+    def parse(cookie: str) -> AuthResult:
+        raise ValueError("no session")
+
+    limit = RateLimit(
+        FirstOf(CookieAuth("session", parse), KEYS), attempts=3, clock=ManualClock().time
+    )
+    guess = Request(
+        "GET", "/", headers={"cookie": ("session=!",), "authorization": ("Bearer bad",)}
+    )
+    errors = [(await limit(guess)).error for _ in range(5)]
+    assert [isinstance(error, TooManyAttemptsError) for error in errors] == [False] * 3 + [True] * 2
+    assert str(errors[0]) == "invalid API key"
+
+
+async def test_raising_is_failing() -> None:
     def fail(_: Request) -> AuthResult:
         raise LookupError("no database")
 
-    limit = RateLimit(fail, attempts=1, clock=ManualClock().time)
-    for _ in range(3):
+    limit = RateLimit(fail, attempts=2, clock=ManualClock().time)
+    for _ in range(2):
         with pytest.raises(LookupError):
             await limit(request("x"))
+    assert isinstance((await limit(request("x"))).error, TooManyAttemptsError)
+
+
+async def test_an_attempt_that_is_over_already_has_failed() -> None:
+    limit = RateLimit(
+        lambda _: AuthResult(True, "alice", expires_at=1.0), attempts=1, clock=ManualClock().time
+    )
+    assert str((await limit(request("x"))).error) == "authentication has expired"
+    assert isinstance((await limit(request("x"))).error, TooManyAttemptsError)
+
+
+async def test_many_valid_clients_at_once_wait_for_each_other_and_all_come_in() -> None:
+    judging = most = 0
+
+    async def validate(token: str) -> AuthResult:
+        nonlocal judging, most
+        judging += 1
+        most = max(most, judging)
+        await asyncio.sleep(0.001)
+        judging -= 1
+        return AuthResult(True, token)
+
+    limit = RateLimit(QueryTokenAuth(validate), attempts=3, clock=ManualClock().time)
+    results = await asyncio.gather(
+        *(limit(Request("GET", "/", f"token={n}", remote_address="a:1")) for n in range(20))
+    )
+    assert [result.user_id for result in results] == [str(n) for n in range(20)]
+    assert most == 3
+    assert vars(limit)["_records"] == {}
 
 
 async def test_attempts_at_the_same_time_count_each() -> None:
@@ -82,16 +129,16 @@ async def test_attempts_at_the_same_time_count_each() -> None:
     assert sum(isinstance(error, TooManyAttemptsError) for error in errors) == 7
 
 
-async def test_one_that_gives_up_waiting_has_not_failed() -> None:
+async def test_one_that_is_not_judged_in_time_has_failed() -> None:
     async def hang(token: str) -> AuthResult:
         await asyncio.Event().wait()
         raise AssertionError
 
     limit = RateLimit(QueryTokenAuth(hang), attempts=1, clock=ManualClock().time)
-    for _ in range(3):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.001):
-                await limit(Request("GET", "/", "token=x"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await limit(Request("GET", "/", "token=x"))
+    assert isinstance((await limit(Request("GET", "/", "token=x"))).error, TooManyAttemptsError)
 
 
 async def test_the_table_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +147,7 @@ async def test_the_table_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch
     limit = RateLimit(KEYS, attempts=1, clock=clock.time)
     for number in range(300):
         await limit(request("bad", f"192.0.2.{number}:1"))
-    assert len(vars(limit)["_whole_at"]) == 100
+    assert len(vars(limit)["_records"]) == 100
     assert not (await limit(request("good", "192.0.2.299:1"))).valid
     assert (await limit(request("good", "192.0.2.0:1"))).valid
 
@@ -109,7 +156,7 @@ async def test_addresses_that_have_not_failed_are_not_kept() -> None:
     limit = RateLimit(KEYS, clock=ManualClock().time)
     for key in ("good", None):
         await limit(request(key))
-    assert vars(limit)["_whole_at"] == {}
+    assert vars(limit)["_records"] == {}
 
 
 @given(
@@ -153,12 +200,16 @@ def test_addresses(remote: str, expected: str) -> None:
 
 async def test_behind_a_proxy_a_header_tells_the_address() -> None:
     def forwarded(request: Request) -> str:
-        return (request.header("x-forwarded-for") or "").rpartition(",")[2].strip()
+        return ",".join(request.headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
 
     limit = RateLimit(KEYS, attempts=1, address=forwarded, clock=ManualClock().time)
 
     async def knock(key: str, client: str) -> Any:
-        headers = {"authorization": (f"Bearer {key}",), "x-forwarded-for": (f"forged, {client}",)}
+        headers = {
+            "authorization": (f"Bearer {key}",),
+            # As some proxies do it, in a line of its own.
+            "x-forwarded-for": (f"forged-{key}, x", client),
+        }
         return (await limit(Request("GET", "/", headers=headers, remote_address="p:1"))).valid
 
     assert not await knock("bad", "192.0.2.1")
@@ -169,3 +220,11 @@ async def test_behind_a_proxy_a_header_tells_the_address() -> None:
 def test_it_takes_tokens_in_band_if_what_it_limits_does() -> None:
     assert isinstance(RateLimit(KEYS), TokenAuthenticator)
     assert not isinstance(RateLimit(lambda _: AuthResult(True, "a")), TokenAuthenticator)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"attempts": 0}, {"attempts": -1}, {"seconds": 0}, {"seconds": float("nan")}]
+)
+def test_limits_that_limit_nothing_are_refused(limits: Any) -> None:
+    with pytest.raises(InvalidConfigError, match="must be above 0"):
+        RateLimit(KEYS, **limits)

@@ -12,6 +12,8 @@ from wshub_auth import TokenRedactor
         ('%s - "WebSocket %s" 101', ("1.2.3.4", "/ws?a=b&token=s3cret&c=d"), "token=***&c=d"),
         ("%(path)s", ({"path": "/ws?ticket=s3cret#top"},), "?ticket=***#top"),
         ("/ws?access_token=s3cret", (), "access_token=***"),
+        ("/ws?%74oken=s3cret", (), "/ws?%74oken=***"),
+        ("/ws?tok%65n=a'b-s3cret&a=b", (), "/ws?tok%65n=***&a=b"),
         ("/ws?token=&a=b", (), "/ws?token=&a=b"),
         ("/ws?tokens=many", (), "/ws?tokens=many"),
         ("mytoken=3", (), "mytoken=3"),

@@ -19,7 +19,7 @@ from wshub_auth import (
     SubprotocolTokenAuth,
     TokenAuth,
 )
-from wshub_core import AuthResult, Request, TokenAuthenticator
+from wshub_core import AuthExpiredError, AuthResult, Request, TokenAuthenticator
 
 BEARER = Request("GET", "/ws", headers={"authorization": ("Bearer good",)})
 QUERY = Request("GET", "/ws", "token=good")
@@ -173,6 +173,41 @@ async def test_one_that_raises_or_talks_nonsense_keeps_nobody_else_out(
     assert (await ask(authenticator, QUERY)).user_id == "alice"
     assert "no database" in caplog.text
     assert str((await ask(FirstOf(raising), QUERY)).error) == "authenticator panicked"
+
+
+async def test_what_was_almost_right_is_told_rather_than_what_never_was() -> None:
+    request = Request("GET", "/", "token=x", {"authorization": ("Bearer x",)})
+
+    def refuse(error: Exception) -> QueryTokenAuth:
+        return QueryTokenAuth(lambda _: AuthResult(False, error=error))
+
+    keys = APIKeyAuthenticator({"secret": "alice"})
+    for error in (KeysUnavailableError(7.0), AuthExpiredError()):
+        for authenticator in (FirstOf(keys, refuse(error)), FirstOf(refuse(error), keys)):
+            assert (await ask(authenticator, request)).error is error
+    assert str((await ask(FirstOf(raising, keys), request)).error) == "invalid API key"
+
+
+async def test_one_whose_time_is_over_does_not_stand_in_the_way() -> None:
+    def stale(request: Request) -> AuthResult:
+        return AuthResult(True, "alice", expires_at=1.0)
+
+    assert (await ask(FirstOf(stale, QueryTokenAuth(validate)), QUERY)).valid
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_validator_that_raises_still_says_what_to_present(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(token: str) -> AuthResult:
+        raise LookupError("no database")
+
+    async def fail_later(token: str) -> AuthResult:
+        return fail(token)
+
+    refused = await ask(BearerTokenAuth(fail_later if is_async else fail), BEARER)
+    assert (str(refused.error), refused.challenge) == ("authenticator panicked", "Bearer")
+    assert "no database" in caplog.text
 
 
 async def test_tokens_in_band_go_to_those_that_take_them() -> None:

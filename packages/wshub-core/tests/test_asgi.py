@@ -175,13 +175,20 @@ async def test_a_greeting_may_send_and_close(mount: Open) -> None:
 
 async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Open) -> None:
     ends: list[Disconnect] = []
-    mounted = await mount(on_disconnect=lambda _, end: ends.append(end))
+    heard: list[Message] = []
+    mounted = await mount(
+        on_disconnect=lambda _, end: ends.append(end),
+        on_message=lambda _, message: heard.append(message),
+    )
     client, other = await mounted.connect(), await mounted.connect()
     await client.socket.send("x" * 65_537)
+    for _ in range(5):
+        await client.send(type="note")
     with pytest.raises(ConnectionClosed):
         await client.receive()
     assert client.socket.close_code == 1009
     await eventually(lambda: len(ends) == 1)
+    assert heard == []
     assert (ends[0].cause, ends[0].code) == (DisconnectCause.PROTOCOL_ERROR, 1009)
     await other.settle()
 
@@ -388,6 +395,30 @@ async def test_a_server_that_cannot_send_any_more_ends_the_connection() -> None:
         hub.send_event("news")
         await running
         assert hub.stats().clients == 0
+
+
+async def test_while_accepting_others_may_have_filled_the_hub() -> None:
+    gate = asyncio.Event()
+
+    class Slow(Driver):
+        async def send(self, event: Any) -> None:
+            if event["type"] == "websocket.accept":
+                await gate.wait()
+            await super().send(event)
+
+    drivers = [Slow() for _ in range(3)]
+    async with Hub(HubConfig(max_connections=1)) as hub:
+        running = [asyncio.create_task(driver.run(hub)) for driver in drivers]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        await eventually(lambda: sum(task.done() for task in running) == 2)
+        assert hub.stats().clients == 1
+        closes = [driver.sent[-1] for driver in drivers if len(driver.sent) == 2]
+        assert [close["code"] for close in closes] == [1013, 1013]
+        for driver in drivers:
+            driver.incoming.put_nowait({"type": "websocket.disconnect"})
+        await asyncio.wait(running)
 
 
 async def test_a_server_that_gives_up_leaves_nothing_behind() -> None:

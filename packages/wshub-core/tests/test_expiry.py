@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -143,6 +143,21 @@ async def test_a_new_token_takes_away_what_it_does_not_allow(is_async: bool) -> 
             assert answer.data == "Subscribe: subscription unauthorised"
         assert (await client.receive()).type == "authenticated"
         assert hub.connections[0].subscriptions == ("b",)
+
+
+async def test_a_token_whose_end_is_nonsense_harms_nothing() -> None:
+    class Odd(Tokens):
+        def authenticate_token(self, token: str) -> AuthResult:
+            return AuthResult(True, "alice", expires_at=cast(float, 10**400 if token else None))
+
+    async with Hub(HubConfig(authenticator=Odd())) as hub:
+        with pytest.raises(HandshakeRefusedError, match="401"):
+            await connect(hub, query="x")
+        client = await connect(hub)
+        client.send(authenticate("x"))
+        assert (await client.receive()).data == "Authenticate: token refused"
+        await client.settle()
+        assert hub.stats().clients == 1
 
 
 async def test_a_client_that_leaves_meanwhile_is_forgotten() -> None:

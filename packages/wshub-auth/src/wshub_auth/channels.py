@@ -131,7 +131,8 @@ def all_of(*authorizers: ChannelAuthorizer) -> ChannelAuthorizer:
 async def _ask(authorizer: ChannelAuthorizer, connection: Connection, channel: str) -> bool:
     try:
         is_allowed: bool | Awaitable[bool] = authorizer(connection, channel)
-        return bool(await is_allowed if isawaitable(is_allowed) else is_allowed)
+        # Nothing is taken for a yes that is not one, such as a coroutine nobody has awaited.
+        return (await is_allowed if isawaitable(is_allowed) else is_allowed) is True
     except Exception:
         logger.exception("a channel authorizer failed")
         return False

@@ -53,18 +53,18 @@ class BearerHeader:
 
     def read(self, request: Request) -> str:
         """Return the token; see `CredentialSource.read`."""
-        header = (request.header("authorization") or "").strip()
+        try:
+            # Headers come as ISO 8859-1, which stands for any octets (RFC 9110 section 5.5).
+            header = (request.header("authorization") or "").encode("latin-1").decode().strip()
+        except UnicodeError:
+            raise MalformedAuthHeaderError from None
         if not header:
             raise MissingAuthHeaderError
         scheme, _, token = header.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise MalformedAuthHeaderError
-        try:
-            # Headers come as ISO 8859-1, which stands for any octets (RFC 9110 section 5.5).
-            return token.encode("latin-1").decode()
-        except UnicodeError:
-            raise MalformedAuthHeaderError from None
+        return token
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,20 @@
 """Several authenticators as one."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import isawaitable
 
-from wshub_auth.errors import MalformedCredentialError, MissingCredentialError
+from wshub_auth.errors import (
+    KeysUnavailableError,
+    MalformedCredentialError,
+    MissingCredentialError,
+)
 from wshub_core import (
     Authenticator,
     AuthenticatorError,
+    AuthExpiredError,
     AuthResult,
     Request,
     TokenAuthenticator,
@@ -21,9 +27,10 @@ logger = logging.getLogger("wshub.auth")
 class FirstOf:
     """Asks authenticators one after the other; the first that accepts counts.
 
-    If none does, the error is the most telling one: that of a credential that was judged before
-    that of one that is broken, and that before that of one that is missing. Of equals the first
-    counts. An authenticator that raises has refused, and the others are still asked.
+    If none does, the error is the most telling one. From the most to the least: a credential that
+    was right once or may be so later, one that is wrong, one that made an authenticator raise, one
+    that is broken, none at all. Of equals the first counts. An authenticator that raises has
+    refused, and the others are still asked.
 
     Args:
         first: Whom to ask first.
@@ -68,7 +75,7 @@ async def _ask(
 ) -> AuthResult:
     try:
         result = authenticate(presented)
-        return settle_auth_result(await result if isawaitable(result) else result)
+        return settle_auth_result(await result if isawaitable(result) else result, time.time())
     except Exception:
         logger.exception("an authenticator failed")
         return AuthResult(False, error=AuthenticatorError())
@@ -81,5 +88,10 @@ def _telling(refusal: AuthResult) -> int:
             return 0
         case MalformedCredentialError():
             return 1
-        case _:
+        case AuthenticatorError():
             return 2
+        case AuthExpiredError() | KeysUnavailableError():
+            # Such a credential was almost right, though others may not even know its kind.
+            return 4
+        case _:
+            return 3

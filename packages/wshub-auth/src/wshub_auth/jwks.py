@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -26,6 +25,21 @@ _PAUSE_SECONDS = 10.0
 """How long after a fetch no other begins, whatever tokens come and however it went."""
 
 _MOST_BYTES = 1_048_576
+
+_SHORTEST_RSA = 2_048
+"""Bits."""
+
+
+def check_key(key: object) -> None:
+    """Check what the library leaves to its users.
+
+    Raises:
+        ValueError: It is a private key, or too short for anybody's safety (RFC 7518 section 3.3).
+    """
+    if hasattr(key, "private_bytes"):
+        raise ValueError("it is a private key, and only the public one is needed")
+    if getattr(key, "key_size", _SHORTEST_RSA) < _SHORTEST_RSA and hasattr(key, "encrypt"):
+        raise ValueError(f"it has less than {_SHORTEST_RSA} bits")
 
 
 class _KeySet(msgspec.Struct):
@@ -51,16 +65,20 @@ class JWKS:
     def __init__(
         self, url: str, *, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        parts = urlsplit(url)
-        is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        if not parts.hostname or not (
-            parts.scheme == "https" or (parts.scheme == "http" and is_local)
-        ):
+        try:
+            parts = httpx.URL(url)
+            is_local = parts.scheme == "http" and parts.host in ("localhost", "127.0.0.1", "::1")
+            is_safe = bool(parts.host) and (parts.scheme == "https" or is_local)
+        except (httpx.InvalidURL, ValueError):
+            is_safe = is_local = False
+        if not is_safe:
             raise InvalidConfigError(
                 f"JWKS.url must be an https address, not {url!r}: "
                 "whoever can change the answer can make tokens"
             )
         self._url = url
+        # What is to come from this machine must not come through a proxy.
+        self._uses_environment = not is_local
         self._timeout = timeout
         # Here, because reading all certificates takes a while, and later that would hold the loop.
         self._tls = httpx.create_ssl_context()
@@ -110,7 +128,9 @@ class JWKS:
             if len(keys) != 1:
                 return None
             try:
-                self._parsed[kid, algorithm] = jwt.PyJWK(keys[0], algorithm)
+                key = jwt.PyJWK(keys[0], algorithm)
+                check_key(key.key)
+                self._parsed[kid, algorithm] = key
             except (jwt.PyJWTError, ValueError, TypeError) as error:
                 logger.warning("%s has an unusable key %r: %s", self._url, kid, error)
                 return None
@@ -142,7 +162,9 @@ class JWKS:
 
     async def _read(self) -> list[dict[str, Any]]:
         async with (
-            httpx.AsyncClient(timeout=self._timeout, verify=self._tls) as client,
+            httpx.AsyncClient(
+                timeout=self._timeout, verify=self._tls, trust_env=self._uses_environment
+            ) as client,
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,
         ):
             if response.status_code != httpx.codes.OK:

@@ -12,7 +12,7 @@ try:
     import jwt
     from jwt.algorithms import requires_cryptography
 
-    from wshub_auth.jwks import JWKS
+    from wshub_auth.jwks import JWKS, check_key
 except ImportError as error:
     raise ImportError(
         "JSON Web Tokens need more packages: pip install 'wshub-auth[jwt]'"
@@ -106,7 +106,8 @@ class JWTAuth(TokenAuth):
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=self._leeway,
-                options={"require": ["exp", self._user_id_claim]},
+                # The user id may be a number, which the library does not allow for `sub`.
+                options={"require": ["exp", self._user_id_claim], "verify_sub": False},
             )
             expires_at = float(claims["exp"]) + self._leeway
         except jwt.ExpiredSignatureError:
@@ -145,9 +146,13 @@ def _prepare_key(key: str | bytes | JWKS, algorithm: str) -> Any:
         least = _SHORTEST_SECRET[algorithm]
         raise InvalidConfigError(f"the secret for {algorithm} must have {least} bytes at least")
     try:
-        return jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+        prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+        check_key(prepared)
     except (jwt.PyJWTError, ValueError, TypeError):
         kind = "a public key as PEM" if is_asymmetric else "a secret, not a PEM"
+        if algorithm[:2] in ("RS", "PS"):
+            kind += " of 2048 bits or more"
         raise InvalidConfigError(
             f"the key does not go with {algorithm}: that needs {kind}"
         ) from None
+    return prepared

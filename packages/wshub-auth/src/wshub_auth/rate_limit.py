@@ -1,15 +1,16 @@
 """A limit on failed attempts, so that guessing takes for ever."""
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Callable
 from inspect import isawaitable
 
-from wshub_auth.errors import KeysUnavailableError, MissingCredentialError
+from wshub_auth.errors import MissingCredentialError
 from wshub_core import (
     Authenticator,
-    AuthenticatorError,
     AuthResult,
+    InvalidConfigError,
     Request,
     TokenAuthenticator,
     TooManyAttemptsError,
@@ -38,12 +39,30 @@ def client_address(request: Request) -> str:
     return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
+class _Record:
+    """What is known of one address.
+
+    Attributes:
+        whole_at: When its allowance is whole again.
+        pending: How many attempts are being judged.
+        settled: Set when one of them has been.
+    """
+
+    __slots__ = ("pending", "settled", "whole_at")
+
+    def __init__(self) -> None:
+        self.whole_at = 0.0
+        self.pending = 0
+        self.settled = asyncio.Event()
+
+
 class RateLimit:
     """Limits the failed attempts of each address.
 
-    Every failed attempt takes one from the address's allowance, which comes back over time. While
-    there is nothing left, clients of that address get 429, with a right credential too; otherwise
-    guessing would go on. Requests without a credential and faults on this side cost nothing.
+    Every attempt takes one from the address's allowance, unless it succeeds or brings no credential
+    at all; over time the allowance comes back. While there is nothing left, clients of that address
+    get 429, with a right credential too; otherwise guessing would go on. Attempts that are still
+    being judged may all fail, so others wait until that is known.
 
     Behind a proxy, give an ``address`` that reads the header where the proxy writes the client's.
 
@@ -53,6 +72,9 @@ class RateLimit:
         seconds: In what time a whole allowance comes back.
         address: Tells what counts as one address.
         clock: Tells the time in seconds.
+
+    Raises:
+        InvalidConfigError: A number is not above 0.
     """
 
     def __init__(
@@ -64,6 +86,8 @@ class RateLimit:
         address: Callable[[Request], str] = client_address,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not attempts > 0 or not seconds > 0:
+            raise InvalidConfigError("RateLimit.attempts and RateLimit.seconds must be above 0")
         self._authenticator = authenticator
         self._attempts = attempts
         self._seconds_per_attempt = seconds / attempts
@@ -72,44 +96,45 @@ class RateLimit:
         if isinstance(authenticator, TokenAuthenticator):
             # Only then is this one too. A client that is connected guesses nothing but its own.
             self.authenticate_token = authenticator.authenticate_token
-        # By address: when its allowance is whole again.
-        self._whole_at: dict[str, float] = {}
+        self._records: dict[str, _Record] = {}
 
     async def __call__(self, request: Request) -> AuthResult:
         """Tell who a client is, unless its address has failed too often."""
         address = self._address(request)
-        wait = self._take(address)
-        if wait > 0:
-            return AuthResult(False, error=TooManyAttemptsError(wait))
-        has_failed = False
+        record = _Record()
+        while True:
+            # What others know of the address by now.
+            record = self._records.setdefault(address, record)
+            failed = max(0.0, record.whole_at - self._clock()) / self._seconds_per_attempt
+            if failed + 1 > self._attempts + _ROUNDING:
+                wait = (failed + 1 - self._attempts) * self._seconds_per_attempt
+                return AuthResult(False, error=TooManyAttemptsError(wait))
+            if failed + record.pending + 1 <= self._attempts + _ROUNDING:
+                break
+            record.settled.clear()
+            await record.settled.wait()
+        record.pending += 1
+        is_free = False
         try:
             result = self._authenticator(request)
-            result = settle_auth_result(await result if isawaitable(result) else result)
-            has_failed = not result.valid and not isinstance(
-                result.error, MissingCredentialError | KeysUnavailableError | AuthenticatorError
+            result = settle_auth_result(
+                await result if isawaitable(result) else result, time.time()
             )
+            is_free = result.valid or isinstance(result.error, MissingCredentialError)
         finally:
-            if not has_failed:
-                self._give_back(address)
+            record.pending -= 1
+            record.settled.set()
+            if not is_free:
+                whole_at = max(record.whole_at, self._clock())
+                record.whole_at = whole_at + self._seconds_per_attempt
+            self._keep(address, record)
         return result
 
-    def _take(self, address: str) -> float:
-        """Take one attempt, before it is known how it ends; return how long there is none left."""
-        now = self._clock()
-        whole_at = max(self._whole_at.pop(address, now), now)
-        wait = (whole_at - now) - (self._attempts - 1) * self._seconds_per_attempt
-        if wait <= _ROUNDING:
-            wait = 0.0
-            whole_at += self._seconds_per_attempt
-        self._whole_at[address] = whole_at
+    def _keep(self, address: str, record: _Record) -> None:
+        """Keep what is worth it, and not more than memory."""
+        self._records.pop(address, None)
+        if record.pending or record.whole_at > self._clock():
+            self._records[address] = record
         # Those in front have been quiet for longest.
-        while len(self._whole_at) > _MOST_ADDRESSES:
-            del self._whole_at[next(iter(self._whole_at))]
-        return wait
-
-    def _give_back(self, address: str) -> None:
-        whole_at = self._whole_at.get(address, 0.0) - self._seconds_per_attempt
-        if whole_at > self._clock():
-            self._whole_at[address] = whole_at
-        else:
-            self._whole_at.pop(address, None)
+        while len(self._records) > _MOST_ADDRESSES:
+            del self._records[next(iter(self._records))]

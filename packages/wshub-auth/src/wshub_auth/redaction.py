@@ -2,6 +2,9 @@
 
 import logging
 import re
+from urllib.parse import unquote_plus
+
+_PARAMETER = re.compile(r"(?P<before>[?&](?P<name>[^=&#\s]+)=)(?P<value>[^&#\s\"]+)")
 
 
 class TokenRedactor(logging.Filter):
@@ -16,9 +19,7 @@ class TokenRedactor(logging.Filter):
 
     def __init__(self, *names: str) -> None:
         super().__init__()
-        names = names or ("token", "ticket", "access_token")
-        alternatives = "|".join(map(re.escape, names))
-        self._secret = re.compile(rf"([?&](?:{alternatives})=)[^&#\s\"']+")
+        self._names = names or ("token", "ticket", "access_token")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take the secrets out of a record, and let it pass."""
@@ -32,4 +33,9 @@ class TokenRedactor(logging.Filter):
         return True
 
     def _redact(self, value: object) -> object:
-        return self._secret.sub(r"\1***", value) if isinstance(value, str) else value
+        return _PARAMETER.sub(self._cover, value) if isinstance(value, str) else value
+
+    def _cover(self, parameter: re.Match[str]) -> str:
+        # A name can be written in more than one way.
+        is_secret = unquote_plus(parameter["name"]) in self._names
+        return f"{parameter['before']}***" if is_secret else parameter[0]

@@ -1,5 +1,7 @@
 """Authenticators for tokens that a function of the application validates."""
 
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import isawaitable
@@ -14,7 +16,9 @@ from wshub_auth.credentials import (
     check_credential,
 )
 from wshub_auth.errors import MissingCredentialError
-from wshub_core import AuthError, AuthResult, Request, settle_auth_result
+from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, settle_auth_result
+
+logger = logging.getLogger("wshub.auth")
 
 Validator: TypeAlias = Callable[[str], AuthResult | Awaitable[AuthResult]]
 """Tells whose token this is. Plain or async; raising refuses."""
@@ -55,14 +59,28 @@ class TokenAuth:
             check_credential(token)
         except AuthError as error:
             return self._complete(AuthResult(False, error=error))
-        result = self._validate(token)
+        try:
+            result = self._validate(token)
+        except Exception:
+            return self._fail()
         return self._complete_later(result) if isawaitable(result) else self._complete(result)
 
     async def _complete_later(self, result: Awaitable[AuthResult]) -> AuthResult:
-        return self._complete(await result)
+        try:
+            return self._complete(await result)
+        except Exception:
+            return self._fail()
+
+    def _fail(self) -> AuthResult:
+        logger.exception("validating a token failed")
+        challenge = ", ".join(self._schemes)
+        return AuthResult(False, error=AuthenticatorError(), challenge=challenge)
 
     def _complete(self, result: AuthResult) -> AuthResult:
-        settled = settle_auth_result(result)
+        try:
+            settled = settle_auth_result(result, time.time())
+        except (AttributeError, TypeError):
+            return self._fail()
         if settled.valid or settled.challenge:
             return settled
         # RFC 6750 section 3.1; a token that may do later is not said to be wrong.

@@ -5,6 +5,7 @@ Start with `Hub`; the settings are in `HubConfig`, what is sent is a `Message`.
 
 from wshub_core.edges.page import LivePage
 from wshub_core.edges.serve import Server
+from wshub_core.runtime.clock import Clock, Timer
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.hub import Hub, HubStats
 from wshub_core.runtime.process import run_process
@@ -59,6 +60,7 @@ __all__ = [
     "Authenticator",
     "AuthenticatorError",
     "ChannelAuthorizer",
+    "Clock",
     "CloseCode",
     "Connection",
     "Disconnect",
@@ -91,6 +93,7 @@ __all__ = [
     "Server",
     "SubscriptionDeniedError",
     "SubscriptionLimitError",
+    "Timer",
     "TokenAuthenticator",
     "TooManyAttemptsError",
     "WSHubError",

@@ -79,6 +79,10 @@ class HubApp:
                 await send({"type": "websocket.close", "code": close[0], "reason": close[1]})
             return
         await _accept(request, send)
+        # Accepting takes its time, in which the hub may have been closed, or filled up.
+        if manager.door.check_room() is not None:
+            await send({"type": "websocket.close", "code": CloseCode.TRY_AGAIN_LATER})
+            return
         transport = ASGITransport(manager, receive, send)
         await transport.run(request.remote_address, identity)
 
@@ -140,6 +144,8 @@ class ASGITransport:
                 if code not in _NO_CODES and self._ending[0] is DisconnectCause.LOST:
                     self._ending = DisconnectCause.CLIENT_CLOSED, code, reason
                 return
+            if self._ending[0] is DisconnectCause.PROTOCOL_ERROR:
+                continue  # it is being closed, and has nothing more to say
             text = event.get("text")
             payload = event["bytes"] if text is None else text.encode()
             if len(payload) > limit:

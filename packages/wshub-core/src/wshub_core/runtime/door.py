@@ -16,7 +16,6 @@ from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
-    AuthExpiredError,
     TooManyAttemptsError,
 )
 from wshub_core.values.http import Request, Response
@@ -132,12 +131,10 @@ class Door:
         result = await self._ask("authenticator", failed, authenticate, presented)
         try:
             # A function without annotations can return anything, and nobody gets in by accident.
-            result = settle_auth_result(result)
+            return settle_auth_result(result, time())
         except (AttributeError, TypeError):
+            logger.exception("the authenticator has returned nonsense")
             return failed
-        if result.expires_at is not None and result.expires_at <= time():
-            return AuthResult(False, error=AuthExpiredError())
-        return result
 
     def _refuse_authentication(self, result: AuthResult) -> Response:
         headers = {}

@@ -119,10 +119,10 @@ class ConnectionManager:
         """Take in a connection whose handshake has succeeded."""
         outbox = Outbox(self.config.max_outbox_bytes, self.config.overflow)
         session = Session(next(self._ids), remote_address, identity, self, transport, outbox)
+        self._expiry.set(session, identity.expires_at)
         self._sessions.add(session)
         self.registry.add(session)
         self._pulse.add(session)
-        self._expiry.set(session, identity.expires_at)
         self.counters.connections += 1
         logger.debug("%r connected", session)
         on_connect = self.config.on_connect
@@ -331,8 +331,9 @@ class ConnectionManager:
             return True
         return self._callbacks.call("channel_authorizer", False, authorizer, session, channel)
 
-    def _subscribe(self, session: Session, channel: str, is_allowed: bool) -> None:
-        if not is_allowed:
+    def _subscribe(self, session: Session, channel: str, is_allowed: object) -> None:
+        # Nothing is taken for a yes that is not one, such as a coroutine nobody has awaited.
+        if is_allowed is not True:
             raise SubscriptionDeniedError(channel)
         # The authorizer may have taken so long that the connection is gone.
         if session in self.registry:
@@ -347,7 +348,7 @@ class ConnectionManager:
             is_allowed = self._authorize(session, channel)
             if isinstance(is_allowed, Coroutine):
                 return self._finish_subscribe(session, channel, frame_id, is_allowed)
-            self._subscribe(session, channel, bool(is_allowed))
+            self._subscribe(session, channel, is_allowed)
         except WSHubError as exc:
             self._refuse_subscription(session, channel, frame_id, exc)
         else:
@@ -396,7 +397,7 @@ class ConnectionManager:
         )
         if isinstance(is_allowed, Coroutine):
             return self._finish_publish(session, message, frame_id, is_allowed)
-        self._publish_for(session, message, frame_id, bool(is_allowed))
+        self._publish_for(session, message, frame_id, is_allowed)
         return None
 
     async def _finish_publish(
@@ -409,7 +410,7 @@ class ConnectionManager:
     ) -> None:
         channel = message.channel
         try:
-            if not is_allowed:
+            if is_allowed is not True:
                 raise PublishDeniedError(channel)
             stamped, prepared = self.prepare(message, channel)
         except WSHubError as exc:
@@ -444,7 +445,7 @@ class ConnectionManager:
             is_allowed = self._authorize(session, channel)
             if isawaitable(is_allowed):
                 is_allowed = await is_allowed
-            if not is_allowed:
+            if is_allowed is not True:
                 self.registry.unsubscribe(session, channel)
                 text = REFUSAL_TEXTS[SubscriptionDeniedError]
                 self.send(session, Message(type=MessageType.ERROR, channel=channel, data=text))

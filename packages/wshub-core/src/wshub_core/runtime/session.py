@@ -208,11 +208,13 @@ class Session(Connection):
                 if more_work is not None:
                     await more_work
         finally:
-            # Also when the hub has lost its patience with a callback.
-            farewell = self._take_farewell()
-            if farewell is not None:
-                await farewell
-        self._working = self._steps = None
-        self.last_heard = self._owner.time()
-        if self._transport is not None:
-            self._transport.resume_reading()
+            try:
+                # Also when the hub has lost its patience with a callback.
+                farewell = self._take_farewell()
+                if farewell is not None:
+                    await farewell
+            finally:
+                self._working = self._steps = None
+                self.last_heard = self._owner.time()
+                if self._transport is not None:
+                    self._transport.resume_reading()
