@@ -1,5 +1,45 @@
-"""The reconnecting client of a wshub hub.
+"""The client of a wshub hub that comes back by itself, with its subscriptions.
 
-Nothing is here yet. This package will hold the client for Python, and offer the same client for
-browsers.
+`ReconnectingClient` is for asyncio, `BlockingClient` for scripts and threads. The same client for
+browsers is one file without dependencies, at `BROWSER_MODULE`.
 """
+
+from wshub_client.blocking import BlockingClient
+from wshub_client.browser import BROWSER_MODULE
+from wshub_client.client import ConnectionState, ReconnectingClient, Token
+from wshub_client.errors import (
+    ClientClosedError,
+    ClientError,
+    ClosedError,
+    DialError,
+    DroppedError,
+    LostError,
+    NotConnectedError,
+    PublishRefusedError,
+    RefusedError,
+    RetriesExhaustedError,
+    SubscriptionRefusedError,
+)
+from wshub_client.inbox import InboxOverflow
+from wshub_client.send_queue import QueueLimits
+
+__all__ = [
+    "BROWSER_MODULE",
+    "BlockingClient",
+    "ClientClosedError",
+    "ClientError",
+    "ClosedError",
+    "ConnectionState",
+    "DialError",
+    "DroppedError",
+    "InboxOverflow",
+    "LostError",
+    "NotConnectedError",
+    "PublishRefusedError",
+    "QueueLimits",
+    "ReconnectingClient",
+    "RefusedError",
+    "RetriesExhaustedError",
+    "SubscriptionRefusedError",
+    "Token",
+]

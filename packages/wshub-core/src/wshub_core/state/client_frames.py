@@ -11,6 +11,9 @@ import msgspec
 from wshub_core.values.errors import MessageDecodeError
 from wshub_core.values.messages import Message, decode_message
 
+_GREATEST_ID = 2**53 - 1
+"""The integers that every reader of JSON keeps exact (RFC 8259 section 6)."""
+
 RequestID: TypeAlias = str | int | None
 """What a client calls a frame that it wants an answer to; None for one that needs none."""
 
@@ -58,7 +61,9 @@ class _Frame(msgspec.Struct):
 _frame_decoder = msgspec.json.Decoder(_Frame)
 _string_decoder = msgspec.json.Decoder(str)
 _id_decoder: msgspec.json.Decoder[RequestID] = msgspec.json.Decoder(
-    Annotated[str, msgspec.Meta(max_length=128)] | int | None
+    Annotated[str, msgspec.Meta(max_length=128)]
+    | Annotated[int, msgspec.Meta(ge=-_GREATEST_ID, le=_GREATEST_ID)]
+    | None
 )
 
 
@@ -68,8 +73,8 @@ def read_client_frame(
     """Read one frame of a client; return None for one that cannot be understood.
 
     The channel of a subscription is ``channel`` if that is a non-empty string, else ``data`` if
-    that is a string. The name is not checked here. An ``id`` that is neither an integer nor a
-    string of at most 128 characters is none.
+    that is a string. The name is not checked here. An ``id`` that is neither an integer of at most
+    53 bits nor a string of at most 128 characters is none.
     """
     try:
         frame = _frame_decoder.decode(payload)

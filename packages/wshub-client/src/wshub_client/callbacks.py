@@ -1,0 +1,73 @@
+"""The application's callbacks: called one after the other, off the path of the connection."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import TypeAlias
+
+from wshub_client.inbox import Inbox, InboxOverflow
+
+logger = logging.getLogger("wshub.client")
+
+Call: TypeAlias = Callable[[], object]
+"""A callback with its arguments; plain or async."""
+
+
+class Callbacks:
+    """Calls callbacks in order, in a task of its own, so that none holds up the connection.
+
+    Args:
+        size: How many calls with messages may wait.
+        overflow: What happens when there are more.
+    """
+
+    def __init__(self, size: int, overflow: InboxOverflow) -> None:
+        self._calls: Inbox[Call] = Inbox(size, overflow)
+        self._calling: asyncio.Task[None] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many calls with messages were dropped."""
+        return self._calls.dropped
+
+    def start(self) -> None:
+        """Begin to call."""
+        self._calling = asyncio.create_task(self._call_all())
+
+    async def put(self, call: Call) -> None:
+        """Have a message told, when there is room or as the policy says."""
+        await self._calls.put(call)
+
+    def put_event(self, call: Call) -> None:
+        """Have an event told."""
+        self._calls.put_event(call)
+
+    def close(self) -> None:
+        """Take no more messages; what is there is still told."""
+        self._calls.close()
+
+    async def finish(self, timeout: float) -> None:
+        """Wait until all is told, but not for ever; called from a callback, it does not wait."""
+        if self._calling is None or self._calling is asyncio.current_task():
+            return
+        await asyncio.wait({self._calling}, timeout=timeout)
+        if not self._calling.done():
+            logger.error("a callback takes too long and is cancelled")
+            self._calling.cancel()
+            await asyncio.wait({self._calling}, timeout=timeout)
+
+    async def _call_all(self) -> None:
+        while (call := await self._calls.get()) is not None:
+            try:
+                result = call()
+                if isawaitable(result):
+                    await result
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Nobody has cancelled this: the callback has awaited something that was.
+                logger.exception("a callback failed")
+            except Exception:
+                logger.exception("a callback failed")

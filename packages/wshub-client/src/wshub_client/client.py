@@ -1,0 +1,638 @@
+"""The reconnecting client."""
+
+import asyncio
+import contextlib
+import logging
+import ssl as tls
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from functools import partial
+from inspect import isawaitable
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from wshub_client.backoff import Backoff
+from wshub_client.callbacks import Callbacks
+from wshub_client.dialing import check_url, describe, dial
+from wshub_client.errors import (
+    ClientClosedError,
+    ClientError,
+    ClosedError,
+    DialError,
+    DroppedError,
+    LostError,
+    NotConnectedError,
+    RefusedError,
+    RetriesExhaustedError,
+    SubscriptionRefusedError,
+)
+from wshub_client.inbox import Inbox, InboxOverflow
+from wshub_client.link import Link
+from wshub_client.send_queue import QueueLimits, SendQueue, Waiting
+from wshub_core import (
+    JSON,
+    Clock,
+    InvalidConfigError,
+    Message,
+    MessageTooLargeError,
+    MessageType,
+    encode_message,
+    validate_channel,
+)
+
+logger = logging.getLogger("wshub.client")
+
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+"""What a client presents: a text, or a function that is asked at every dial, plain or async."""
+
+Received: TypeAlias = tuple[str | bytes, list[Message]]
+"""What was read, and the messages in it that are for the application."""
+
+
+class ConnectionState(Enum):
+    """How a client stands; the numbers are those of go-ws."""
+
+    DISCONNECTED = 0
+    """No connection, and none being made: before the start, between dials, after the end."""
+    CONNECTING = 1
+    """A dial is on its way."""
+    CONNECTED = 2
+    """The hub has answered, and all subscriptions are in place."""
+
+
+class ReconnectingClient:
+    """A client of a hub that comes back by itself, with its subscriptions.
+
+    Enter it, subscribe, and iterate over what comes::
+
+        async with ReconnectingClient("ws://localhost:8080/ws", token="secret-key-1") as client:
+            await client.subscribe("process:build-42")
+            async for message in client:
+                print(message.data)
+
+    Or give it callbacks and `run` it. Callbacks may be plain or async; they are called one after
+    the other, in the order of what happened. One that raises is logged and changes nothing; one
+    that takes its time delays those behind it, but neither heartbeat nor reconnecting.
+
+    Use it on one event loop; `wshub_client.BlockingClient` is for programs without one.
+
+    Args:
+        url: The hub's address, ``ws://`` or ``wss://``.
+        token: Presented as ``Authorization: Bearer`` at every dial.
+        headers: More headers of the handshake.
+        origin: The ``Origin`` header, for hubs that insist on one.
+        ssl: For ``wss://``: a context with other certificates than the system's.
+        initial_backoff: The longest wait after the first failure, in seconds.
+        max_backoff: The longest wait after any number of failures.
+        backoff_multiplier: By what the longest wait grows with each failure.
+        max_attempts: How many failures in a row are tolerated; None for any number.
+        stable_after: How long a connection must hold before failures are forgotten.
+        open_timeout: How long a dial may take, up to the hub's first answer.
+        close_timeout: How long the closing handshake may take, and callbacks that still run.
+        heartbeat_interval: After how much silence the hub is pinged.
+        pong_timeout: How much longer the hub may then be silent.
+        max_message_bytes: The most bytes of one WebSocket message from the hub; hubs of go-ws join
+            many messages in one.
+        max_send_bytes: The most bytes of one message to the hub; 64 KiB is what hubs take.
+        queue: Bounds of what waits to be sent while there is no connection; None for no waiting.
+        inbox_size: How many messages may wait for the application.
+        overflow: What happens when there are more: ``"wait"`` reads no more until there is room,
+            ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report.
+        on_connect: Called when the hub is connected for the first time.
+        on_reconnect: Called when it is connected again, with the number of dials that it took.
+        on_disconnect: Called when a connection has ended.
+        on_error: Called with each error that nobody awaits: failed dials, lost connections, refused
+            subscriptions, dropped messages, and what ends the client.
+        on_message: Called with each message; without it, iterate or `receive`.
+        on_raw: Called with each WebSocket message as it was read, several messages of a go-ws hub
+            in one.
+        clock: What backoff and heartbeat go by; the event loop if None.
+
+    Attributes:
+        state: How the client stands.
+
+    Raises:
+        InvalidConfigError: The address or a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        headers: Mapping[str, str] | None = None,
+        origin: str | None = None,
+        ssl: tls.SSLContext | None = None,
+        initial_backoff: float = 1.0,
+        max_backoff: float = 30.0,
+        backoff_multiplier: float = 2.0,
+        max_attempts: int | None = None,
+        stable_after: float = 10.0,
+        open_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+        heartbeat_interval: float = 25.0,
+        pong_timeout: float = 10.0,
+        max_message_bytes: int = 1_048_576,
+        max_send_bytes: int = 65_536,
+        queue: QueueLimits | None = None,
+        inbox_size: int = 1_024,
+        overflow: InboxOverflow = "wait",
+        on_connect: Callable[[], object] | None = None,
+        on_reconnect: Callable[[int], object] | None = None,
+        on_disconnect: Callable[[], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        on_message: Callable[[Message], object] | None = None,
+        on_raw: Callable[[str | bytes], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        check_url(url)
+        _check_positive(
+            initial_backoff=initial_backoff,
+            max_backoff=max_backoff,
+            stable_after=stable_after,
+            open_timeout=open_timeout,
+            close_timeout=close_timeout,
+            heartbeat_interval=heartbeat_interval,
+            pong_timeout=pong_timeout,
+            max_message_bytes=max_message_bytes,
+            max_send_bytes=max_send_bytes,
+            inbox_size=inbox_size,
+        )
+        if not 1 <= backoff_multiplier < float("inf"):
+            raise InvalidConfigError(
+                f"backoff_multiplier must be 1 or more, not {backoff_multiplier}"
+            )
+        self.state = ConnectionState.DISCONNECTED
+        self._url = url
+        self._token = token
+        self._headers = dict(headers or {})
+        self._origin = origin
+        self._tls = ssl
+        self._backoff = Backoff(initial_backoff, max_backoff, backoff_multiplier)
+        self._max_attempts = max_attempts
+        self._stable_after = stable_after
+        self._open_timeout = open_timeout
+        self._close_timeout = close_timeout
+        self._heartbeat = heartbeat_interval, pong_timeout
+        self._max_message_bytes = max_message_bytes
+        self._max_send_bytes = max_send_bytes
+        self._queue = None if queue is None else SendQueue(queue)
+        self._on_connect = on_connect
+        self._on_reconnect = on_reconnect
+        self._on_disconnect = on_disconnect
+        self._on_error = on_error
+        self._on_message = on_message
+        self._on_raw = on_raw
+        self._clock = clock
+        self._callbacks = Callbacks(inbox_size, overflow)
+        self._inbox: Inbox[Message] = Inbox(inbox_size, overflow)
+        self._reported_drops = 0
+        # The channels that are wanted, each with those who wait for its confirmation.
+        self._wanted: dict[str, list[asyncio.Future[None]]] = {}
+        self._confirmed: set[str] = set()
+        self._link: Link | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._has_connected = False
+        self._settled = asyncio.Event()  # connected once, or ended
+        self._is_closed = False
+        self._end: ClientError | None = None
+
+    # Beginning and end.
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until the hub is connected for the first time.
+
+        Raises:
+            ClientError: The client has ended instead.
+        """
+        self._start()
+        try:
+            await self._settled.wait()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        if self._end is not None:
+            await self.close()
+            raise self._end
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def run(self) -> None:
+        """Stay connected until `close` is called, which ends this normally, or until it is over.
+
+        Cancelling it closes the client.
+
+        Raises:
+            ClientError: What ended the client: `RefusedError`, `ClosedError` or
+                `RetriesExhaustedError`.
+        """
+        if self._is_closed:
+            return
+        main = self._start()
+        try:
+            await asyncio.wait({main})
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        await self._callbacks.finish(self._close_timeout)
+        if self._end is not None:
+            raise self._end
+
+    async def close(self) -> None:
+        """End the client, whatever it does just now; repeating it is harmless.
+
+        The hub gets 1000 if it is connected. Callbacks for what has come by then are still called,
+        for at most ``close_timeout``. Called from a callback, it does not wait for them.
+        """
+        self._is_closed = True
+        self._settled.set()
+        if self._main is None:
+            self._inbox.close()
+            return
+        self._main.cancel()
+        await asyncio.wait({self._main})
+        await self._callbacks.finish(self._close_timeout)
+
+    # Channels and messages.
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that are wanted, sorted: subscribed to now, or as soon as possible."""
+        return tuple(sorted(self._wanted))
+
+    @property
+    def dropped_messages(self) -> int:
+        """How many messages from the hub were dropped because the application was too slow."""
+        return self._inbox.dropped + self._callbacks.dropped
+
+    async def subscribe(self, channel: str, *, confirm: bool = False) -> None:
+        """Want a channel, from now on and after every reconnect.
+
+        Args:
+            channel: 1 to 256 characters of ``A-Za-z0-9_.:-``.
+            confirm: Whether to wait until the hub has confirmed, across reconnects if need be. A
+                refusal is otherwise told to ``on_error``.
+
+        Raises:
+            InvalidChannelError: The name is not allowed.
+            SubscriptionRefusedError: With ``confirm``: the hub does not let this client listen.
+            ClientClosedError: The client has been closed, or ends while this waits.
+        """
+        validate_channel(channel)
+        self._check_open()
+        is_new = channel not in self._wanted
+        waiting = self._wanted.setdefault(channel, [])
+        confirmed: asyncio.Future[None] | None = None
+        if confirm and channel not in self._confirmed:
+            confirmed = asyncio.get_running_loop().create_future()
+            waiting.append(confirmed)
+        if is_new and self._link is not None:
+            with contextlib.suppress(NotConnectedError):  # it is sent again after the reconnect
+                await self._link.subscribe(channel, partial(self._settle_subscription, channel))
+                await self._link.ping()
+        if confirmed is not None:
+            await confirmed
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Want a channel no more; harmless if it was not wanted."""
+        waiting = self._wanted.pop(channel, None)
+        self._confirmed.discard(channel)
+        if waiting is None:
+            return
+        _fail(waiting, SubscriptionRefusedError(channel, "unsubscribed", "unsubscribed meanwhile"))
+        if self._link is not None:
+            with contextlib.suppress(NotConnectedError):
+                await self._link.unsubscribe(channel)
+
+    async def send(self, message: Message) -> None:
+        """Send a message as it is.
+
+        Raises:
+            MessageEncodeError: The message cannot be written as JSON.
+            MessageTooLargeError: The encoded message exceeds ``max_send_bytes``.
+            NotConnectedError: There is no connection, and no queue.
+            ClientClosedError: The client has been closed.
+        """
+        text = self._encode(message)
+        self._check_open()
+        link = self._connected_link()
+        if self._queue is not None and (link is None or len(self._queue)):
+            now = self._time()
+            dropped = self._queue.expire(now) + self._queue.add(Waiting(message, text, now))
+            self._report_unsent(dropped)
+        elif link is None:
+            raise NotConnectedError
+        else:
+            await link.send_message(message, text)
+
+    async def publish(self, channel: str, data: JSON = None) -> None:
+        """Publish an event to a channel, if the hub lets this client, and wait for its word.
+
+        Raises:
+            InvalidChannelError: The name is not allowed.
+            MessageEncodeError: The data cannot be written as JSON.
+            MessageTooLargeError: The encoded message exceeds ``max_send_bytes``.
+            PublishRefusedError: The hub does not take it.
+            NotConnectedError: There is no connection.
+            LostError: The connection was lost before the hub answered: it may have published it.
+            ClientClosedError: The client has been closed.
+        """
+        await self.publish_message(Message(type=MessageType.EVENT, channel=channel, data=data))
+
+    async def publish_message(self, message: Message) -> None:
+        """Publish a message to its channel, as `publish` does with an event.
+
+        Raises:
+            ClientError: As `publish` does.
+        """
+        validate_channel(message.channel)
+        self._encode(message)
+        self._check_open()
+        link = self._connected_link()
+        if link is None:
+            raise NotConnectedError
+        published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await link.publish(message, partial(_settle, published))
+        await link.ping()
+        await published
+
+    async def receive(self) -> Message:
+        """Return the next message, when it has come.
+
+        Raises:
+            ClientClosedError: The client has been closed, and there are no more.
+            ClientError: What ended the client, when there are no more.
+        """
+        message = await self._inbox.get()
+        if message is None:
+            raise self._end or ClientClosedError
+        return message
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await self.receive()
+        except ClientClosedError:
+            raise StopAsyncIteration from None
+
+    # One connection after the other.
+
+    def _start(self) -> asyncio.Task[None]:
+        self._check_open()
+        if self._main is None:
+            self._callbacks.start()
+            self._main = asyncio.create_task(self._live())
+        return self._main
+
+    async def _live(self) -> None:
+        try:
+            self._end = await self._stay_connected()
+        except Exception as error:
+            logger.exception("the client has failed")
+            self._end = ClientError(f"the client has failed: {error!r}")
+        finally:
+            self._is_closed = True
+            self.state = ConnectionState.DISCONNECTED
+            end = self._end or ClientClosedError()
+            for waiting in self._wanted.values():
+                _fail(waiting, end)
+            self._inbox.close()
+            self._callbacks.close()
+            self._settled.set()
+
+    async def _stay_connected(self) -> ClientError:
+        """Dial and serve, again and again; return what makes that useless."""
+        dials = 0
+        while True:
+            dials += 1
+            self.state = ConnectionState.CONNECTING
+            try:
+                link, early = await self._open()
+            except ClientError as error:
+                failure: ClientError = error
+                self._report(failure)
+            else:
+                failure = await self._serve(link, early, dials)
+                dials = 0
+            if isinstance(failure, RefusedError | ClosedError):
+                return failure
+            self.state = ConnectionState.DISCONNECTED
+            self._backoff.fail()
+            if self._max_attempts is not None and self._backoff.failures > self._max_attempts:
+                exhausted = RetriesExhaustedError(self._max_attempts)
+                exhausted.__cause__ = failure
+                self._report(exhausted)
+                return exhausted
+            await self._sleep(self._backoff.delay(getattr(failure, "retry_after", None)))
+
+    async def _open(self) -> tuple[Link, list[Received]]:
+        """Dial, and wait until the hub has taken the subscriptions.
+
+        Returns:
+            The connection, and what has come on it meanwhile.
+
+        Raises:
+            ClientError: The dial has failed.
+        """
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                socket = await dial(
+                    self._url,
+                    await self._make_headers(),
+                    origin=self._origin,
+                    tls=self._tls,
+                    max_message_bytes=self._max_message_bytes,
+                    close_timeout=self._close_timeout,
+                )
+                link = Link(socket, self._clock or asyncio.get_running_loop(), *self._heartbeat)
+                self._link = link
+                early = await self._restore(link)
+        except BaseException as error:
+            self._link = None
+            if link is not None:
+                await link.close(LostError(1006, "not opened"))
+            if isinstance(error, TimeoutError):
+                text = f"{describe(self._url)} has not answered within {self._open_timeout:g} s"
+                raise DialError(text) from error
+            raise
+        return link, early
+
+    async def _make_headers(self) -> dict[str, str]:
+        token = self._token
+        if callable(token):
+            try:
+                answer = token()
+                token = await answer if isawaitable(answer) else answer
+            except Exception as error:
+                raise DialError(f"the token function failed: {type(error).__name__}") from error
+        return self._headers | ({} if token is None else {"Authorization": f"Bearer {token}"})
+
+    async def _restore(self, link: Link) -> list[Received]:
+        """Subscribe to what is wanted, and collect what comes until all of that is served."""
+        is_open = False
+
+        def note_open() -> None:
+            nonlocal is_open
+            is_open = True
+
+        try:
+            for channel in tuple(self._wanted):
+                if channel in self._wanted:
+                    await link.subscribe(channel, partial(self._settle_subscription, channel))
+            await link.ping(note_open)
+        except NotConnectedError:
+            pass  # reading tells why
+        early: list[Received] = []
+        while not is_open:
+            payload = await link.receive()
+            early.append((payload, link.read(payload)))
+        return early
+
+    async def _serve(self, link: Link, early: list[Received], dials: int) -> ClientError:
+        """Pass on what comes until the connection ends; return why it has."""
+        self.state = ConnectionState.CONNECTED
+        stable_at = self._time() + self._stable_after
+        stable = self._get_clock().call_at(stable_at, self._backoff.reset)
+        if self._has_connected:
+            self._emit(self._on_reconnect, dials)
+        else:
+            self._emit(self._on_connect)
+        self._has_connected = True
+        self._settled.set()
+        link.start_heartbeat()
+        flushing = asyncio.create_task(self._flush(link))
+        failure: ClientError = ClientClosedError()
+        try:
+            for received in early:
+                await self._deliver(link, *received)
+            while True:
+                payload = await link.receive()
+                await self._deliver(link, payload, link.read(payload))
+        except ClientError as error:
+            failure = error
+        finally:
+            # Also when the client is being closed.
+            stable.cancel()
+            flushing.cancel()
+            self.state = ConnectionState.DISCONNECTED
+            self._link = None
+            self._confirmed.clear()
+            await link.close(failure)
+            if not isinstance(failure, ClientClosedError):
+                self._report(failure)
+            self._emit(self._on_disconnect)
+        return failure
+
+    async def _deliver(self, link: Link, payload: str | bytes, messages: list[Message]) -> None:
+        before = self.dropped_messages
+        link.hold()
+        if self._on_raw is not None:
+            await self._callbacks.put(partial(self._on_raw, payload))
+        for message in messages:
+            if self._on_message is not None:
+                await self._callbacks.put(partial(self._on_message, message))
+            elif self._on_raw is None:
+                await self._inbox.put(message)
+        link.release()
+        dropped = self.dropped_messages
+        if dropped > self._reported_drops and dropped == before:
+            # The last one had room again, so this is how many it were.
+            self._report(DroppedError(dropped - self._reported_drops, "the application is slow"))
+            self._reported_drops = dropped
+
+    async def _flush(self, link: Link) -> None:
+        """Send what has waited, in order."""
+        queue = self._queue
+        if queue is None:
+            return
+        self._report_unsent(queue.expire(self._time()))
+        while len(queue):
+            waiting = queue.take()
+            try:
+                await link.send_message(waiting.message, waiting.text)
+            except BaseException:
+                queue.put_back(waiting)
+                raise
+
+    # Small things.
+
+    def _settle_subscription(self, channel: str, error: ClientError | None) -> None:
+        if channel not in self._wanted:
+            return
+        if error is None:
+            self._confirmed.add(channel)
+            for confirmed in self._wanted[channel]:
+                _settle(confirmed, None)
+            self._wanted[channel].clear()
+        elif isinstance(error, SubscriptionRefusedError):
+            _fail(self._wanted.pop(channel), error)
+            self._report(error)
+
+    def _encode(self, message: Message) -> str:
+        payload = encode_message(message)
+        if len(payload) > self._max_send_bytes:
+            raise MessageTooLargeError(len(payload), self._max_send_bytes)
+        return payload.decode()
+
+    def _connected_link(self) -> Link | None:
+        return self._link if self.state is ConnectionState.CONNECTED else None
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClientClosedError
+
+    def _report_unsent(self, dropped: int) -> None:
+        if dropped:
+            self._report(DroppedError(dropped, "there was no connection to send them on"))
+
+    def _report(self, error: ClientError) -> None:
+        logger.info("%s", error)
+        self._emit(self._on_error, error)
+
+    def _emit(self, callback: Callable[..., object] | None, *args: object) -> None:
+        if callback is not None:
+            self._callbacks.put_event(partial(callback, *args))
+
+    def _get_clock(self) -> Clock:
+        return self._clock or asyncio.get_running_loop()
+
+    def _time(self) -> float:
+        return self._get_clock().time()
+
+    async def _sleep(self, seconds: float) -> None:
+        awake = asyncio.Event()
+        timer = self._get_clock().call_at(self._time() + seconds, awake.set)
+        try:
+            await awake.wait()
+        finally:
+            timer.cancel()
+
+
+def _settle(waiting: asyncio.Future[None], error: ClientError | None) -> None:
+    if waiting.done():
+        return
+    if error is None:
+        waiting.set_result(None)
+    else:
+        waiting.set_exception(error)
+
+
+def _fail(waiting: list[asyncio.Future[None]], error: ClientError) -> None:
+    for each in waiting:
+        _settle(each, error)
+
+
+def _check_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise InvalidConfigError(f"{name} must be above 0, not {value}")

@@ -1,0 +1,99 @@
+"""One dial: from the address to an open WebSocket, or to an error that says what to do."""
+
+import ssl
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.typing import Origin
+
+from wshub_client.errors import DialError, RefusedError
+from wshub_client.verdicts import is_final_status, read_retry_after
+from wshub_core import InvalidConfigError
+
+
+def check_url(url: str) -> None:
+    """Check the address of a hub.
+
+    Raises:
+        InvalidConfigError: It is no ``ws://`` or ``wss://`` address with a host.
+    """
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("ws", "wss") and parts.hostname and not parts.fragment
+        parts.port  # noqa: B018 - raises for one that is no number
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise InvalidConfigError(
+            f"{describe(url)!r} is no address of a hub: use ws://host:port/path, or wss://"
+        )
+
+
+def describe(url: str) -> str:
+    """Return an address without what may be secret in it: user, password and query."""
+    without_query = url.split("?", 1)[0]
+    scheme, slashes, rest = without_query.partition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+
+
+class _Connect(connect):
+    """Dials once and follows no redirects, which could lead a token to anybody."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
+async def dial(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    origin: str | None,
+    tls: ssl.SSLContext | None,
+    max_message_bytes: int,
+    close_timeout: float,
+) -> ClientConnection:
+    """Open a WebSocket.
+
+    Raises:
+        RefusedError: The server has refused, and would refuse again.
+        DialError: The dial has failed in another way.
+    """
+    try:
+        return await _Connect(
+            url,
+            additional_headers=headers,
+            origin=None if origin is None else Origin(origin),
+            compression=None,
+            ssl=tls,
+            max_size=max_message_bytes,
+            close_timeout=close_timeout,
+            # The timeout and the heartbeat are the client's own.
+            open_timeout=None,
+            ping_interval=None,
+        )
+    except InvalidStatus as error:
+        raise _explain_status(url, error) from error
+    except InvalidHandshake as error:
+        raise DialError(f"{describe(url)} is no WebSocket server: {error}") from error
+    except ssl.SSLError as error:
+        raise DialError(f"cannot connect to {describe(url)}: TLS: {error}") from error
+    except (OSError, EOFError) as error:
+        raise DialError(f"cannot connect to {describe(url)}: {error}") from error
+
+
+def _explain_status(url: str, error: InvalidStatus) -> DialError | RefusedError:
+    response = error.response
+    body = bytes(response.body or b"")[:200].decode(errors="replace").strip()
+    text = body.splitlines()[0] if body else response.reason_phrase
+    if 300 <= response.status_code < 400:
+        location = describe(response.headers.get("Location", "nowhere"))
+        text = f"the server redirects to {location}; use that address if you trust it"
+    if is_final_status(response.status_code, response.headers):
+        return RefusedError(response.status_code, text)
+    return DialError(
+        f"{describe(url)} answered {response.status_code} {text}".rstrip(),
+        read_retry_after(response.headers.get("Retry-After")),
+    )
