@@ -58,7 +58,7 @@ export class ReconnectingClient extends EventTarget {
   #hasBeenConnected = false;
   #connectedAt = null;
   #heardAt = 0;
-  #probedAt = null;
+  #isProbing = false;
 
   #channels = new Map();
   // Requests and pings in the order in which they were sent, until the hub has answered.
@@ -102,7 +102,8 @@ export class ReconnectingClient extends EventTarget {
     const subscription = this.#channels.get(channel);
     if (!subscription) return;
     this.#channels.delete(channel);
-    subscription.reject(new ClientError(`${channel}: unsubscribed`));
+    const fields = { channel, code: "unsubscribed" };
+    subscription.reject(new SubscriptionRefusedError(`${channel}: unsubscribed`, fields));
     if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
   }
 
@@ -256,7 +257,8 @@ export class ReconnectingClient extends EventTarget {
     clearTimeout(this.#timer);
     this.#turn += 1;
     this.#state = "disconnected";
-    this.#socket = this.#connectedAt = this.#probedAt = null;
+    this.#socket = this.#connectedAt = null;
+    this.#isProbing = false;
     this.#early = [];
     this.#asked = [];
     if (socket) {
@@ -279,13 +281,10 @@ export class ReconnectingClient extends EventTarget {
 
   #probe() {
     this.#ping();
-    if (this.#probedAt !== null) return;
-    this.#probedAt = performance.now();
+    if (this.#isProbing) return;
+    this.#isProbing = true;
     this.#arm(this.#options.pongTimeout, () => {
-      const isAlive = this.#heardAt >= this.#probedAt;
-      this.#probedAt = null;
-      if (isAlive) this.#beat();
-      else this.#lose(new LostError("the hub is silent", { code: 1006, reason: "" }));
+      this.#lose(new LostError("the hub is silent", { code: 1006, reason: "" }));
     });
   }
 
@@ -330,6 +329,10 @@ export class ReconnectingClient extends EventTarget {
   #receive(data) {
     const turn = this.#turn;
     this.#heardAt = performance.now();
+    if (this.#isProbing) {
+      this.#isProbing = false;
+      this.#beat();
+    }
     const text = typeof data === "string" ? data : new TextDecoder().decode(data);
     for (const part of text.split("\n")) {
       const message = readMessage(part);

@@ -1,0 +1,106 @@
+// Drives the client for the tests, in a page and in Node: takes calls and records what happens.
+
+const FIELDS = ["status", "reason", "channel", "code", "count"];
+
+class FaultyListener extends Error {}
+
+export class Driver {
+  #ReconnectingClient;
+  #client = null;
+  #events = [];
+
+  constructor({ ReconnectingClient }) {
+    this.#ReconnectingClient = ReconnectingClient;
+  }
+
+  /** Calls one of the methods below; returns its value, or what it has failed with. */
+  async call(method, args) {
+    try {
+      return { value: (await this[method](...args)) ?? null };
+    } catch (error) {
+      return { failure: describe(error) };
+    }
+  }
+
+  start(url, options, tokens, isFaulty) {
+    this.#client?.close();
+    if (tokens) {
+      options.token = async () => {
+        const token = tokens.length > 1 ? tokens.shift() : tokens[0];
+        if (token === null) throw new Error("no token");
+        return token;
+      };
+    }
+    const events = (this.#events = []);
+    const client = (this.#client = new this.#ReconnectingClient(url, options));
+    const listen = (name, read) => client.addEventListener(name, ({ detail }) => {
+      events.push({ event: name, ...read(detail) });
+      if (isFaulty) throw new FaultyListener();
+    });
+    listen("connect", () => ({}));
+    listen("reconnect", ({ attempts }) => ({ attempts }));
+    listen("disconnect", () => ({}));
+    listen("error", describe);
+    listen("message", ({ type, channel = "", data = null }) => ({ type, channel, data }));
+    listen("end", describe);
+  }
+
+  subscribe(channel) {
+    this.#client.subscribe(channel);
+  }
+
+  async subscribe_confirmed(channel) {
+    await this.#client.subscribe(channel);
+  }
+
+  unsubscribe(channel) {
+    this.#client.unsubscribe(channel);
+  }
+
+  async publish(channel, data) {
+    await this.#client.publish(channel, data);
+  }
+
+  send(message) {
+    this.#client.send(message);
+  }
+
+  async close() {
+    await this.#client.close();
+  }
+
+  async ended() {
+    await this.#client.ended;
+  }
+
+  state() {
+    return this.#client.state;
+  }
+
+  events() {
+    return this.#events;
+  }
+}
+
+function describe(error) {
+  if (error === null) return { name: null };
+  const fields = FIELDS.filter((name) => error[name] !== undefined);
+  const values = Object.fromEntries(fields.map((name) => [name, error[name]]));
+  return { name: error.name, text: error.message, ...values };
+}
+
+// In Node: one call per line comes in, one answer per line goes out.
+if (globalThis.process?.argv[2]) {
+  const { createInterface } = await import("node:readline");
+  const driver = new Driver(await import(process.argv[2]));
+  process.on("uncaughtException", (error) => {
+    if (error instanceof FaultyListener) return;
+    console.error(error);
+    process.exit(1);
+  });
+  createInterface({ input: process.stdin }).on("line", async (line) => {
+    const { id, method, args } = JSON.parse(line);
+    const answer = await driver.call(method, args);
+    process.stdout.write(`${JSON.stringify({ id, ...answer })}\n`);
+  }).on("close", () => process.exit(0));
+}
