@@ -24,6 +24,7 @@ from client_scenarios import (
     wait_until,
 )
 from js_clients import ChromiumClient, JSClient, NodeClient
+from python_client import PythonClient
 
 # One browser and one process of Node serve all tests, so these share an event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +34,7 @@ CHROMIUM = pytest.param(ChromiumClient.run, id="chromium")
 
 # Clients in other languages join here, each with an async context manager that yields a
 # ClientUnderTest.
-CLIENTS = [NODE, CHROMIUM]
+CLIENTS = [pytest.param(PythonClient.run, id="python"), NODE, CHROMIUM]
 
 in_javascript = pytest.mark.parametrize("client", [NODE, CHROMIUM], indirect=True)
 in_a_browser = pytest.mark.parametrize("client", [CHROMIUM], indirect=True)

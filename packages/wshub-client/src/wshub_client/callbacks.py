@@ -52,7 +52,7 @@ class Callbacks:
         if self._calling is None or self._calling is asyncio.current_task():
             return
         await asyncio.wait({self._calling}, timeout=timeout)
-        if not self._calling.done():
+        if not self._calling.done() and not self._calling.cancelling():
             logger.error("a callback takes too long and is cancelled")
             self._calling.cancel()
             await asyncio.wait({self._calling}, timeout=timeout)

@@ -146,6 +146,8 @@ class ReconnectingClient:
         clock: Clock | None = None,
     ) -> None:
         check_url(url)
+        if ssl is not None and not url.lower().startswith("wss:"):
+            raise InvalidConfigError("ssl goes with wss:// addresses only")
         _check_positive(
             initial_backoff=initial_backoff,
             max_backoff=max_backoff,
@@ -191,7 +193,7 @@ class ReconnectingClient:
         self._wanted: dict[str, list[asyncio.Future[None]]] = {}
         self._confirmed: set[str] = set()
         self._link: Link | None = None
-        self._main: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[ClientError] | None = None
         self._has_connected = False
         self._settled = asyncio.Event()  # connected once, or ended
         self._is_closed = False
@@ -386,28 +388,28 @@ class ReconnectingClient:
 
     # One connection after the other.
 
-    def _start(self) -> asyncio.Task[None]:
+    def _start(self) -> asyncio.Task[ClientError]:
         self._check_open()
         if self._main is None:
             self._callbacks.start()
-            self._main = asyncio.create_task(self._live())
+            self._main = asyncio.create_task(self._stay_connected())
+            # Not by the task itself, which can be cancelled before it has begun.
+            self._main.add_done_callback(self._finish)
         return self._main
 
-    async def _live(self) -> None:
-        try:
-            self._end = await self._stay_connected()
-        except Exception as error:
-            logger.exception("the client has failed")
-            self._end = ClientError(f"the client has failed: {error!r}")
-        finally:
-            self._is_closed = True
-            self.state = ConnectionState.DISCONNECTED
-            end = self._end or ClientClosedError()
-            for waiting in self._wanted.values():
-                _fail(waiting, end)
-            self._inbox.close()
-            self._callbacks.close()
-            self._settled.set()
+    def _finish(self, main: asyncio.Task[ClientError]) -> None:
+        if not main.cancelled():
+            error = main.exception()
+            if error is not None:
+                logger.error("the client has failed", exc_info=error)
+            self._end = main.result() if error is None else ClientError("the client has failed")
+        self._is_closed = True
+        self.state = ConnectionState.DISCONNECTED
+        for waiting in self._wanted.values():
+            _fail(waiting, self._end or ClientClosedError())
+        self._inbox.close()
+        self._callbacks.close()
+        self._settled.set()
 
     async def _stay_connected(self) -> ClientError:
         """Dial and serve, again and again; return what makes that useless."""
@@ -419,20 +421,28 @@ class ReconnectingClient:
                 link, early = await self._open()
             except ClientError as error:
                 failure: ClientError = error
-                self._report(failure)
             else:
                 failure = await self._serve(link, early, dials)
                 dials = 0
-            if isinstance(failure, RefusedError | ClosedError):
-                return failure
-            self.state = ConnectionState.DISCONNECTED
             self._backoff.fail()
-            if self._max_attempts is not None and self._backoff.failures > self._max_attempts:
-                exhausted = RetriesExhaustedError(self._max_attempts)
-                exhausted.__cause__ = failure
-                self._report(exhausted)
-                return exhausted
+            end = self._judge(failure)
+            # What has ended a connection has been told with its end.
+            if dials or (end is not None and end is not failure):
+                self._report(end or failure)
+            self.state = ConnectionState.DISCONNECTED
+            if end is not None:
+                return end
             await self._sleep(self._backoff.delay(getattr(failure, "retry_after", None)))
+
+    def _judge(self, failure: ClientError) -> ClientError | None:
+        """Return what ends the client now; None if it goes on."""
+        if isinstance(failure, RefusedError | ClosedError):
+            return failure
+        if self._max_attempts is None or self._backoff.failures <= self._max_attempts:
+            return None
+        exhausted = RetriesExhaustedError(self._max_attempts)
+        exhausted.__cause__ = failure
+        return exhausted
 
     async def _open(self) -> tuple[Link, list[Received]]:
         """Dial, and wait until the hub has taken the subscriptions.

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -61,18 +62,20 @@ async def dial(
         RefusedError: The server has refused, and would refuse again.
         DialError: The dial has failed in another way.
     """
+    # The library tells "none" from "the usual one".
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls}
     try:
         return await _Connect(
             url,
             additional_headers=headers,
             origin=None if origin is None else Origin(origin),
             compression=None,
-            ssl=tls,
             max_size=max_message_bytes,
             close_timeout=close_timeout,
             # The timeout and the heartbeat are the client's own.
             open_timeout=None,
             ping_interval=None,
+            **options,
         )
     except InvalidStatus as error:
         raise _explain_status(url, error) from error
@@ -81,7 +84,8 @@ async def dial(
     except ssl.SSLError as error:
         raise DialError(f"cannot connect to {describe(url)}: TLS: {error}") from error
     except (OSError, EOFError) as error:
-        raise DialError(f"cannot connect to {describe(url)}: {error}") from error
+        why = str(error) or type(error).__name__
+        raise DialError(f"cannot connect to {describe(url)}: {why}") from error
 
 
 def _explain_status(url: str, error: InvalidStatus) -> DialError | RefusedError:

@@ -48,6 +48,7 @@ class Link:
         self._pong_timeout = pong_timeout
         self._requests = Requests()
         self._last_heard = clock.time()
+        self._pinged_at = self._last_heard
         self._timer: Timer | None = None
         self._failure: ClientError | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -147,19 +148,23 @@ class Link:
 
     def _beat(self) -> None:
         now = self._clock.time()
-        due = self._last_heard + self._heartbeat_interval
         if self._is_held:
             # Nothing is read, so no ping of the hub is answered. This shows it that we are here.
             self._beating = asyncio.create_task(self._show_life())
             due = now + self._heartbeat_interval
-        elif now >= due + self._pong_timeout:
-            seconds = self._heartbeat_interval + self._pong_timeout
-            self._failure = LostError(1006, f"nothing came for {seconds:g} s")
-            self._socket.transport.abort()
-            return
-        elif now >= due:
+        elif self._last_heard < self._pinged_at:
+            due = self._pinged_at + self._pong_timeout
+            if now >= due:
+                seconds = now - self._last_heard
+                self._failure = LostError(1006, f"nothing came for {seconds:.0f} s")
+                self._socket.transport.abort()
+                return
+        elif now >= self._last_heard + self._heartbeat_interval:
+            self._pinged_at = now
             self._beating = asyncio.create_task(self._ask_for_life())
-            due += self._pong_timeout
+            due = now + min(self._pong_timeout, self._heartbeat_interval)
+        else:
+            due = self._last_heard + self._heartbeat_interval
         self._timer = self._clock.call_at(due, self._beat)
 
     async def _ask_for_life(self) -> None:

@@ -1,0 +1,95 @@
+"""The client without an event loop, in threads."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wshub_client import BlockingClient, ClientClosedError, ConnectionState, RefusedError
+from wshub_core import AuthResult, Hub, HubConfig, Message
+
+
+class Served:
+    """A hub in a thread of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.hub = Hub(HubConfig(**settings))
+        self.url = ""
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        async with self.hub as hub, hub.serve("127.0.0.1", 0) as server:
+            self.url = f"ws://127.0.0.1:{server.port}/ws"
+            self._ready.set()
+            await self._stop.wait()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with Served(publish_authorizer=lambda *_: True) as served:
+        yield served
+
+
+def test_a_script_follows_a_channel(served: Served) -> None:
+    with BlockingClient(served.url) as client:
+        assert client.state.value == 2
+        client.subscribe("news", confirm=True)
+        for number in range(3):
+            served.hub.publish("news", Message(type="event", data=number))
+        received = []
+        for message in client:
+            received.append(message.data)
+            if len(received) == 3:
+                break
+        assert received == [0, 1, 2]
+        client.publish("news", "mine")
+        assert client.receive().data == "mine"
+        client.unsubscribe("news")
+        client.send(Message(type="ping"))
+        assert client.receive(timeout=5).type == "pong"
+        with pytest.raises(TimeoutError):
+            client.receive(timeout=0.01)
+    assert client.state is ConnectionState.DISCONNECTED
+    assert list(client) == []
+    with pytest.raises(ClientClosedError):
+        client.send(Message(type="ping"))
+    client.close()
+
+
+def test_another_thread_can_close_it(served: Served) -> None:
+    with BlockingClient(served.url) as client:
+        closing = threading.Timer(0.05, client.close)
+        closing.start()
+        assert list(client) == []
+        closing.join()
+
+
+def test_a_refusal_is_raised_where_it_is_entered() -> None:
+    with Served(authenticator=lambda _: AuthResult(False)) as served:
+        before = threading.active_count()
+        client = BlockingClient(served.url, token="wrong")
+        with pytest.raises(RefusedError, match="refused: 401 Unauthorised"), client:
+            pass
+        assert threading.active_count() == before
+
+
+def test_one_that_was_never_entered_can_be_closed() -> None:
+    client = BlockingClient("ws://127.0.0.1:1/ws")
+    client.close()
+    with pytest.raises(ClientClosedError):
+        client.receive()

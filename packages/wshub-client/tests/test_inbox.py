@@ -1,0 +1,83 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wshub_client.inbox import Inbox
+
+
+async def drain(inbox: Inbox[str]) -> list[str]:
+    inbox.close()
+    items = []
+    while (item := await inbox.get()) is not None:
+        items.append(item)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept"),
+    [("drop_oldest", ["2", "e", "3", "4"]), ("drop_newest", ["0", "1", "e", "2"])],
+)
+async def test_what_does_not_fit_is_dropped_but_no_event(overflow: str, kept: list[str]) -> None:
+    inbox: Inbox[str] = Inbox(3, overflow)  # type: ignore[arg-type]
+    for item in ("0", "1", "e", "2", "3", "4"):
+        if item == "e":
+            inbox.put_event(item)
+        else:
+            await inbox.put(item)
+    assert inbox.dropped == 2
+    expected = kept if overflow == "drop_newest" else ["e", "2", "3", "4"]
+    assert await drain(inbox) == expected
+
+
+async def test_waiting_for_room() -> None:
+    inbox: Inbox[str] = Inbox(1, "wait")
+    await inbox.put("0")
+    putting = [asyncio.create_task(inbox.put(item)) for item in "12"]
+    await asyncio.sleep(0)
+    inbox.put_event("e")
+    assert not any(task.done() for task in putting)
+    assert [await inbox.get() for _ in range(4)] == ["0", "e", "1", "2"]
+    await asyncio.wait(putting)
+    assert inbox.dropped == 0
+
+
+async def test_closing_wakes_everybody() -> None:
+    full: Inbox[str] = Inbox(1, "wait")
+    await full.put("0")
+    putting = asyncio.create_task(full.put("1"))
+    empty: Inbox[str] = Inbox(1, "wait")
+    getting = asyncio.create_task(empty.get())
+    await asyncio.sleep(0)
+    full.close()
+    empty.close()
+    await putting
+    assert await getting is None
+    assert await full.get() == "0"
+    assert await full.get() is None
+
+
+@given(st.lists(st.sampled_from(["put", "event", "get"]), max_size=60), st.integers(1, 4))
+async def test_order_is_kept_whatever_happens(steps: list[str], size: int) -> None:
+    inbox: Inbox[int] = Inbox(size, "drop_oldest")
+    put: list[int] = []
+    got: list[int] = []
+    for number, step in enumerate(steps):
+        if step == "put":
+            await inbox.put(number)
+            put.append(number)
+        elif step == "event":
+            inbox.put_event(number)
+            put.append(number)
+        elif put and len(got) + inbox.dropped < len(put):
+            item = await inbox.get()
+            assert item is not None
+            got.append(item)
+    inbox.close()
+    while (item := await inbox.get()) is not None:
+        got.append(item)
+    assert got == sorted(got)
+    assert len(got) + inbox.dropped == len(put)
+    assert set(got) <= set(put)
+    assert all(number in got for number, step in enumerate(steps) if step == "event")

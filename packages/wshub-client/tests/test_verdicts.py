@@ -1,0 +1,57 @@
+import pytest
+
+from wshub_client.verdicts import is_final_close, is_final_status, read_retry_after
+
+
+@pytest.mark.parametrize("code", [1002, 1007, 1008, 3003, 4500, 4999])
+def test_codes_that_say_do_not_come_back(code: int) -> None:
+    assert is_final_close(code)
+
+
+@pytest.mark.parametrize(
+    "code", [1000, 1001, 1003, 1005, 1006, 1009, 1011, 1012, 1013, 3000, 3999, 4000, 4499, 5000]
+)
+def test_codes_that_do_not(code: int) -> None:
+    assert not is_final_close(code)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_final"),
+    [
+        (401, {}, True),
+        (403, {}, True),
+        (401, {"Retry-After": "5"}, False),
+        (403, {"Retry-After": "5"}, False),
+        (301, {}, True),
+        (308, {"Retry-After": "5"}, True),
+        (200, {}, False),
+        (404, {}, False),
+        (426, {}, False),
+        (429, {"Retry-After": "5"}, False),
+        (500, {}, False),
+        (503, {}, False),
+    ],
+)
+def test_statuses(status: int, headers: dict[str, str], is_final: bool) -> None:
+    assert is_final_status(status, headers) == is_final
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 5.0),
+        ("0", 0.0),
+        ("retry-after: 5", 5.0),
+        ("retry-after:60", 60.0),
+        ("999999999", 3_600.0),
+        (None, None),
+        ("", None),
+        ("-5", None),
+        ("5 seconds", None),
+        ("come back after 5", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("9" * 400, None),
+    ],
+)
+def test_when_to_come_back(text: str | None, seconds: float | None) -> None:
+    assert read_retry_after(text) == seconds
