@@ -183,3 +183,27 @@ async def status_of(port: int, path: str, host: str) -> int:
 async def test_version() -> None:
     async with wshub("--version") as process:
         assert await finish(process) == (0, f"{wshub_core.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("listen", "ws://localhost/ws"),
+        ("send", "ws://x", "a", "b"),
+        ("run", "--to", "x", "--", "ls"),
+    ],
+)
+async def test_without_the_client_its_commands_say_what_to_install(
+    arguments: tuple[str, ...],
+) -> None:
+    hide = "import sys; sys.modules['wshub_client'] = None; " + WSHUB
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", hide, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert await finish(process) == (
+        1,
+        "",
+        "wshub: this command needs the client: pip install 'wshub-core[client]'\n",
+    )

@@ -33,6 +33,9 @@ class RecordingHub:
         self.changed = asyncio.Event()
         self.closers: list[Closer] = []
 
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
+
     def send_process_output(self, process_id: str, line: str) -> None:
         if len(line) > self.longest_line:
             raise MessageTooLargeError(len(line), self.longest_line)

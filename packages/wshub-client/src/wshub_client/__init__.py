@@ -21,6 +21,7 @@ from wshub_client.errors import (
     SubscriptionRefusedError,
 )
 from wshub_client.inbox import InboxOverflow
+from wshub_client.publisher import ProcessPublisher
 from wshub_client.send_queue import QueueLimits
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "InboxOverflow",
     "LostError",
     "NotConnectedError",
+    "ProcessPublisher",
     "PublishRefusedError",
     "QueueLimits",
     "ReconnectingClient",

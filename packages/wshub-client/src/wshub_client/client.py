@@ -195,7 +195,7 @@ class ReconnectingClient:
         self._link: Link | None = None
         self._main: asyncio.Task[ClientError] | None = None
         self._has_connected = False
-        self._settled = asyncio.Event()  # connected once, or ended
+        self._changed = asyncio.Event()  # set when it is connected, and when it has ended
         self._is_closed = False
         self._end: ClientError | None = None
 
@@ -209,13 +209,10 @@ class ReconnectingClient:
         """
         self._start()
         try:
-            await self._settled.wait()
-        except asyncio.CancelledError:
+            await self.wait_connected()
+        except BaseException:
             await self.close()
             raise
-        if self._end is not None:
-            await self.close()
-            raise self._end
         return self
 
     async def __aexit__(
@@ -254,13 +251,27 @@ class ReconnectingClient:
         for at most ``close_timeout``. Called from a callback, it does not wait for them.
         """
         self._is_closed = True
-        self._settled.set()
+        self._changed.set()
         if self._main is None:
             self._inbox.close()
             return
         self._main.cancel()
         await asyncio.wait({self._main})
         await self._callbacks.finish(self._close_timeout)
+
+    async def wait_connected(self) -> None:
+        """Wait until the hub is connected, which may be now.
+
+        Raises:
+            ClientClosedError: The client has been closed.
+            ClientError: What has ended the client.
+        """
+        while not self._is_closed:
+            if self.state is ConnectionState.CONNECTED:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+        raise self._end or ClientClosedError
 
     # Channels and messages.
 
@@ -365,6 +376,15 @@ class ReconnectingClient:
         await link.ping()
         await published
 
+    def check_size(self, message: Message) -> None:
+        """Check whether a message can be sent.
+
+        Raises:
+            MessageEncodeError: It cannot be written as JSON.
+            MessageTooLargeError: Encoded, it exceeds ``max_send_bytes``.
+        """
+        self._encode(message)
+
     async def receive(self) -> Message:
         """Return the next message, when it has come.
 
@@ -409,7 +429,7 @@ class ReconnectingClient:
             _fail(waiting, self._end or ClientClosedError())
         self._inbox.close()
         self._callbacks.close()
-        self._settled.set()
+        self._changed.set()
 
     async def _stay_connected(self) -> ClientError:
         """Dial and serve, again and again; return what makes that useless."""
@@ -518,7 +538,7 @@ class ReconnectingClient:
         else:
             self._emit(self._on_connect)
         self._has_connected = True
-        self._settled.set()
+        self._changed.set()
         link.start_heartbeat()
         flushing = asyncio.create_task(self._flush(link))
         failure: ClientError = ClientClosedError()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any
 
 import wshub_core
@@ -55,19 +56,55 @@ def _make_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", parents=[address], help="run a hub, with a page at / that shows its channels"
     )
+    serve.add_argument(
+        "--allow-publish",
+        action="store_true",
+        help="let every client publish: `wshub send`, `wshub run --to`",
+    )
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser(
         "run", parents=[address], help="run a command, and a hub with a page that follows it"
     )
+    run.add_argument(
+        "--to", metavar="URL", help="stream to the hub at this address, instead of serving one"
+    )
     run.add_argument("--id", default="run", help="the process id: its channel is process:ID (run)")
     run.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     run.set_defaults(run=_run)
+
+    try:
+        _client_commands().add_commands(commands)
+    except _ClientMissingError:
+        for name in ("listen", "send"):
+            missing = commands.add_parser(name, help="needs wshub-client")
+            missing.add_argument("rest", nargs=argparse.REMAINDER)
+            missing.set_defaults(run=_tell_client_missing)
     return parser
 
 
+class _ClientMissingError(WSHubError):
+    def __init__(self) -> None:
+        super().__init__("this command needs the client: pip install 'wshub-core[client]'")
+
+
+def _client_commands() -> Any:
+    """Return the module with the client's commands, which is another package's."""
+    try:
+        return import_module("wshub_client.commands")
+    except ModuleNotFoundError as exc:
+        raise _ClientMissingError from exc
+
+
+async def _tell_client_missing(arguments: argparse.Namespace) -> int:
+    raise _ClientMissingError
+
+
 async def _serve(arguments: argparse.Namespace) -> int:
-    async with _serve_page(arguments) as (_, server):
+    allow: dict[str, Any] = (
+        {"publish_authorizer": lambda *_: True} if arguments.allow_publish else {}
+    )
+    async with _serve_page(arguments, **allow) as (_, server):
         print(_address(arguments.host, server.port), flush=True)
         await server.serve_forever()
     return 0
@@ -78,12 +115,19 @@ async def _run(arguments: argparse.Namespace) -> int:
     if not command:
         raise ProcessStartError("no command: say `wshub run -- COMMAND`")
     validate_process_id(arguments.id)
+    if arguments.to is not None:
+        status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
+        return _shell_status(status)
     async with _serve_page(arguments) as (hub, server):
         # Standard output is the command's.
         print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_Echo())
         exit_code = await run_process(hub, arguments.id, *command)
-    # A signal is reported as shells do.
+    return _shell_status(exit_code)
+
+
+def _shell_status(exit_code: int) -> int:
+    """Return an exit status as shells report it, signals too."""
     return exit_code if exit_code >= 0 else 128 - exit_code
 
 
@@ -110,9 +154,9 @@ class _Echo:
 class _Guard:
     """Keeps strangers' pages away from a server that listens on loopback only."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.is_local = True
-        self.hub = Hub(HubConfig(check_origin=self._check_origin))
+        self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
 
     def admits(self, request: Request) -> bool:
         """Tell whether a request is for this machine's own name."""
@@ -123,8 +167,10 @@ class _Guard:
 
 
 @asynccontextmanager
-async def _serve_page(arguments: argparse.Namespace) -> AsyncIterator[tuple[Hub, Server]]:
-    guard = _Guard()
+async def _serve_page(
+    arguments: argparse.Namespace, **settings: Any
+) -> AsyncIterator[tuple[Hub, Server]]:
+    guard = _Guard(**settings)
     page = LivePage(guard.hub)
 
     def answer(request: Request) -> Response | None:

@@ -279,6 +279,14 @@ class Hub:
             ),
         )
 
+    async def drain(self) -> None:
+        """Let what was published be delivered; for programs that publish in a loop.
+
+        Publishing never blocks, and neither does this for long: others get a turn on the event
+        loop, which a loop without an ``await`` would keep from them.
+        """
+        await asyncio.sleep(0)
+
     def add_publish_listener(self, listener: PublishListener) -> None:
         """Have a function called with every message that is published to a channel.
 

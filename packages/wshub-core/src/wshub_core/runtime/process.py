@@ -44,6 +44,9 @@ class ProcessPublisher(Protocol):
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         """Publish a status."""
 
+    async def drain(self) -> None:
+        """Wait until more can be published."""
+
     def add_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
         """Have a function awaited when the hub begins to close."""
 
@@ -209,7 +212,7 @@ async def _publish_lines(hub: ProcessPublisher, process_id: str, output: _Output
         while turn := list(islice(lines, _LINES_PER_TURN)):
             for line in turn:
                 _publish_in_pieces(hub, process_id, line)
-            await asyncio.sleep(0)
+            await hub.drain()
     for pipe in pipes.values():
         for line in pipe.end():
             _publish_in_pieces(hub, process_id, line)

@@ -1,0 +1,250 @@
+"""``wshub listen``, ``wshub send`` and ``wshub run --to``, as processes of their own."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from support import eventually
+
+from wshub_core import AuthResult, Hub, HubConfig, Message, Request
+
+WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+
+
+@asynccontextmanager
+async def wshub(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WSHUB, *arguments), **pipes | options
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    async with asyncio.timeout(20):
+        output, errors = await process.communicate()
+    return process.returncode, (output or b"").decode(), (errors or b"").decode()
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[tuple[Hub, str]]:
+    async with Hub(HubConfig(**settings)) as hub, hub.serve("127.0.0.1", 0) as server:
+        yield hub, f"ws://127.0.0.1:{server.port}/ws"
+
+
+def allow(*_: object) -> bool:
+    return True
+
+
+async def test_listen_prints_json_lines_in_a_pipe() -> None:
+    async with serving() as (hub, url), wshub("listen", url, "news", "chat") as process:
+        await eventually(lambda: hub.channels == ("chat", "news"))
+        hub.publish("news", Message(type="event", data={"text": "grüße\n"}))
+        hub.send_event("to all")
+        assert process.stdout is not None
+        lines = [json.loads(await process.stdout.readline()) for _ in range(2)]
+        assert lines[0]["channel"] == "news"
+        assert lines[0]["data"] == {"text": "grüße\n"}
+        assert lines[1]["data"]["event"] == "to all"
+        process.send_signal(signal.SIGINT)
+        assert (await finish(process))[0] == 130
+
+
+async def test_listen_is_for_people_in_a_terminal() -> None:
+    controller, terminal = pty.openpty()
+    try:
+        async with serving() as (hub, url), wshub("listen", url, "process:a", stdout=terminal):
+            await eventually(lambda: hub.channels == ("process:a",))
+            hub.send_process_status("a", "running")
+            hub.send_process_output("a", "compiling")
+            hub.send_process_status("a", "exited", 3)
+            hub.send_event("done", [1])
+            shown = b""
+            while b"event" not in shown:
+                shown += await asyncio.to_thread(os.read, controller, 4_096)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    text = shown.decode()
+    for part in ("process:a", "running", "compiling", "exited with 3"):
+        assert part in text
+    assert "{" not in text.split("event")[0]
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (7, 7), (-15, 143)])
+async def test_listen_can_end_as_the_process_does(code: int, status: int) -> None:
+    async with (
+        serving() as (hub, url),
+        wshub("listen", url, "process:a", "--exit-with-process") as process,
+    ):
+        await eventually(lambda: hub.channels == ("process:a",))
+        hub.send_process_output("a", "line")
+        hub.send_process_status("a", "exited", code)
+        exit_status, output, errors = await finish(process)
+        assert (exit_status, errors) == (status, "")
+        assert len(output.splitlines()) == 2
+
+
+async def test_listen_survives_a_restart_and_says_so() -> None:
+    async with serving() as (hub, url), wshub("listen", url, "news") as process:
+        await eventually(lambda: hub.channels == ("news",))
+        await hub.connections[0].close(1012)
+        assert process.stderr is not None
+        assert b"connection lost: 1012" in await process.stderr.readline()
+        assert await process.stderr.readline() == b"wshub: connected again\n"
+        hub.publish("news", Message(type="event", data=1))
+        assert process.stdout is not None
+        assert json.loads(await process.stdout.readline())["data"] == 1
+
+
+async def test_listen_ends_quietly_when_nobody_reads() -> None:
+    async with serving() as (hub, url), wshub("listen", url, "news") as process:
+        await eventually(lambda: hub.channels == ("news",))
+        assert process.stdout is not None
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while process.returncode is None:
+                hub.publish("news", Message(type="event", data=1))
+                await asyncio.sleep(0.01)
+        assert process.returncode == 0
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
+
+
+async def test_send_publishes_json_or_text() -> None:
+    heard: list[Any] = []
+    async with serving(publish_authorizer=allow) as (hub, url):
+        hub.add_publish_listener(lambda channel, message: heard.append((channel, message.data)))
+        for data in ('{"n": 1}', "plain text", "7"):
+            async with wshub("send", url, "chat", data) as process:
+                assert await finish(process) == (0, "", "")
+    assert heard == [("chat", {"n": 1}), ("chat", "plain text"), ("chat", 7)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "status", "text"),
+    [
+        ({}, ("send", "chat", "x"), 5, "not served here"),
+        ({"publish_authorizer": lambda *_: False}, ("send", "chat", "x"), 5, "publish denied"),
+        ({"publish_authorizer": allow}, ("send", "a b", "x"), 1, "invalid channel name"),
+        ({"channel_authorizer": lambda *_: False}, ("listen", "a"), 5, "unauthorised"),
+        ({"authenticator": lambda _: AuthResult(False)}, ("listen", "a"), 3, "401 Unauthorised"),
+        ({"check_origin": lambda _: False}, ("send", "a", "x"), 3, "403 Forbidden"),
+        ({"check_origin": lambda _: False}, ("run",), 3, "403 Forbidden"),
+        ({}, ("run",), 5, "not served here"),
+    ],
+)
+async def test_refusals_have_an_exit_status(
+    settings: dict[str, Any], arguments: tuple[str, ...], status: int, text: str
+) -> None:
+    async with serving(**settings) as (_, url):
+        command, *rest = arguments
+        if command == "run":
+            arguments = ("run", "--to", url, "--", "sleep", "30")
+        else:
+            arguments = (command, url, *rest)
+        async with wshub(*arguments) as process:
+            exit_status, output, errors = await finish(process)
+    assert (exit_status, output) == (status, "")
+    assert text in errors
+    assert "Traceback" not in errors
+
+
+async def test_nobody_there() -> None:
+    async with serving() as (_, url):
+        pass
+    for arguments in (("send", url, "a", "x"), ("listen", url, "a", "--max-attempts", "1")):
+        async with wshub(*arguments) as process:
+            exit_status, _, errors = await finish(process)
+        assert exit_status == 4
+        assert "cannot connect" in errors
+    async with wshub("listen", "http://localhost/") as process:
+        exit_status, _, errors = await finish(process)
+    assert exit_status == 1
+    assert "is no address of a hub" in errors
+
+
+async def test_the_token_comes_from_the_environment() -> None:
+    def authenticate(request: Request) -> AuthResult:
+        return AuthResult(request.header("authorization") == "Bearer s3cret", "alice")
+
+    async with serving(authenticator=authenticate, publish_authorizer=allow) as (_, url):
+        environment = os.environ | {"WSHUB_TOKEN": "s3cret"}
+        async with wshub("send", url, "chat", "x", env=environment) as process:
+            assert await finish(process) == (0, "", "")
+
+
+async def test_run_streams_to_a_hub_elsewhere() -> None:
+    heard: list[Message] = []
+    code = "for n in range(5000): print('line', n)\nraise SystemExit(7)"
+    async with serving(publish_authorizer=allow) as (hub, url):
+        hub.add_publish_listener(lambda _, message: heard.append(message))
+        command = ("run", "--to", url, "--id", "x", "--", sys.executable, "-c", code)
+        async with wshub(*command) as process:
+            assert await finish(process) == (7, "", "")
+    assert [message.channel for message in heard] == ["process:x"] * 5_002
+    assert heard[0].data == {"exitCode": 0, "status": "running"}
+    assert [message.data for message in heard[1:-1]] == [f"line {n}" for n in range(5_000)]
+    assert heard[-1].data == {"exitCode": 7, "status": "exited"}
+
+
+async def test_run_goes_on_when_the_hub_is_back() -> None:
+    heard: list[Message] = []
+    code = "import time\nfor n in range(100): print('line', n, flush=True); time.sleep(0.01)"
+    async with serving(publish_authorizer=allow) as (hub, url):
+        hub.add_publish_listener(lambda _, message: heard.append(message))
+        command = ("run", "--to", url, "--id", "x", "--", sys.executable, "-c", code)
+        async with wshub(*command) as process:
+            await eventually(lambda: len(heard) > 20)
+            await hub.connections[0].close(1012)
+            exit_status, _, errors = await finish(process)
+    assert exit_status == 0
+    assert "connection lost: 1012" in errors
+    lines = [message.data for message in heard if message.type == "process_output"]
+    # In order, and all but what was on its way when the connection was lost.
+    assert lines == sorted(lines, key=lambda line: int(line.split()[1]))
+    assert lines[-1] == "line 99"
+    assert len(set(lines)) == len(lines) > 90
+
+
+async def test_run_is_ended_with_its_command() -> None:
+    async with serving(publish_authorizer=allow) as (hub, url):
+        heard: list[Message] = []
+        hub.add_publish_listener(lambda _, message: heard.append(message))
+        async with wshub("run", "--to", url, "--", "sleep", "60") as process:
+            await eventually(lambda: len(heard) == 1)
+            process.send_signal(signal.SIGTERM)
+            assert (await finish(process))[0] == 130
+        assert heard[-1].data == {"exitCode": -15, "status": "exited"}
+
+
+async def test_serve_lets_clients_publish_if_it_is_told_to() -> None:
+    async with wshub("serve", "--port", "0", "--allow-publish") as server:
+        assert server.stdout is not None
+        address = (await server.stdout.readline()).decode().strip().replace("http", "ws") + "ws"
+        async with wshub("listen", address, "chat") as listener:
+            async with asyncio.timeout(20):
+                while True:
+                    async with wshub("send", address, "chat", "hello") as sender:
+                        assert (await finish(sender))[0] == 0
+                    assert listener.stdout is not None
+                    try:
+                        async with asyncio.timeout(0.5):
+                            line = await listener.stdout.readline()
+                    except TimeoutError:
+                        continue  # it was not there yet
+                    break
+        assert json.loads(line)["data"] == "hello"
