@@ -53,7 +53,7 @@ class ConnectionState(Enum):
     """How a client stands; the numbers are those of go-ws."""
 
     DISCONNECTED = 0
-    """No connection, and none being made: before the start, between dials, after the end."""
+    """There is no connection and no dial, as before the start, between dials, and after the end."""
     CONNECTING = 1
     """A dial is on its way."""
     CONNECTED = 2
@@ -229,8 +229,8 @@ class ReconnectingClient:
         Cancelling it closes the client.
 
         Raises:
-            ClientError: What ended the client: `RefusedError`, `ClosedError` or
-                `RetriesExhaustedError`.
+            ClientError: What ended the client: ``RefusedError``, ``ClosedError`` or
+                ``RetriesExhaustedError``.
         """
         if self._is_closed:
             return
@@ -277,7 +277,7 @@ class ReconnectingClient:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels that are wanted, sorted: subscribed to now, or as soon as possible."""
+        """The wanted channels, sorted; subscribed to now, or as soon as possible."""
         return tuple(sorted(self._wanted))
 
     @property

@@ -18,7 +18,7 @@ class CloseCode(IntEnum):
     INVALID_DATA = 1007
     """A text message was not UTF-8. Do not retry with the same data."""
     POLICY_VIOLATION = 1008
-    """For applications: the client has done what it must not. Do not retry."""
+    """The application says that the client has done what it must not. Do not retry."""
     MESSAGE_TOO_BIG = 1009
     """The client sent a message above ``max_message_bytes``. Do not retry with the same message."""
     PONG_TIMEOUT = 1011
