@@ -31,17 +31,20 @@ class Callbacks:
         """How many calls with messages were dropped."""
         return self._calls.dropped
 
-    def start(self) -> None:
-        """Begin to call."""
-        self._calling = asyncio.create_task(self._call_all())
-
     async def put(self, call: Call) -> None:
         """Have a message told, when there is room or as the policy says."""
+        self._start()
         await self._calls.put(call)
 
     def put_event(self, call: Call) -> None:
         """Have an event told."""
+        self._start()
         self._calls.put_event(call)
+
+    def _start(self) -> None:
+        # Not before there is something to tell: a client without callbacks needs no such task.
+        if self._calling is None:
+            self._calling = asyncio.create_task(self._call_all())
 
     def close(self) -> None:
         """Take no more messages; what is there is still told."""

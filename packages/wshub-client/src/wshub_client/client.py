@@ -411,7 +411,6 @@ class ReconnectingClient:
     def _start(self) -> asyncio.Task[ClientError]:
         self._check_open()
         if self._main is None:
-            self._callbacks.start()
             self._main = asyncio.create_task(self._stay_connected())
             # Not by the task itself, which can be cancelled before it has begun.
             self._main.add_done_callback(self._finish)
@@ -540,7 +539,9 @@ class ReconnectingClient:
         self._has_connected = True
         self._changed.set()
         link.start_heartbeat()
-        flushing = asyncio.create_task(self._flush(link))
+        flushing = (
+            None if self._queue is None else asyncio.create_task(self._flush(link, self._queue))
+        )
         failure: ClientError = ClientClosedError()
         try:
             for received in early:
@@ -553,7 +554,8 @@ class ReconnectingClient:
         finally:
             # Also when the client is being closed.
             stable.cancel()
-            flushing.cancel()
+            if flushing is not None:
+                flushing.cancel()
             self.state = ConnectionState.DISCONNECTED
             self._link = None
             self._confirmed.clear()
@@ -580,11 +582,8 @@ class ReconnectingClient:
             self._report(DroppedError(dropped - self._reported_drops, "the application is slow"))
             self._reported_drops = dropped
 
-    async def _flush(self, link: Link) -> None:
+    async def _flush(self, link: Link, queue: SendQueue) -> None:
         """Send what has waited, in order."""
-        queue = self._queue
-        if queue is None:
-            return
         self._report_unsent(queue.expire(self._time()))
         while len(queue):
             waiting = queue.take()

@@ -19,17 +19,10 @@ from wshub_core.runtime.door import Door
 from wshub_core.runtime.expiry import Expiry
 from wshub_core.runtime.fanout import Fanout
 from wshub_core.runtime.pulse import Pulse
+from wshub_core.runtime.requests import Requests
 from wshub_core.runtime.session import Session, Work
 from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.runtime.transport import Transport
-from wshub_core.state.client_frames import (
-    Other,
-    Ping,
-    RequestID,
-    Subscribe,
-    Unsubscribe,
-    read_client_frame,
-)
 from wshub_core.state.counters import Counters
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
@@ -39,41 +32,15 @@ from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
-    InvalidChannelError,
-    InvalidProcessIDError,
     MessageTooLargeError,
-    PublishDeniedError,
     SubscriptionDeniedError,
-    SubscriptionLimitError,
-    WSHubError,
 )
-from wshub_core.values.messages import Message, MessageType, Reply, encode_message
+from wshub_core.values.messages import Message, encode_message
 
 logger = logging.getLogger("wshub.connections")
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
-
-REFUSAL_TEXTS: dict[type[WSHubError], str] = {
-    InvalidChannelError: "Subscribe: invalid channel name",
-    InvalidProcessIDError: "Subscribe: invalid process ID",
-    SubscriptionDeniedError: "Subscribe: subscription unauthorised",
-    SubscriptionLimitError: "subscription limit exceeded",
-}
-"""What a client reads when a subscription is refused. Clients compare these texts."""
-
-REFUSAL_CODES: dict[type[WSHubError], str] = {
-    InvalidChannelError: "invalid_channel",
-    InvalidProcessIDError: "invalid_process_id",
-    MessageTooLargeError: "message_too_large",
-    PublishDeniedError: "publish_denied",
-    SubscriptionDeniedError: "subscription_denied",
-    SubscriptionLimitError: "subscription_limit",
-}
-"""The same for programs, in answers to frames that carry an ``id``."""
-
-_PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
-"""What clients publish, if they may."""
 
 
 class ConnectionManager:
@@ -103,12 +70,13 @@ class ConnectionManager:
         self._loop = loop
         self._clock = clock
         self._ids = count(1)
-        self._callbacks = Callbacks(self.counters)
-        self.door = Door(config, self._callbacks, self.counters, lambda: len(self._sessions))
+        self.callbacks = Callbacks(self.counters)
+        self.door = Door(config, self.callbacks, self.counters, lambda: len(self._sessions))
         self._fanout = Fanout(loop, self.counters, self._evict)
         self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
+        self._requests = Requests(self)
         self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
-        self._expiry = Expiry(clock, self._end_expired)
+        self.expiry = Expiry(clock, self._end_expired)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,7 +87,7 @@ class ConnectionManager:
         """Take in a connection whose handshake has succeeded."""
         outbox = Outbox(self.config.max_outbox_bytes, self.config.overflow)
         session = Session(next(self._ids), remote_address, identity, self, transport, outbox)
-        self._expiry.set(session, identity.expires_at)
+        self.expiry.set(session, identity.expires_at)
         self._sessions.add(session)
         self.registry.add(session)
         self._pulse.add(session)
@@ -127,7 +95,7 @@ class ConnectionManager:
         logger.debug("%r connected", session)
         on_connect = self.config.on_connect
         if on_connect is not None:
-            session.greet(partial(self._tell, "on_connect", on_connect, session))
+            session.greet(partial(self.tell, "on_connect", on_connect, session))
         return session
 
     def pause_writing(self, session: Session) -> None:
@@ -146,7 +114,7 @@ class ConnectionManager:
         """Note that the conversation is over: nothing is for it or from it any more."""
         if self.registry.remove(session):
             self._pulse.discard(session)
-            self._expiry.discard(session)
+            self.expiry.discard(session)
             session.outbox.seal()
 
     def disconnect(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
@@ -161,7 +129,7 @@ class ConnectionManager:
         on_disconnect = self.config.on_disconnect
         if on_disconnect is not None:
             session.bid_farewell(
-                partial(self._tell, "on_disconnect", on_disconnect, session, disconnect)
+                partial(self.tell, "on_disconnect", on_disconnect, session, disconnect)
             )
 
     # What sessions call.
@@ -194,58 +162,12 @@ class ConnectionManager:
         self._end(session, DisconnectCause.SERVER_CLOSED, code, reason)
 
     def serve_frame(self, session: Session, payload: bytes | bytearray) -> Work:
-        """Do what a frame asks for; one that the hub is closing has nothing more to ask."""
-        if session.ending is not None:
-            return None
-        match read_client_frame(payload):
-            case Ping(frame_id):
-                self._reply(session, frame_id, Message(type=MessageType.PONG), always=True)
-            case Unsubscribe(channel, frame_id):
-                self.registry.unsubscribe(session, channel)
-                message = Message(type=MessageType.UNSUBSCRIBED, channel=channel)
-                self._reply(session, frame_id, message)
-            case Subscribe(channel, frame_id):
-                return self._serve_subscribe(session, channel, frame_id)
-            case Other(message, frame_id):
-                return self._serve_message(session, message, frame_id)
-        return None
+        """Do what a frame asks for."""
+        return self._requests.serve(session, payload)
 
-    def _serve_message(self, session: Session, message: Message, frame_id: RequestID) -> Work:
-        match message:
-            case Message(type=MessageType.AUTHENTICATE, data=str(token)) if self.door.takes_tokens:
-                return self._serve_authenticate(session, token, frame_id)
-            case Message(type=type, channel=channel) if (
-                type in _PUBLISHABLE and channel and self.config.publish_authorizer is not None
-            ):
-                return self._serve_publish(session, message, frame_id)
-        if self.config.on_message is not None:
-            return self._tell("on_message", self.config.on_message, session, message)
-        text = f"{message.type[:80]}: not served here"
-        self._reply(session, frame_id, Message(type=MessageType.ERROR, data=text), "not_served")
-        return None
-
-    def _reply(
-        self,
-        session: Session,
-        frame_id: RequestID,
-        message: Message,
-        code: str = "",
-        *,
-        always: bool = False,
-    ) -> None:
-        """Answer a frame that carries an ``id``; one without gets what go-ws sends, if ``always``.
-
-        Newer answers reach only clients that ask for them.
-        """
-        if frame_id is not None:
-            fields = {field: getattr(message, field) for field in message.__struct_fields__}
-            self.send(session, Reply(id=frame_id, code=code, **fields))
-        elif always:
-            self.send(session, message)
-
-    def _tell(self, name: str, callback: Any, *args: object) -> Work:
+    def tell(self, name: str, callback: Any, *args: object) -> Work:
         """Call a callback whose result means nothing."""
-        result: object = self._callbacks.call(name, None, callback, *args)
+        result: object = self.callbacks.call(name, None, callback, *args)
         return result if isinstance(result, Coroutine) else None
 
     # What the hub calls.
@@ -283,10 +205,10 @@ class ConnectionManager:
         """Subscribe a connection; see `Hub.subscribe`."""
         if isinstance(connection, Session) and connection in self.registry:
             validate_channel(channel)
-            is_allowed = self._authorize(connection, channel)
+            is_allowed = self.authorize(connection, channel)
             if isawaitable(is_allowed):
                 is_allowed = await is_allowed
-            self._subscribe(connection, channel, is_allowed)
+            self.add_subscription(connection, channel, is_allowed)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a subscription; see `Hub.unsubscribe`."""
@@ -325,133 +247,26 @@ class ConnectionManager:
 
     # Subscriptions.
 
-    def _authorize(self, session: Session, channel: str) -> bool | Awaitable[bool]:
+    def authorize(self, session: Session, channel: str) -> bool | Awaitable[bool]:
+        """Ask whether a session may subscribe to a channel."""
         authorizer = self.config.channel_authorizer
         if authorizer is None:
             return True
-        return self._callbacks.call("channel_authorizer", False, authorizer, session, channel)
+        return self.callbacks.call("channel_authorizer", False, authorizer, session, channel)
 
-    def _subscribe(self, session: Session, channel: str, is_allowed: object) -> None:
+    def add_subscription(self, session: Session, channel: str, is_allowed: object) -> None:
+        """Subscribe a session, if that was allowed.
+
+        Raises:
+            SubscriptionDeniedError: It was not.
+            SubscriptionLimitError: The session has too many already.
+        """
         # Nothing is taken for a yes that is not one, such as a coroutine nobody has awaited.
         if is_allowed is not True:
             raise SubscriptionDeniedError(channel)
         # The authorizer may have taken so long that the connection is gone.
         if session in self.registry:
             self.registry.subscribe(session, channel)
-
-    def _serve_subscribe(self, session: Session, channel: str, frame_id: RequestID) -> Work:
-        # One that has ended may still have frames that wait; they must not take root.
-        if session not in self.registry:
-            return None
-        try:
-            validate_channel(channel)
-            is_allowed = self._authorize(session, channel)
-            if isinstance(is_allowed, Coroutine):
-                return self._finish_subscribe(session, channel, frame_id, is_allowed)
-            self._subscribe(session, channel, is_allowed)
-        except WSHubError as exc:
-            self._refuse_subscription(session, channel, frame_id, exc)
-        else:
-            self._confirm_subscription(session, channel, frame_id)
-        return None
-
-    async def _finish_subscribe(
-        self,
-        session: Session,
-        channel: str,
-        frame_id: RequestID,
-        is_allowed: Awaitable[bool],
-    ) -> None:
-        try:
-            self._subscribe(session, channel, await is_allowed)
-        except WSHubError as exc:
-            self._refuse_subscription(session, channel, frame_id, exc)
-        else:
-            self._confirm_subscription(session, channel, frame_id)
-
-    def _confirm_subscription(self, session: Session, channel: str, frame_id: RequestID) -> None:
-        self._reply(session, frame_id, Message(type=MessageType.SUBSCRIBED, channel=channel))
-
-    def _refuse_subscription(
-        self, session: Session, channel: str, frame_id: RequestID, error: WSHubError
-    ) -> None:
-        text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
-        # go-ws does not name the channel; who sends an id gets it back with all that is known.
-        named = "" if frame_id is None else channel
-        message = Message(type=MessageType.ERROR, channel=named, data=text)
-        self._reply(session, frame_id, message, code, always=True)
-
-    # Messages that clients publish.
-
-    def _serve_publish(self, session: Session, message: Message, frame_id: RequestID) -> Work:
-        authorizer = self.config.publish_authorizer
-        if session not in self.registry or authorizer is None:
-            return None
-        try:
-            validate_channel(message.channel)
-        except WSHubError as exc:
-            self._refuse_publish(session, message, frame_id, exc)
-            return None
-        is_allowed = self._callbacks.call(
-            "publish_authorizer", False, authorizer, session, message.channel
-        )
-        if isinstance(is_allowed, Coroutine):
-            return self._finish_publish(session, message, frame_id, is_allowed)
-        self._publish_for(session, message, frame_id, is_allowed)
-        return None
-
-    async def _finish_publish(
-        self, session: Session, message: Message, frame_id: RequestID, is_allowed: Awaitable[bool]
-    ) -> None:
-        self._publish_for(session, message, frame_id, await is_allowed)
-
-    def _publish_for(
-        self, session: Session, message: Message, frame_id: RequestID, is_allowed: bool
-    ) -> None:
-        channel = message.channel
-        try:
-            if is_allowed is not True:
-                raise PublishDeniedError(channel)
-            stamped, prepared = self.prepare(message, channel)
-        except WSHubError as exc:
-            self._refuse_publish(session, message, frame_id, exc)
-            return
-        self.publish(channel, stamped, prepared)
-        self._reply(session, frame_id, Message(type=MessageType.PUBLISHED, channel=channel))
-
-    def _refuse_publish(
-        self, session: Session, message: Message, frame_id: RequestID, error: WSHubError
-    ) -> None:
-        code = REFUSAL_CODES[type(error)]
-        text = f"Publish: {code.replace('_', ' ')}"
-        refusal = Message(type=MessageType.ERROR, channel=message.channel[:256], data=text)
-        self._reply(session, frame_id, refusal, code)
-
-    # Tokens that come later.
-
-    async def _serve_authenticate(self, session: Session, token: str, frame_id: RequestID) -> None:
-        result = await self.door.authenticate_token(token)
-        # A connection stays whose it was: its subscriptions and its past are that user's.
-        if not result.valid or result.user_id != session.user_id:
-            logger.info("refused a new token of %r", session)
-            refusal = Message(type=MessageType.ERROR, data="Authenticate: token refused")
-            self._reply(session, frame_id, refusal, "token_refused", always=True)
-            return
-        if session not in self.registry:
-            return
-        session.claims = result.claims
-        self._expiry.set(session, result.expires_at)
-        for channel in session.subscriptions:
-            is_allowed = self._authorize(session, channel)
-            if isawaitable(is_allowed):
-                is_allowed = await is_allowed
-            if is_allowed is not True:
-                self.registry.unsubscribe(session, channel)
-                text = REFUSAL_TEXTS[SubscriptionDeniedError]
-                self.send(session, Message(type=MessageType.ERROR, channel=channel, data=text))
-        data = {"expiresAt": result.expires_at}
-        message = Message(type=MessageType.AUTHENTICATED, data=data)
-        self._reply(session, frame_id, message, always=True)
 
     # Ends that the hub brings about.
 

@@ -1,0 +1,233 @@
+"""What clients ask for, and what they are answered (wire protocol, "Client frames")."""
+
+import logging
+from collections.abc import Awaitable, Coroutine
+from inspect import isawaitable
+from typing import TYPE_CHECKING
+
+from wshub_core.runtime.session import Session, Work
+from wshub_core.state.client_frames import (
+    Other,
+    Ping,
+    RequestID,
+    Subscribe,
+    Unsubscribe,
+    read_client_frame,
+)
+from wshub_core.values.channels import validate_channel
+from wshub_core.values.errors import (
+    InvalidChannelError,
+    InvalidProcessIDError,
+    MessageTooLargeError,
+    PublishDeniedError,
+    SubscriptionDeniedError,
+    SubscriptionLimitError,
+    WSHubError,
+)
+from wshub_core.values.messages import Message, MessageType, Reply
+
+if TYPE_CHECKING:
+    from wshub_core.runtime.manager import ConnectionManager
+
+logger = logging.getLogger("wshub.connections")
+
+REFUSAL_TEXTS: dict[type[WSHubError], str] = {
+    InvalidChannelError: "Subscribe: invalid channel name",
+    InvalidProcessIDError: "Subscribe: invalid process ID",
+    SubscriptionDeniedError: "Subscribe: subscription unauthorised",
+    SubscriptionLimitError: "subscription limit exceeded",
+}
+"""What a client reads when a subscription is refused. Clients compare these texts."""
+
+REFUSAL_CODES: dict[type[WSHubError], str] = {
+    InvalidChannelError: "invalid_channel",
+    InvalidProcessIDError: "invalid_process_id",
+    MessageTooLargeError: "message_too_large",
+    PublishDeniedError: "publish_denied",
+    SubscriptionDeniedError: "subscription_denied",
+    SubscriptionLimitError: "subscription_limit",
+}
+"""The same for programs, in answers to frames that carry an ``id``."""
+
+_PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
+"""What clients publish, if they may."""
+
+
+class Requests:
+    """Serves the frames of clients.
+
+    Args:
+        manager: Does what they ask for.
+    """
+
+    def __init__(self, manager: "ConnectionManager") -> None:
+        self._manager = manager
+        self._config = manager.config
+
+    def serve(self, session: Session, payload: bytes | bytearray) -> Work:
+        """Do what a frame asks for; one that the hub is closing has nothing more to ask."""
+        if session.ending is not None:
+            return None
+        match read_client_frame(payload):
+            case Ping(frame_id):
+                self._reply(session, frame_id, Message(type=MessageType.PONG), always=True)
+            case Unsubscribe(channel, frame_id):
+                self._manager.registry.unsubscribe(session, channel)
+                message = Message(type=MessageType.UNSUBSCRIBED, channel=channel)
+                self._reply(session, frame_id, message)
+            case Subscribe(channel, frame_id):
+                return self._serve_subscribe(session, channel, frame_id)
+            case Other(message, frame_id):
+                return self._serve_message(session, message, frame_id)
+        return None
+
+    def _serve_message(self, session: Session, message: Message, frame_id: RequestID) -> Work:
+        match message:
+            case Message(type=MessageType.AUTHENTICATE, data=str(token)) if (
+                self._manager.door.takes_tokens
+            ):
+                return self._serve_authenticate(session, token, frame_id)
+            case Message(type=type, channel=channel) if (
+                type in _PUBLISHABLE and channel and self._config.publish_authorizer is not None
+            ):
+                return self._serve_publish(session, message, frame_id)
+        if self._config.on_message is not None:
+            return self._manager.tell("on_message", self._config.on_message, session, message)
+        text = f"{message.type[:80]}: not served here"
+        self._reply(session, frame_id, Message(type=MessageType.ERROR, data=text), "not_served")
+        return None
+
+    def _reply(
+        self,
+        session: Session,
+        frame_id: RequestID,
+        message: Message,
+        code: str = "",
+        *,
+        always: bool = False,
+    ) -> None:
+        """Answer a frame that carries an ``id``; one without gets what go-ws sends, if ``always``.
+
+        Newer answers reach only clients that ask for them.
+        """
+        if frame_id is not None:
+            fields = {field: getattr(message, field) for field in message.__struct_fields__}
+            self._manager.send(session, Reply(id=frame_id, code=code, **fields))
+        elif always:
+            self._manager.send(session, message)
+
+    def _serve_subscribe(self, session: Session, channel: str, frame_id: RequestID) -> Work:
+        # One that has ended may still have frames that wait; they must not take root.
+        if session not in self._manager.registry:
+            return None
+        try:
+            validate_channel(channel)
+            is_allowed = self._manager.authorize(session, channel)
+            if isinstance(is_allowed, Coroutine):
+                return self._finish_subscribe(session, channel, frame_id, is_allowed)
+            self._manager.add_subscription(session, channel, is_allowed)
+        except WSHubError as exc:
+            self._refuse_subscription(session, channel, frame_id, exc)
+        else:
+            self._confirm_subscription(session, channel, frame_id)
+        return None
+
+    async def _finish_subscribe(
+        self,
+        session: Session,
+        channel: str,
+        frame_id: RequestID,
+        is_allowed: Awaitable[bool],
+    ) -> None:
+        try:
+            self._manager.add_subscription(session, channel, await is_allowed)
+        except WSHubError as exc:
+            self._refuse_subscription(session, channel, frame_id, exc)
+        else:
+            self._confirm_subscription(session, channel, frame_id)
+
+    def _confirm_subscription(self, session: Session, channel: str, frame_id: RequestID) -> None:
+        self._reply(session, frame_id, Message(type=MessageType.SUBSCRIBED, channel=channel))
+
+    def _refuse_subscription(
+        self, session: Session, channel: str, frame_id: RequestID, error: WSHubError
+    ) -> None:
+        text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
+        # go-ws does not name the channel; who sends an id gets it back with all that is known.
+        named = "" if frame_id is None else channel
+        message = Message(type=MessageType.ERROR, channel=named, data=text)
+        self._reply(session, frame_id, message, code, always=True)
+
+    # Messages that clients publish.
+
+    def _serve_publish(self, session: Session, message: Message, frame_id: RequestID) -> Work:
+        authorizer = self._config.publish_authorizer
+        if session not in self._manager.registry or authorizer is None:
+            return None
+        try:
+            validate_channel(message.channel)
+        except WSHubError as exc:
+            self._refuse_publish(session, message, frame_id, exc)
+            return None
+        is_allowed = self._manager.callbacks.call(
+            "publish_authorizer", False, authorizer, session, message.channel
+        )
+        if isinstance(is_allowed, Coroutine):
+            return self._finish_publish(session, message, frame_id, is_allowed)
+        self._publish_for(session, message, frame_id, is_allowed)
+        return None
+
+    async def _finish_publish(
+        self, session: Session, message: Message, frame_id: RequestID, is_allowed: Awaitable[bool]
+    ) -> None:
+        self._publish_for(session, message, frame_id, await is_allowed)
+
+    def _publish_for(
+        self, session: Session, message: Message, frame_id: RequestID, is_allowed: bool
+    ) -> None:
+        channel = message.channel
+        try:
+            if is_allowed is not True:
+                raise PublishDeniedError(channel)
+            stamped, prepared = self._manager.prepare(message, channel)
+        except WSHubError as exc:
+            self._refuse_publish(session, message, frame_id, exc)
+            return
+        self._manager.publish(channel, stamped, prepared)
+        self._reply(session, frame_id, Message(type=MessageType.PUBLISHED, channel=channel))
+
+    def _refuse_publish(
+        self, session: Session, message: Message, frame_id: RequestID, error: WSHubError
+    ) -> None:
+        code = REFUSAL_CODES[type(error)]
+        text = f"Publish: {code.replace('_', ' ')}"
+        refusal = Message(type=MessageType.ERROR, channel=message.channel[:256], data=text)
+        self._reply(session, frame_id, refusal, code)
+
+    # Tokens that come later.
+
+    async def _serve_authenticate(self, session: Session, token: str, frame_id: RequestID) -> None:
+        result = await self._manager.door.authenticate_token(token)
+        # A connection stays whose it was: its subscriptions and its past are that user's.
+        if not result.valid or result.user_id != session.user_id:
+            logger.info("refused a new token of %r", session)
+            refusal = Message(type=MessageType.ERROR, data="Authenticate: token refused")
+            self._reply(session, frame_id, refusal, "token_refused", always=True)
+            return
+        if session not in self._manager.registry:
+            return
+        session.claims = result.claims
+        self._manager.expiry.set(session, result.expires_at)
+        for channel in session.subscriptions:
+            is_allowed = self._manager.authorize(session, channel)
+            if isawaitable(is_allowed):
+                is_allowed = await is_allowed
+            if is_allowed is not True:
+                self._manager.registry.unsubscribe(session, channel)
+                text = REFUSAL_TEXTS[SubscriptionDeniedError]
+                self._manager.send(
+                    session, Message(type=MessageType.ERROR, channel=channel, data=text)
+                )
+        data = {"expiresAt": result.expires_at}
+        message = Message(type=MessageType.AUTHENTICATED, data=data)
+        self._reply(session, frame_id, message, always=True)
