@@ -1,13 +1,20 @@
 """The client without an event loop, in threads."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from wshub_client import BlockingClient, ClientClosedError, ConnectionState, RefusedError
+from wshub_client import (
+    BlockingClient,
+    ClientClosedError,
+    ClientError,
+    ConnectionState,
+    RefusedError,
+)
 from wshub_core import AuthResult, Hub, HubConfig, Message
 
 
@@ -93,3 +100,40 @@ def test_one_that_was_never_entered_can_be_closed() -> None:
     client.close()
     with pytest.raises(ClientClosedError):
         client.receive()
+
+
+def test_before_it_is_entered_it_says_so() -> None:
+    client = BlockingClient("ws://127.0.0.1:1/ws")
+    for use in (lambda: client.subscribe("a"), lambda: client.receive(timeout=1)):
+        with pytest.raises(ClientError, match="inside `with`"):
+            use()
+    client.close()
+
+
+def test_many_threads_may_close_it_at_once(served: Served) -> None:
+    for _ in range(20):
+        with BlockingClient(served.url) as client:
+            threads = [threading.Thread(target=client.close) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+                assert not thread.is_alive()
+
+
+def test_callbacks_that_call_back_or_want_to_exit_are_contained(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_connect() -> None:
+        client.subscribe("a")
+
+    def on_message(message: Message) -> None:
+        sys.exit(1)
+
+    client = BlockingClient(served.url, on_connect=on_connect, on_message=on_message)
+    with client:
+        client.send(Message(type="ping"))
+        client.publish("chat", "hello")
+        client.publish("chat", "again")
+    assert "a callback must not call the blocking client" in caplog.text
+    assert "not for it to raise" in caplog.text

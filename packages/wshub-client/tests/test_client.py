@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from itertools import pairwise
@@ -27,10 +28,14 @@ from websockets.http11 import Request, Response
 
 from wshub_client import (
     ClientClosedError,
+    ClosedError,
     ConnectionState,
     DialError,
     DroppedError,
     LostError,
+    NotConnectedError,
+    ProcessPublisher,
+    QueueLimits,
     ReconnectingClient,
     RefusedError,
     RetriesExhaustedError,
@@ -44,6 +49,7 @@ from wshub_core import (
     Message,
     MessageEncodeError,
     MessageTooLargeError,
+    run_process,
 )
 from wshub_core.testing import ManualClock
 
@@ -799,3 +805,302 @@ async def test_every_frame_is_json_that_go_understands() -> None:
         {"type": "unsubscribe", "channel": "a", "data": "a"},
         {"type": "event", "channel": "a", "data": {"n": 1}},
     ]
+
+
+# What once went wrong.
+
+
+async def test_a_client_that_only_publishes_is_not_held_up_by_what_it_hears(hub: Hub) -> None:
+    config = HubConfig(publish_authorizer=lambda *_: True)
+    async with Hub(config) as chatty, chatty.serve("127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with ReconnectingClient(url, inbox_size=10, **QUICK) as client, asyncio.timeout(10):
+            for _ in range(100):
+                for number in range(10):
+                    chatty.broadcast(Message(type="event", data=number))
+                await client.publish("chat", "hello")
+            await client.subscribe("a", confirm=True)
+            # Bounded all the same, and counted.
+            assert client.dropped_messages >= 1_000 - 160
+
+
+async def test_a_connection_that_ends_while_its_reader_is_held_is_noticed(
+    hub: Hub, url: str
+) -> None:
+    async with ReconnectingClient(url, inbox_size=10, heartbeat_interval=0.05, **QUICK) as client:
+        for number in range(100):
+            hub.broadcast(Message(type="event", data=number))
+        await asyncio.sleep(0.1)
+        await hub.connections[0].close(1012)
+        await eventually(lambda: hub.stats().connections == 2)
+        assert [(await client.receive()).data for _ in range(100)] == list(range(100))
+
+
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
+    release = asyncio.Event()
+
+    async def stop_reading(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send('{"type":"pong"}')
+        socket.transport.pause_reading()
+        await release.wait()
+
+    async with websocket_server(stop_reading, close_timeout=0.1) as url:
+        client = ReconnectingClient(url, close_timeout=0.2)
+        async with asyncio.timeout(10), client:
+
+            async def send_much() -> None:
+                while True:
+                    await client.send(Message(type="event", data="x" * 60_000))
+
+            sending = asyncio.create_task(send_much())
+            await asyncio.sleep(0.2)
+            await asyncio.gather(client.close(), client.close())
+            with pytest.raises((NotConnectedError, ClientClosedError)):
+                await sending
+        release.set()
+
+
+@pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nX-Evil: 1", "s3cr\u00e9t"])
+async def test_a_token_that_no_header_can_carry_is_not_shown(
+    url: str, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidConfigError, match="header Authorization") as raised:
+        ReconnectingClient(url, token=token)
+    assert "s3cr" not in str(raised.value)
+    with pytest.raises(InvalidConfigError, match="header X-Key"):
+        ReconnectingClient(url, headers={"X-Key": token})
+    error = await run(ReconnectingClient(url, token=lambda: token, max_attempts=0, **QUICK))
+    assert error is not None
+    assert "s3cr" not in f"{error} {error.__cause__} {caplog.text}"
+
+
+async def test_not_even_a_debug_log_has_the_token(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    async with ReconnectingClient(url, token="s3cret"):
+        pass
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("token", ["", b"bytes", 5, None])
+async def test_a_token_function_that_returns_no_text_is_a_failed_dial(url: str, token: Any) -> None:
+    error = await run(ReconnectingClient(url, token=lambda: token, max_attempts=0, **QUICK))
+    assert isinstance(error, RetriesExhaustedError)
+    assert str(error.__cause__) == "the token function failed: TypeError"
+
+
+async def test_a_token_function_that_awaits_something_cancelled_is_a_failed_dial(url: str) -> None:
+    async def token() -> str:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return await future
+
+    error = await run(ReconnectingClient(url, token=token, max_attempts=0, **QUICK))
+    assert isinstance(error, RetriesExhaustedError)
+    assert str(error.__cause__) == "the token function failed: CancelledError"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [("Retry-After: 1", "Retry-After: 2"), ("Location: /a", "Location: /b")],
+)
+async def test_doubled_headers_of_an_answer_are_no_end(headers: tuple[str, str]) -> None:
+    async with tcp_server(http("503 Away", b"", *headers)) as url:
+        error = await run(ReconnectingClient(url, max_attempts=0, **QUICK))
+    assert isinstance(error, RetriesExhaustedError)
+    assert isinstance(error.__cause__, DialError)
+
+
+async def test_a_proxy_that_nothing_can_speak_to_is_a_failed_dial(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "foo://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "foo://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    error = await run(ReconnectingClient(url, max_attempts=0, **QUICK))
+    assert isinstance(error, RetriesExhaustedError)
+    assert isinstance(error.__cause__, DialError)
+
+
+async def test_an_answer_belongs_to_the_subscription_that_asked() -> None:
+    answers = iter([False, True])
+    gate = asyncio.Event()
+
+    async def decide(connection: Any, channel: str) -> bool:
+        await gate.wait()
+        return next(answers)
+
+    config = HubConfig(channel_authorizer=decide)
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with ReconnectingClient(url) as client:
+            await client.subscribe("x")
+            await client.unsubscribe("x")
+            confirming = asyncio.create_task(client.subscribe("x", confirm=True))
+            await asyncio.sleep(0.01)
+            gate.set()
+            await confirming
+            assert client.channels == hub.channels == ("x",)
+
+
+async def test_a_refusal_that_names_another_channel_is_not_ours() -> None:
+    async def refuse_another(socket: ServerConnection) -> None:
+        async for text in socket:
+            frame = json.loads(text)
+            if frame["type"] == "subscribe":
+                refusal = {
+                    "type": "error",
+                    "channel": "other",
+                    "data": "Subscribe: subscription unauthorised",
+                }
+                await socket.send(json.dumps(refusal))
+            elif frame["type"] == "ping":
+                await socket.send('{"type":"pong"}')
+
+    async with websocket_server(refuse_another) as url, ReconnectingClient(url) as client:
+        await client.subscribe("mine", confirm=True)
+        assert (await client.receive()).channel == "other"
+
+
+async def test_what_was_queued_is_sent_before_closing_or_counted() -> None:
+    heard: list[Any] = []
+    config = HubConfig(on_message=lambda _, message: heard.append(message.data))
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        client = ReconnectingClient(url, queue=QueueLimits())
+        for number in range(500):
+            await client.send(Message(type="note", data=number))
+        async with client:
+            pass
+        await eventually(lambda: heard == list(range(500)))
+    log = Log()
+    client = ReconnectingClient(
+        url, queue=QueueLimits(), max_attempts=0, on_error=log.note_error, **QUICK
+    )
+    for number in range(5):
+        await client.send(Message(type="note", data=number))
+    await run(client)
+    dropped = [error for error in log.errors if isinstance(error, DroppedError)]
+    assert [error.count for error in dropped] == [5]
+
+
+async def test_many_drops_are_one_report() -> None:
+    log = Log()
+    async with tcp_server(hang_up) as url:
+        client = ReconnectingClient(
+            url, queue=QueueLimits(messages=1), clock=ManualClock(), on_error=log.note_error
+        )
+        running = asyncio.create_task(run(client))
+        for number in range(5_000):
+            await client.send(Message(type="note", data=number))
+        await client.close()
+        await running
+    dropped = [error.count for error in log.errors if isinstance(error, DroppedError)]
+    assert sum(dropped) == 5_000
+    assert len(dropped) <= 3
+
+
+async def test_a_server_that_floods_and_never_answers_is_a_failed_dial() -> None:
+    async def flood(socket: ServerConnection) -> None:
+        while True:
+            await socket.send(event("x" * 500_000))
+
+    async with websocket_server(flood) as url:
+        error = await run(ReconnectingClient(url, max_attempts=0, **QUICK))
+    assert isinstance(error, RetriesExhaustedError)
+    assert "sends without end" in str(error.__cause__)
+
+
+async def test_those_who_wait_when_it_is_closed_before_it_began_are_told() -> None:
+    client = ReconnectingClient("ws://127.0.0.1:1/ws")
+    waiting = asyncio.create_task(client.subscribe("a", confirm=True))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(ClientClosedError):
+        await waiting
+
+
+async def test_waiting_in_vain_leaves_nothing_behind(url: str) -> None:
+    async with (
+        websocket_server(answer_nothing_but_the_first) as silent,
+        ReconnectingClient(silent, close_timeout=0.2) as client,
+    ):
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await client.subscribe("a", confirm=True)
+        (subscription,) = vars(client)["_wanted"].values()
+        assert subscription.waiting == set()
+
+
+async def answer_nothing_but_the_first(socket: ServerConnection) -> None:
+    await socket.recv()
+    await socket.send('{"type":"pong"}')
+    async for _ in socket:
+        pass
+
+
+async def test_running_again_after_the_end_tells_it_again(url: str) -> None:
+    async def leave(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.close(4500, "banned")
+
+    async with websocket_server(leave) as banning:
+        client = ReconnectingClient(banning)
+        for _ in range(2):
+            with pytest.raises(ClosedError, match="4500 banned"):
+                await client.run()
+
+
+@pytest.mark.parametrize("size", range(65_380, 65_480, 4))
+async def test_a_message_at_the_limit_is_published_or_refused_here(size: int) -> None:
+    config = HubConfig(publish_authorizer=lambda *_: True)
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with ReconnectingClient(url) as client:
+            try:
+                await client.publish("chat", "x" * size)
+            except MessageTooLargeError:
+                assert size > 65_400
+            assert hub.stats().connections == 1
+            await client.publish("chat", "still here")
+
+
+async def test_a_process_is_followed_through_cuts_at_any_moment() -> None:
+    heard: list[Message] = []
+    code = "import time\nfor n in range(3000): print(n, flush=True); time.sleep(0.0003)"
+    config = HubConfig(publish_authorizer=lambda *_: True)
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        hub.add_publish_listener(lambda _, message: heard.append(message))
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with (
+            ReconnectingClient(url, **QUICK) as client,
+            ProcessPublisher(client) as publisher,
+            asyncio.timeout(30),
+        ):
+            running = asyncio.create_task(run_process(publisher, "x", sys.executable, "-c", code))
+            while not running.done():
+                await asyncio.sleep(0.05)
+                for connection in hub.connections:
+                    cutting = asyncio.create_task(connection.close(1012))
+                    await asyncio.wait({cutting}, timeout=1)
+            assert await running == 0
+    lines = [int(message.data) for message in heard if message.type == "process_output"]
+    assert lines == sorted(set(lines))
+    assert len(lines) > 1_500
+    assert heard[-1].data == {"exitCode": 0, "status": "exited"}
+
+
+@pytest.mark.parametrize("length", range(65_380, 65_500, 10))
+async def test_no_line_is_too_long_to_follow(length: int) -> None:
+    heard: list[str] = []
+    config = HubConfig(publish_authorizer=lambda *_: True)
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        hub.add_publish_listener(lambda _, message: heard.append(message.data))
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with ReconnectingClient(url) as client, ProcessPublisher(client) as publisher:
+            code = f"print('x' * {length})"
+            assert await run_process(publisher, "x", sys.executable, "-c", code) == 0
+    assert sum(len(line) for line in heard if isinstance(line, str)) == length

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import eventually
 
-from wshub_core import AuthResult, Hub, HubConfig, Message, Request
+from wshub_core import AuthResult, Connection, Hub, HubConfig, Message, Request
 
 WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
 
@@ -83,7 +83,9 @@ async def test_listen_is_for_people_in_a_terminal() -> None:
     assert "{" not in text.split("event")[0]
 
 
-@pytest.mark.parametrize(("code", "status"), [(0, 0), (7, 7), (-15, 143)])
+@pytest.mark.parametrize(
+    ("code", "status"), [(0, 0), (7, 7), (-15, 143), (256, 1), (3_221_225_477, 5)]
+)
 async def test_listen_can_end_as_the_process_does(code: int, status: int) -> None:
     async with (
         serving() as (hub, url),
@@ -248,3 +250,59 @@ async def test_serve_lets_clients_publish_if_it_is_told_to() -> None:
                         continue  # it was not there yet
                     break
         assert json.loads(line)["data"] == "hello"
+
+
+async def test_listen_takes_much_on_one_channel_before_the_next() -> None:
+    async def replay(connection: Connection, channel: str) -> bool:
+        for number in range(3_000):
+            connection.send(Message(type="event", data=number))
+        return True
+
+    async with (
+        serving(channel_authorizer=replay) as (_, url),
+        wshub("listen", url, "a", "b") as process,
+    ):
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            lines = [json.loads(await process.stdout.readline())["data"] for _ in range(6_000)]
+        assert lines == [*range(3_000)] * 2
+
+
+async def test_listen_ends_when_told_to_although_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    try:
+        async with (
+            serving(max_outbox_bytes=50_000_000) as (hub, url),
+            wshub("listen", url, "a", stdout=writing) as process,
+        ):
+            await eventually(lambda: hub.channels == ("a",))
+            for number in range(5_000):
+                hub.publish("a", Message(type="event", data=[number, "x" * 100]))
+            await asyncio.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                assert await process.wait() == 130
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_listen_shows_what_a_terminal_cannot() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    async with serving() as (hub, url), wshub("listen", url, "a", env=environment) as process:
+        await eventually(lambda: hub.channels == ("a",))
+        hub.publish("a", Message(type="event", data="grüße"))
+        assert process.stdout is not None
+        assert b"gr??e" in await process.stdout.readline()
+
+
+async def test_arguments_that_make_no_sense() -> None:
+    async with wshub("listen", "ws://localhost/ws", "--max-attempts", "-3") as process:
+        exit_status, _, errors = await finish(process)
+    assert exit_status == 2
+    assert "--max-attempts" in errors
+    async with (
+        serving(publish_authorizer=allow) as (_, url),
+        wshub("send", url, "a", "[" * 50_000) as process,
+    ):
+        assert (await finish(process))[::2] == (0, "")

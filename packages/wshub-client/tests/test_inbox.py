@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 from wshub_client.inbox import Inbox
 
 
+def never() -> bool:
+    return False
+
+
 async def drain(inbox: Inbox[str]) -> list[str]:
     inbox.close()
     items = []
@@ -25,7 +29,7 @@ async def test_what_does_not_fit_is_dropped_but_no_event(overflow: str, kept: li
         if item == "e":
             inbox.put_event(item)
         else:
-            await inbox.put(item)
+            await inbox.put(item, never)
     assert inbox.dropped == 2
     expected = kept if overflow == "drop_newest" else ["e", "2", "3", "4"]
     assert await drain(inbox) == expected
@@ -33,8 +37,8 @@ async def test_what_does_not_fit_is_dropped_but_no_event(overflow: str, kept: li
 
 async def test_waiting_for_room() -> None:
     inbox: Inbox[str] = Inbox(1, "wait")
-    await inbox.put("0")
-    putting = [asyncio.create_task(inbox.put(item)) for item in "12"]
+    await inbox.put("0", never)
+    putting = [asyncio.create_task(inbox.put(item, never)) for item in "12"]
     await asyncio.sleep(0)
     inbox.put_event("e")
     assert not any(task.done() for task in putting)
@@ -45,8 +49,8 @@ async def test_waiting_for_room() -> None:
 
 async def test_closing_wakes_everybody() -> None:
     full: Inbox[str] = Inbox(1, "wait")
-    await full.put("0")
-    putting = asyncio.create_task(full.put("1"))
+    await full.put("0", never)
+    putting = asyncio.create_task(full.put("1", never))
     empty: Inbox[str] = Inbox(1, "wait")
     getting = asyncio.create_task(empty.get())
     await asyncio.sleep(0)
@@ -58,6 +62,33 @@ async def test_closing_wakes_everybody() -> None:
     assert await full.get() is None
 
 
+async def test_while_an_answer_is_waited_for_there_is_more_room() -> None:
+    inbox: Inbox[int] = Inbox(2, "wait")
+    for number in range(2):
+        await inbox.put(number, never)
+    putting = asyncio.create_task(inbox.put(2, never))
+    await asyncio.sleep(0)
+    assert not putting.done()
+    with inbox.lift():
+        await putting
+        for number in range(3, 40):
+            await inbox.put(number, never)
+    assert inbox.dropped == 8
+    assert [await inbox.get() for _ in range(32)] == list(range(8, 40))
+
+
+async def test_when_the_connection_is_over_nothing_waits_for_room() -> None:
+    inbox: Inbox[str] = Inbox(1, "wait")
+    has_ended = False
+    await inbox.put("0", never)
+    putting = asyncio.create_task(inbox.put("1", lambda: has_ended))
+    await asyncio.sleep(0)
+    has_ended = True
+    inbox.wake()
+    await putting
+    assert [await inbox.get() for _ in range(2)] == ["0", "1"]
+
+
 @given(st.lists(st.sampled_from(["put", "event", "get"]), max_size=60), st.integers(1, 4))
 async def test_order_is_kept_whatever_happens(steps: list[str], size: int) -> None:
     inbox: Inbox[int] = Inbox(size, "drop_oldest")
@@ -65,7 +96,7 @@ async def test_order_is_kept_whatever_happens(steps: list[str], size: int) -> No
     got: list[int] = []
     for number, step in enumerate(steps):
         if step == "put":
-            await inbox.put(number)
+            await inbox.put(number, never)
             put.append(number)
         elif step == "event":
             inbox.put_event(number)

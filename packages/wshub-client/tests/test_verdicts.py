@@ -1,6 +1,11 @@
 import pytest
 
-from wshub_client.verdicts import is_final_close, is_final_status, read_retry_after
+from wshub_client.verdicts import (
+    is_final_close,
+    is_final_status,
+    read_retry_after,
+    read_retry_reason,
+)
 
 
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003, 4500, 4999])
@@ -41,17 +46,30 @@ def test_statuses(status: int, headers: dict[str, str], is_final: bool) -> None:
     [
         ("5", 5.0),
         ("0", 0.0),
-        ("retry-after: 5", 5.0),
-        ("retry-after:60", 60.0),
         ("999999999", 3_600.0),
-        (None, None),
         ("", None),
         ("-5", None),
         ("5 seconds", None),
-        ("come back after 5", None),
+        ("retry-after: 5", None),
         ("Wed, 21 Oct 2026 07:28:00 GMT", None),
         ("9" * 400, None),
     ],
 )
-def test_when_to_come_back(text: str | None, seconds: float | None) -> None:
+def test_when_to_come_back(text: str, seconds: float | None) -> None:
     assert read_retry_after(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("retry-after: 5", 5.0),
+        ("retry-after:60", 60.0),
+        ("retry-after: 999999999", 3_600.0),
+        ("5", None),
+        ("", None),
+        ("slow consumer", None),
+        ("come back: retry-after: 5", None),
+    ],
+)
+def test_when_to_come_back_after_a_close(reason: str, seconds: float | None) -> None:
+    assert read_retry_reason(reason) == seconds

@@ -101,6 +101,17 @@ async def test_an_odd_id_is_none(serve: Serve, odd: Any) -> None:
     assert served.hub.channels == ("a",)
 
 
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+async def test_an_answer_is_not_longer_than_a_name(serve: Serve, kind: str) -> None:
+    served = await serve()
+    client = await served.connect()
+    await client.send(type=kind, channel="x" * 65_400, id=1)
+    answer = await client.receive()
+    assert answer["id"] == 1
+    assert answer["channel"] == "x" * 256
+    await client.settle()
+
+
 # Publishing.
 
 

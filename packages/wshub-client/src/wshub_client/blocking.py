@@ -1,14 +1,18 @@
 """The client for programs without an event loop: scripts and threads."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from wshub_client.client import ConnectionState, ReconnectingClient
-from wshub_client.errors import ClientClosedError
+from wshub_client.errors import ClientClosedError, ClientError
 from wshub_core import JSON, Message
+
+logger = logging.getLogger("wshub.client")
 
 T = TypeVar("T")
 
@@ -37,7 +41,8 @@ class BlockingClient:
     def __init__(self, url: str, **options: Any) -> None:
         self._client = ReconnectingClient(url, **options)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, daemon=True)
+        self._closing = threading.Lock()
 
     def __enter__(self) -> Self:
         """Start, and wait until the hub is connected for the first time.
@@ -103,21 +108,55 @@ class BlockingClient:
                 return
 
     def close(self) -> None:
-        """End the client; repeating it is harmless."""
-        if self._loop.is_closed():
-            return
-        if self._thread.is_alive():
-            self._run(self._client.close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
+        """End the client; repeating it is harmless, from whatever thread."""
+        self._check_thread()
+        with self._closing:
+            if self._loop.is_closed():
+                return
+            if self._thread.is_alive():
+                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+                asyncio.run_coroutine_threadsafe(self._cancel_others(), self._loop).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._loop.close()
 
     async def _receive(self, timeout: float | None) -> Message:
         async with asyncio.timeout(timeout):
             return await self._client.receive()
 
+    async def _cancel_others(self) -> None:
+        """Have nobody wait for what does not come any more."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
+        try:
+            self._check_thread()
+            if self._loop.is_closed():
+                raise ClientClosedError
+            if not self._thread.is_alive():
+                raise ClientError("a BlockingClient is used inside `with`")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except (ClientError, RuntimeError) as error:
             work.close()
-            raise ClientClosedError
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            raise (error if isinstance(error, ClientError) else ClientClosedError()) from None
+        try:
+            return future.result()
+        except CancelledError:
+            raise ClientClosedError from None
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise ClientError("a callback must not call the blocking client it is called by")
+
+    def _run_loop(self) -> None:
+        while True:
+            try:
+                self._loop.run_forever()
+            except BaseException:
+                # A callback that wants to end the program ends nothing but itself here.
+                logger.exception("a callback has raised what is not for it to raise")
+            else:
+                return

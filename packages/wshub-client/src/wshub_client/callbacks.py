@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from inspect import isawaitable
 from typing import TypeAlias
 
@@ -26,15 +27,23 @@ class Callbacks:
         self._calls: Inbox[Call] = Inbox(size, overflow)
         self._calling: asyncio.Task[None] | None = None
 
+    def lift(self) -> AbstractContextManager[None]:
+        """Have `put` not wait, in this block."""
+        return self._calls.lift()
+
     @property
     def dropped(self) -> int:
         """How many calls with messages were dropped."""
         return self._calls.dropped
 
-    async def put(self, call: Call) -> None:
-        """Have a message told, when there is room or as the policy says."""
+    async def put(self, call: Call, is_over: Callable[[], bool]) -> None:
+        """Have a message told, when there is room or as the policy says; see `Inbox.put`."""
         self._start()
-        await self._calls.put(call)
+        await self._calls.put(call, is_over)
+
+    def wake(self) -> None:
+        """Have whoever waits for room look again."""
+        self._calls.wake()
 
     def put_event(self, call: Call) -> None:
         """Have an event told."""

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import logging
 import ssl as tls
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from inspect import isawaitable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from wshub_client.backoff import Backoff
 from wshub_client.callbacks import Callbacks
-from wshub_client.dialing import check_url, describe, dial
+from wshub_client.dialing import check_header, check_url, describe, dial
 from wshub_client.errors import (
     ClientClosedError,
     ClientError,
@@ -36,6 +36,7 @@ from wshub_core import (
     Message,
     MessageTooLargeError,
     MessageType,
+    Timer,
     encode_message,
     validate_channel,
 )
@@ -45,8 +46,17 @@ logger = logging.getLogger("wshub.client")
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """What a client presents: a text, or a function that is asked at every dial, plain or async."""
 
-Received: TypeAlias = tuple[str | bytes, list[Message]]
+Received: TypeAlias = tuple[str | bytes, Iterable[Message]]
 """What was read, and the messages in it that are for the application."""
+
+
+_STAMP_BYTES = 64
+"""What hub and client add to a message that is published: a timestamp, and an id."""
+
+_MOST_EARLY_BYTES = 16_777_216
+"""What may come before the first answer of a hub, which may have much to say on a channel."""
+
+_REPORT_SECONDS = 0.1
 
 
 class ConnectionState(Enum):
@@ -72,7 +82,8 @@ class ReconnectingClient:
 
     Or give it callbacks and `run` it. Callbacks may be plain or async; they are called one after
     the other, in the order of what happened. One that raises is logged and changes nothing; one
-    that takes its time delays those behind it, but neither heartbeat nor reconnecting.
+    that takes its time delays those behind it. When ``inbox_size`` messages wait for it, no more is
+    read, so that the end of the connection is not noticed either.
 
     Use it on one event loop; `wshub_client.BlockingClient` is for programs without one.
 
@@ -97,7 +108,8 @@ class ReconnectingClient:
         queue: Bounds of what waits to be sent while there is no connection; None for no waiting.
         inbox_size: How many messages may wait for the application.
         overflow: What happens when there are more: ``"wait"`` reads no more until there is room,
-            ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report.
+            ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report. While the application
+            waits for an answer, there is room for sixteen times as many.
         on_connect: Called when the hub is connected for the first time.
         on_reconnect: Called when it is connected again, with the number of dials that it took.
         on_disconnect: Called when a connection has ended.
@@ -164,6 +176,10 @@ class ReconnectingClient:
             raise InvalidConfigError(
                 f"backoff_multiplier must be 1 or more, not {backoff_multiplier}"
             )
+        for name, value in (headers or {}).items():
+            check_header(name, value)
+        if isinstance(token, str):
+            check_header("Authorization", token)
         self.state = ConnectionState.DISCONNECTED
         self._url = url
         self._token = token
@@ -189,11 +205,12 @@ class ReconnectingClient:
         self._callbacks = Callbacks(inbox_size, overflow)
         self._inbox: Inbox[Message] = Inbox(inbox_size, overflow)
         self._reported_drops = 0
-        # The channels that are wanted, each with those who wait for its confirmation.
-        self._wanted: dict[str, list[asyncio.Future[None]]] = {}
-        self._confirmed: set[str] = set()
+        self._unsent = 0
+        self._reporting: Timer | None = None
+        self._wanted: dict[str, _Subscription] = {}
         self._link: Link | None = None
         self._main: asyncio.Task[ClientError] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._has_connected = False
         self._changed = asyncio.Event()  # set when it is connected, and when it has ended
         self._is_closed = False
@@ -233,6 +250,8 @@ class ReconnectingClient:
                 ``RetriesExhaustedError``.
         """
         if self._is_closed:
+            if self._end is not None:
+                raise self._end
             return
         main = self._start()
         try:
@@ -250,12 +269,13 @@ class ReconnectingClient:
         The hub gets 1000 if it is connected. Callbacks for what has come by then are still called,
         for at most ``close_timeout``. Called from a callback, it does not wait for them.
         """
-        self._is_closed = True
-        self._changed.set()
         if self._main is None:
-            self._inbox.close()
+            self._finish()
             return
-        self._main.cancel()
+        if not self._is_closed:
+            # Once, so that a second call does not cut short what the first one waits for.
+            self._is_closed = True
+            self._main.cancel()
         await asyncio.wait({self._main})
         await self._callbacks.finish(self._close_timeout)
 
@@ -266,11 +286,12 @@ class ReconnectingClient:
             ClientClosedError: The client has been closed.
             ClientError: What has ended the client.
         """
-        while not self._is_closed:
-            if self.state is ConnectionState.CONNECTED:
-                return
-            self._changed.clear()
-            await self._changed.wait()
+        with self._lifted():
+            while not self._is_closed:
+                if self._connected_link() is not None:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
         raise self._end or ClientClosedError
 
     # Channels and messages.
@@ -300,26 +321,31 @@ class ReconnectingClient:
         """
         validate_channel(channel)
         self._check_open()
-        is_new = channel not in self._wanted
-        waiting = self._wanted.setdefault(channel, [])
+        subscription = self._wanted.get(channel)
+        is_new = subscription is None
+        if subscription is None:
+            subscription = self._wanted[channel] = _Subscription(channel)
         confirmed: asyncio.Future[None] | None = None
-        if confirm and channel not in self._confirmed:
-            confirmed = asyncio.get_running_loop().create_future()
-            waiting.append(confirmed)
-        if is_new and self._link is not None:
-            with contextlib.suppress(NotConnectedError):  # it is sent again after the reconnect
-                await self._link.subscribe(channel, partial(self._settle_subscription, channel))
-                await self._link.ping()
-        if confirmed is not None:
-            await confirmed
+        if confirm and not subscription.is_confirmed:
+            confirmed = subscription.wait()
+        try:
+            if is_new and self._link is not None:
+                await self._finish_sending(self._ask_for(self._link, subscription))
+            if confirmed is not None:
+                with self._lifted():
+                    await confirmed
+        finally:
+            if confirmed is not None:
+                subscription.waiting.discard(confirmed)
 
     async def unsubscribe(self, channel: str) -> None:
         """Want a channel no more; harmless if it was not wanted."""
-        waiting = self._wanted.pop(channel, None)
-        self._confirmed.discard(channel)
-        if waiting is None:
+        subscription = self._wanted.pop(channel, None)
+        if subscription is None:
             return
-        _fail(waiting, SubscriptionRefusedError(channel, "unsubscribed", "unsubscribed meanwhile"))
+        subscription.settle(
+            SubscriptionRefusedError(channel, "unsubscribed", "unsubscribed meanwhile")
+        )
         if self._link is not None:
             with contextlib.suppress(NotConnectedError):
                 await self._link.unsubscribe(channel)
@@ -338,8 +364,8 @@ class ReconnectingClient:
         link = self._connected_link()
         if self._queue is not None and (link is None or len(self._queue)):
             now = self._time()
-            dropped = self._queue.expire(now) + self._queue.add(Waiting(message, text, now))
-            self._report_unsent(dropped)
+            self._count_unsent(self._queue.expire(now))
+            self._count_unsent(self._queue.add(Waiting(message, text, now)))
         elif link is None:
             raise NotConnectedError
         else:
@@ -366,24 +392,31 @@ class ReconnectingClient:
             ClientError: As `publish` does.
         """
         validate_channel(message.channel)
-        self._encode(message)
+        self.check_size(message)
         self._check_open()
         link = self._connected_link()
         if link is None:
             raise NotConnectedError
         published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await link.publish(message, partial(_settle, published))
-        await link.ping()
-        await published
+        # Somebody may have given up waiting by the time the answer comes.
+        published.add_done_callback(_retrieve)
+
+        async def ask() -> None:
+            await link.publish(message, partial(_settle, published))
+            await link.ping()
+
+        await self._finish_sending(ask())
+        with self._lifted():
+            await published
 
     def check_size(self, message: Message) -> None:
-        """Check whether a message can be sent.
+        """Check whether a message can be published.
 
         Raises:
             MessageEncodeError: It cannot be written as JSON.
-            MessageTooLargeError: Encoded, it exceeds ``max_send_bytes``.
+            MessageTooLargeError: Encoded, with what the hub adds, it exceeds ``max_send_bytes``.
         """
-        self._encode(message)
+        self._encode(message, _STAMP_BYTES)
 
     async def receive(self) -> Message:
         """Return the next message, when it has come.
@@ -413,19 +446,28 @@ class ReconnectingClient:
         if self._main is None:
             self._main = asyncio.create_task(self._stay_connected())
             # Not by the task itself, which can be cancelled before it has begun.
-            self._main.add_done_callback(self._finish)
+            self._main.add_done_callback(self._note_end)
         return self._main
 
-    def _finish(self, main: asyncio.Task[ClientError]) -> None:
+    def _note_end(self, main: asyncio.Task[ClientError]) -> None:
         if not main.cancelled():
             error = main.exception()
-            if error is not None:
+            if error is None:
+                self._end = main.result()
+            else:
                 logger.error("the client has failed", exc_info=error)
-            self._end = main.result() if error is None else ClientError("the client has failed")
+                self._end = ClientError(f"the client has failed: {type(error).__name__}")
+                self._end.__cause__ = error
+        self._finish()
+
+    def _finish(self) -> None:
         self._is_closed = True
         self.state = ConnectionState.DISCONNECTED
-        for waiting in self._wanted.values():
-            _fail(waiting, self._end or ClientClosedError())
+        for subscription in self._wanted.values():
+            subscription.settle(self._end or ClientClosedError())
+        if self._queue is not None:
+            self._unsent += len(self._queue)
+        self._report_drops()
         self._inbox.close()
         self._callbacks.close()
         self._changed.set()
@@ -483,13 +525,13 @@ class ReconnectingClient:
                     max_message_bytes=self._max_message_bytes,
                     close_timeout=self._close_timeout,
                 )
-                link = Link(socket, self._clock or asyncio.get_running_loop(), *self._heartbeat)
+                link = Link(socket, self._get_clock(), *self._heartbeat, self._wake)
                 self._link = link
                 early = await self._restore(link)
         except BaseException as error:
             self._link = None
             if link is not None:
-                await link.close(LostError(1006, "not opened"))
+                await link.close(LostError(1006, "not opened"), self._close_timeout)
             if isinstance(error, TimeoutError):
                 text = f"{describe(self._url)} has not answered within {self._open_timeout:g} s"
                 raise DialError(text) from error
@@ -502,7 +544,13 @@ class ReconnectingClient:
             try:
                 answer = token()
                 token = await answer if isawaitable(answer) else answer
-            except Exception as error:
+                if not isinstance(token, str) or not token:
+                    raise TypeError("it has returned no text")
+                check_header("Authorization", token)
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                    raise
                 raise DialError(f"the token function failed: {type(error).__name__}") from error
         return self._headers | ({} if token is None else {"Authorization": f"Bearer {token}"})
 
@@ -515,17 +563,36 @@ class ReconnectingClient:
             is_open = True
 
         try:
-            for channel in tuple(self._wanted):
-                if channel in self._wanted:
-                    await link.subscribe(channel, partial(self._settle_subscription, channel))
+            for subscription in tuple(self._wanted.values()):
+                if self._wanted.get(subscription.channel) is subscription:
+                    await link.subscribe(
+                        subscription.channel, partial(self._settle_subscription, subscription)
+                    )
             await link.ping(note_open)
         except NotConnectedError:
             pass  # reading tells why
         early: list[Received] = []
+        early_bytes = 0
         while not is_open:
             payload = await link.receive()
-            early.append((payload, link.read(payload)))
+            early.append((payload, list(link.read(payload))))
+            early_bytes += len(payload)
+            if early_bytes > _MOST_EARLY_BYTES:
+                raise DialError(f"{describe(self._url)} sends without end and answers nothing")
         return early
+
+    async def _ask_for(self, link: Link, subscription: "_Subscription") -> None:
+        settle = partial(self._settle_subscription, subscription)
+        with contextlib.suppress(NotConnectedError):  # it is sent again after the reconnect
+            await link.subscribe(subscription.channel, settle)
+            await link.ping()
+
+    async def _finish_sending(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Send frames that belong together, also if whoever sends them gives up waiting."""
+        task = asyncio.create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        await asyncio.shield(task)
 
     async def _serve(self, link: Link, early: list[Received], dials: int) -> ClientError:
         """Pass on what comes until the connection ends; return why it has."""
@@ -554,75 +621,114 @@ class ReconnectingClient:
         finally:
             # Also when the client is being closed.
             stable.cancel()
-            if flushing is not None:
-                flushing.cancel()
-            self.state = ConnectionState.DISCONNECTED
-            self._link = None
-            self._confirmed.clear()
-            await link.close(failure)
-            if not isinstance(failure, ClientClosedError):
-                self._report(failure)
-            self._emit(self._on_disconnect)
+            try:
+                if flushing is not None:
+                    if isinstance(failure, ClientClosedError):
+                        await asyncio.wait({flushing}, timeout=self._close_timeout)
+                    flushing.cancel()
+            finally:
+                self.state = ConnectionState.DISCONNECTED
+                self._link = None
+                for subscription in self._wanted.values():
+                    subscription.is_confirmed = False
+                try:
+                    await link.close(failure, self._close_timeout)
+                finally:
+                    if not isinstance(failure, ClientClosedError):
+                        self._report(failure)
+                    self._emit(self._on_disconnect)
         return failure
 
-    async def _deliver(self, link: Link, payload: str | bytes, messages: list[Message]) -> None:
-        before = self.dropped_messages
+    async def _deliver(self, link: Link, payload: str | bytes, messages: Iterable[Message]) -> None:
         link.hold()
         if self._on_raw is not None:
-            await self._callbacks.put(partial(self._on_raw, payload))
+            await self._callbacks.put(partial(self._on_raw, payload), link.has_ended)
         for message in messages:
             if self._on_message is not None:
-                await self._callbacks.put(partial(self._on_message, message))
+                await self._callbacks.put(partial(self._on_message, message), link.has_ended)
             elif self._on_raw is None:
-                await self._inbox.put(message)
+                await self._inbox.put(message, link.has_ended)
         link.release()
-        dropped = self.dropped_messages
-        if dropped > self._reported_drops and dropped == before:
-            # The last one had room again, so this is how many it were.
-            self._report(DroppedError(dropped - self._reported_drops, "the application is slow"))
-            self._reported_drops = dropped
+        if self.dropped_messages > self._reported_drops:
+            self._report_drops_soon()
 
     async def _flush(self, link: Link, queue: SendQueue) -> None:
         """Send what has waited, in order."""
-        self._report_unsent(queue.expire(self._time()))
+        self._count_unsent(queue.expire(self._time()))
         while len(queue):
             waiting = queue.take()
             try:
                 await link.send_message(waiting.message, waiting.text)
+            except NotConnectedError:
+                queue.put_back(waiting)
+                return
             except BaseException:
                 queue.put_back(waiting)
                 raise
 
     # Small things.
 
-    def _settle_subscription(self, channel: str, error: ClientError | None) -> None:
-        if channel not in self._wanted:
+    def _settle_subscription(
+        self, subscription: "_Subscription", error: ClientError | None
+    ) -> None:
+        # It may have been given up, and wanted again, meanwhile; then the answer is to the old one.
+        if self._wanted.get(subscription.channel) is not subscription:
             return
         if error is None:
-            self._confirmed.add(channel)
-            for confirmed in self._wanted[channel]:
-                _settle(confirmed, None)
-            self._wanted[channel].clear()
+            subscription.is_confirmed = True
+            subscription.settle(None)
         elif isinstance(error, SubscriptionRefusedError):
-            _fail(self._wanted.pop(channel), error)
+            del self._wanted[subscription.channel]
+            subscription.settle(error)
             self._report(error)
 
-    def _encode(self, message: Message) -> str:
+    def _encode(self, message: Message, reserved_bytes: int = 0) -> str:
         payload = encode_message(message)
-        if len(payload) > self._max_send_bytes:
-            raise MessageTooLargeError(len(payload), self._max_send_bytes)
+        size = len(payload) + reserved_bytes
+        if size > self._max_send_bytes:
+            raise MessageTooLargeError(size, self._max_send_bytes)
         return payload.decode()
 
+    @contextlib.contextmanager
+    def _lifted(self) -> Iterator[None]:
+        """Read on in this block, because what is waited for lies behind messages."""
+        with self._inbox.lift(), self._callbacks.lift():
+            yield
+
+    def _wake(self) -> None:
+        self._inbox.wake()
+        self._callbacks.wake()
+
     def _connected_link(self) -> Link | None:
-        return self._link if self.state is ConnectionState.CONNECTED else None
+        is_connected = self.state is ConnectionState.CONNECTED
+        return self._link if is_connected and self._link and not self._link.has_ended() else None
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise ClientClosedError
 
-    def _report_unsent(self, dropped: int) -> None:
+    def _count_unsent(self, dropped: int) -> None:
         if dropped:
-            self._report(DroppedError(dropped, "there was no connection to send them on"))
+            self._unsent += dropped
+            self._report_drops_soon()
+
+    def _report_drops_soon(self) -> None:
+        # What is dropped in a row is one report, however much that is.
+        if self._reporting is None:
+            loop = asyncio.get_running_loop()
+            self._reporting = loop.call_later(_REPORT_SECONDS, self._report_drops)
+
+    def _report_drops(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        unsent, self._unsent = self._unsent, 0
+        if unsent:
+            self._report(DroppedError(unsent, "there was no connection to send them on"))
+        unread = self.dropped_messages - self._reported_drops
+        self._reported_drops += unread
+        if unread:
+            self._report(DroppedError(unread, "the application is slow"))
 
     def _report(self, error: ClientError) -> None:
         logger.info("%s", error)
@@ -647,6 +753,33 @@ class ReconnectingClient:
             timer.cancel()
 
 
+class _Subscription:
+    """A channel that is wanted, and those who wait for its confirmation."""
+
+    __slots__ = ("channel", "is_confirmed", "waiting")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.is_confirmed = False
+        self.waiting: set[asyncio.Future[None]] = set()
+
+    def wait(self) -> asyncio.Future[None]:
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.add_done_callback(_retrieve)
+        self.waiting.add(confirmed)
+        return confirmed
+
+    def settle(self, error: ClientError | None) -> None:
+        for confirmed in self.waiting:
+            _settle(confirmed, error)
+
+
+def _retrieve(settled: asyncio.Future[None]) -> None:
+    """Have nobody complain about an error for which nobody waits any more."""
+    if not settled.cancelled():
+        settled.exception()
+
+
 def _settle(waiting: asyncio.Future[None], error: ClientError | None) -> None:
     if waiting.done():
         return
@@ -654,11 +787,6 @@ def _settle(waiting: asyncio.Future[None], error: ClientError | None) -> None:
         waiting.set_result(None)
     else:
         waiting.set_exception(error)
-
-
-def _fail(waiting: list[asyncio.Future[None]], error: ClientError) -> None:
-    for each in waiting:
-        _settle(each, error)
 
 
 def _check_positive(**settings: float) -> None:

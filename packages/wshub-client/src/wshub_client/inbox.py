@@ -1,7 +1,9 @@
 """What waits for the application: bounded, in order, with a policy."""
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -10,11 +12,17 @@ InboxOverflow: TypeAlias = Literal["wait", "drop_oldest", "drop_newest"]
 """What happens to a message for which there is no room."""
 
 
+_LIFTED_FACTOR = 16
+
+
 class Inbox(Generic[T]):
     """A queue between the connection and the application.
 
     Messages are bounded by the policy. Events, of which there are few, are never dropped and never
     wait.
+
+    While the application waits for an answer of the hub, that may lie behind messages, so then
+    there is room for sixteen times as many; what is more pushes the oldest out.
 
     Args:
         size: How many messages there is room for.
@@ -32,15 +40,24 @@ class Inbox(Generic[T]):
         self._items: deque[tuple[T, bool]] = deque()
         self._messages = 0
         self._is_closed = False
+        self._lifts = 0
         self._changed = asyncio.Event()
 
-    async def put(self, message: T) -> None:
-        """Add a message, when there is room or as the policy says; nothing once it is closed."""
-        while self._overflow == "wait" and self._messages >= self._size and not self._is_closed:
+    async def put(self, message: T, is_over: Callable[[], bool]) -> None:
+        """Add a message, when there is room or as the policy says; nothing once it is closed.
+
+        Args:
+            message: The message.
+            is_over: Whether the connection has ended; then there is nothing to wait for either.
+        """
+        waits = self._overflow == "wait"
+        while self._messages >= self._size and waits and not self._lifts and not is_over():
+            if self._is_closed:
+                return
             await self._wait_for_change()
         if self._is_closed:
             return
-        if self._messages >= self._size:
+        if self._messages >= self._size * (_LIFTED_FACTOR if waits else 1):
             self.dropped += 1
             if self._overflow == "drop_newest":
                 return
@@ -68,6 +85,20 @@ class Inbox(Generic[T]):
     def close(self) -> None:
         """Take no more messages; what is there can still be had."""
         self._is_closed = True
+        self._changed.set()
+
+    @contextlib.contextmanager
+    def lift(self) -> Iterator[None]:
+        """Have `put` not wait, in this block."""
+        self._lifts += 1
+        self.wake()
+        try:
+            yield
+        finally:
+            self._lifts -= 1
+
+    def wake(self) -> None:
+        """Have whoever waits look again."""
         self._changed.set()
 
     def _drop_oldest(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from wshub_client.errors import ClientError, ClosedError, LostError, NotConnectedError
 from wshub_client.requests import Requests, Settle
-from wshub_client.verdicts import is_final_close, read_retry_after
+from wshub_client.verdicts import is_final_close, read_retry_reason
 from wshub_core import (
     Clock,
     Message,
@@ -32,6 +32,7 @@ class Link:
         clock: What the heartbeat goes by.
         heartbeat_interval: After how many seconds of silence the hub is pinged.
         pong_timeout: How many more seconds it has.
+        on_over: Called when something could not be sent.
     """
 
     def __init__(
@@ -40,7 +41,10 @@ class Link:
         clock: Clock,
         heartbeat_interval: float,
         pong_timeout: float,
+        on_over: Callable[[], None],
     ) -> None:
+        self._is_over = False
+        self._on_over = on_over
         self._is_held = False
         self._socket = socket
         self._clock = clock
@@ -64,6 +68,7 @@ class Link:
         try:
             await self._socket.send(text)
         except ConnectionClosed as error:
+            self._note_over()
             raise NotConnectedError from error
 
     async def send_message(self, message: Message, text: str) -> None:
@@ -108,21 +113,19 @@ class Link:
         self._last_heard = self._clock.time()
         return payload
 
-    def read(self, payload: str | bytes) -> list[Message]:
-        """Return the messages of a payload that are for the application.
+    def read(self, payload: str | bytes) -> Iterator[Message]:
+        """Yield the messages of a payload that are for the application, and take the answers.
 
         Hubs of go-ws join several with newlines; what is no message is skipped.
         """
         raw = payload.encode() if isinstance(payload, str) else payload
-        messages = []
         for part in raw.split(b"\n"):
             try:
                 message = decode_message(part)
             except MessageDecodeError:
                 continue
             if not self._requests.take(message, part):
-                messages.append(message)
-        return messages
+                yield message
 
     # Life and death.
 
@@ -139,12 +142,20 @@ class Link:
         self._is_held = False
         self._last_heard = self._clock.time()
 
-    async def close(self, error: ClientError) -> None:
+    async def close(self, error: ClientError, timeout: float) -> None:
         """Close the connection, if it is open still, and end what waits for answers."""
         if self._timer is not None:
             self._timer.cancel()
         self._requests.abandon(error)
-        await self._socket.close()
+        try:
+            # The library waits for a peer that reads, however long that takes.
+            async with asyncio.timeout(timeout):
+                await self._socket.close()
+        except BaseException as failure:
+            self._socket.transport.abort()
+            await self._socket.wait_closed()
+            if not isinstance(failure, TimeoutError):
+                raise
 
     def _beat(self) -> None:
         now = self._clock.time()
@@ -172,8 +183,19 @@ class Link:
             await self.ping()
 
     async def _show_life(self) -> None:
-        with contextlib.suppress(ConnectionClosed):  # whoever reads finds out
+        try:
             await self._socket.pong()
+        except ConnectionClosed:
+            self._note_over()
+
+    def has_ended(self) -> bool:
+        """Tell whether something could not be sent, because the connection has ended."""
+        return self._is_over
+
+    def _note_over(self) -> None:
+        # Whoever reads may be held, and would find out only later.
+        self._is_over = True
+        self._on_over()
 
     def _explain(self, closed: ConnectionClosed) -> ClientError:
         if self._failure is not None:
@@ -184,7 +206,7 @@ class Link:
             return LostError(1006, "" if closed.sent is None else closed.sent.reason)
         if is_final_close(close.code):
             return ClosedError(close.code, close.reason)
-        return LostError(close.code, close.reason, read_retry_after(close.reason))
+        return LostError(close.code, close.reason, read_retry_reason(close.reason))
 
 
 def _encode(**frame: object) -> str:

@@ -89,7 +89,9 @@ class Requests:
         if message.type not in _ANSWERS:
             return False
         answer = _answer_decoder.decode(payload)
-        request = self._find(answer.id) or self._find_refused(message)
+        request = self._find(answer.id)
+        if request is None and answer.id is None and not message.channel:
+            request = self._find_refused(message)
         if request is None:
             return False
         self._asked.remove(request)

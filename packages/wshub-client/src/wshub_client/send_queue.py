@@ -35,6 +35,11 @@ class Waiting:
     text: str
     since: float
 
+    @property
+    def size(self) -> int:
+        """The bytes of the text."""
+        return len(self.text.encode())
+
 
 class SendQueue:
     """Messages in order, each with its age. Time comes in as an argument.
@@ -54,7 +59,7 @@ class SendQueue:
     def add(self, waiting: Waiting) -> int:
         """Add a message; return how many were dropped for it, itself perhaps among them."""
         self._waiting.append(waiting)
-        self._bytes += len(waiting.text)
+        self._bytes += waiting.size
         dropped = 0
         while len(self._waiting) > self._limits.messages or self._bytes > self._limits.bytes:
             self.take()
@@ -72,10 +77,10 @@ class SendQueue:
     def take(self) -> Waiting:
         """Remove and return the next message."""
         waiting = self._waiting.popleft()
-        self._bytes -= len(waiting.text)
+        self._bytes -= waiting.size
         return waiting
 
     def put_back(self, waiting: Waiting) -> None:
         """Make a message the next again, because it could not be sent."""
         self._waiting.appendleft(waiting)
-        self._bytes += len(waiting.text)
+        self._bytes += waiting.size

@@ -26,12 +26,16 @@ def is_final_status(status: int, headers: Mapping[str, str]) -> bool:
     return 300 <= status < 400 or (status in (401, 403) and "Retry-After" not in headers)
 
 
-def read_retry_after(text: str | None) -> float | None:
+def read_retry_after(text: str) -> float | None:
     """Return how many seconds a server wants to be left alone; None if it does not say.
 
     Args:
-        text: The value of ``Retry-After``, or the reason of a close such as ``retry-after: 5``. A
-            date is as good as nothing: clocks differ.
+        text: The value of ``Retry-After``. A date is as good as nothing: clocks differ.
     """
-    match = re.fullmatch(r"(?:retry-after: *)?(\d{1,9})", text or "")
-    return min(float(match[1]), _LONGEST_WAIT) if match else None
+    return min(float(text), _LONGEST_WAIT) if re.fullmatch(r"\d{1,9}", text) else None
+
+
+def read_retry_reason(reason: str) -> float | None:
+    """Return the same from the reason of a close, such as ``retry-after: 5``."""
+    match = re.fullmatch(r"retry-after: *(\d{1,9})", reason)
+    return read_retry_after(match[1]) if match else None

@@ -53,6 +53,9 @@ _PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCE
 """What clients publish, if they may."""
 
 
+_LONGEST_NAME = 256
+
+
 class Requests:
     """Serves the frames of clients.
 
@@ -73,7 +76,8 @@ class Requests:
                 self._reply(session, frame_id, Message(type=MessageType.PONG), always=True)
             case Unsubscribe(channel, frame_id):
                 self._manager.registry.unsubscribe(session, channel)
-                message = Message(type=MessageType.UNSUBSCRIBED, channel=channel)
+                # A name that cannot be one may be as long as a message.
+                message = Message(type=MessageType.UNSUBSCRIBED, channel=channel[:_LONGEST_NAME])
                 self._reply(session, frame_id, message)
             case Subscribe(channel, frame_id):
                 return self._serve_subscribe(session, channel, frame_id)
@@ -154,7 +158,7 @@ class Requests:
     ) -> None:
         text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
         # go-ws does not name the channel; who sends an id gets it back with all that is known.
-        named = "" if frame_id is None else channel
+        named = "" if frame_id is None else channel[:_LONGEST_NAME]
         message = Message(type=MessageType.ERROR, channel=named, data=text)
         self._reply(session, frame_id, message, code, always=True)
 
@@ -201,7 +205,9 @@ class Requests:
     ) -> None:
         code = REFUSAL_CODES[type(error)]
         text = f"Publish: {code.replace('_', ' ')}"
-        refusal = Message(type=MessageType.ERROR, channel=message.channel[:256], data=text)
+        refusal = Message(
+            type=MessageType.ERROR, channel=message.channel[:_LONGEST_NAME], data=text
+        )
         self._reply(session, frame_id, refusal, code)
 
     # Tokens that come later.
