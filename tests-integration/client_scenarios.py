@@ -8,6 +8,7 @@ reports.
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -606,13 +607,15 @@ async def terminal_closes(client: ClientUnderTest) -> None:
             await peer.socket.close(code, "for good")
 
         async with run_script(script) as server:
-            await client.start(server.url, **QUICK)
+            await client.start(server.url, heartbeat_interval=0.05, **QUICK)
             [end] = await wait_event(client, "end")
             assert holds(end, name="ClosedError", code=code, reason="for good")
             events = await client.events()
             assert names(events) == ["connect", "error", "disconnect", "end"]
             assert holds(events[1], name="ClosedError", code=code)
             assert len(server.peers) == 1
+    await asyncio.sleep(0.1)  # no heartbeat goes on
+    assert await client.events() == events
 
 
 @scenario
@@ -735,18 +738,13 @@ async def silent_server_is_a_failed_dial(client: ClientUnderTest) -> None:
 
 @scenario
 async def silent_server_that_does_not_even_shake_hands(client: ClientUnderTest) -> None:
-    writers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        await client.start(f"ws://127.0.0.1:{port}/ws", open_timeout=0.2, max_attempts=1, **QUICK)
+    # The kernel accepts for a socket that listens; nobody ever reads.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
+        await client.start(url, open_timeout=0.2, max_attempts=1, **QUICK)
         [end] = await wait_event(client, "end")
         assert end["name"] == "RetriesExhaustedError"
         assert len(named(await client.events(), "error")) >= 2
-    for writer in writers:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 @scenario
@@ -864,7 +862,15 @@ async def subscribe_to_a_hub_that_answers_no_ids(client: ClientUnderTest) -> Non
         await peer.greet()
         while True:
             frame = await peer.read()
-            if frame["type"] == "ping":
+            if frame["type"] == "wait for more":
+                more = [(await peer.read())["type"] for _ in range(3)]
+                assert more == ["ping", "subscribe", "ping"]
+                await peer.send(
+                    {"type": "pong"},
+                    {"type": "error", "data": "Subscribe: invalid process ID"},
+                    {"type": "pong"},
+                )
+            elif frame["type"] == "ping":
                 await peer.send({"type": "pong"})
             elif frame["type"] == "subscribe" and frame["channel"] == "secret":
                 await peer.send({"type": "error", "data": "Subscribe: subscription unauthorised"})
@@ -884,8 +890,13 @@ async def subscribe_to_a_hub_that_answers_no_ids(client: ClientUnderTest) -> Non
         await client.send({"type": "ping"})
         await wait_event(client, "message")
         await client.subscribe_confirmed("c")
-        messages = named(await client.events(), "message")
-        assert [each["type"] for each in messages] == ["pong"]
+        # And it is not taken for the answer to what the client asks after it.
+        await client.send({"type": "wait for more"})
+        await client.send({"type": "ping"})
+        error = await failure_of(client.subscribe_confirmed("process:x"))
+        assert error.name == "SubscriptionRefusedError"
+        messages = await wait_event(client, "message", 2)
+        assert [each["type"] for each in messages] == ["pong", "pong"]
 
 
 @scenario
@@ -903,6 +914,31 @@ async def unsubscribe_ends_what_was_wanted(client: ClientUnderTest) -> None:
         assert "a" not in running.hub.channels
         await client.subscribe_confirmed("a")
         assert set(running.hub.channels) == {"a", "b"}
+
+
+@scenario
+async def unsubscribe_before_the_hub_has_answered(client: ClientUnderTest) -> None:
+    asked = asyncio.Event()
+    may_answer = asyncio.Event()
+
+    async def authorize(_: Connection, channel: str) -> bool:
+        asked.set()
+        await may_answer.wait()
+        return channel == "open"
+
+    async with run_hub(channel_authorizer=authorize) as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe("secret")
+        await asked.wait()
+        await client.unsubscribe("secret")
+        await client.subscribe("open")
+        await client.unsubscribe("open")
+        may_answer.set()
+        await running.settle(client)
+        # What is not wanted any more can be neither refused nor in place.
+        assert names(await client.events()) == ["connect", "message"]
+        assert running.hub.channels == ()
 
 
 @scenario
@@ -1002,14 +1038,64 @@ async def queue_bounds(client: ClientUnderTest) -> None:
         texts = [f"{number}" * 80 for number in range(sent)]
         for text in texts:
             await client.send({"type": "text", "data": text})
-        if not kept:
+        if kept:
+            await wait_dropped(client, sent - kept)
+        else:
             await asyncio.sleep(0.1)  # until the last is too old
         async with run_hub(port, on_message=hear) as running:
             await wait_event(client, "connect")
             await running.settle(client)
             assert heard == texts[sent - kept :]
-        drops = [each for each in await client.events() if each.get("name") == "DroppedError"]
-        assert sum(each["count"] for each in drops) == sent - kept
+        await wait_dropped(client, sent - kept)
+
+
+async def wait_dropped(client: ClientUnderTest, count: int) -> None:
+    """Wait until the client has said that so many messages were dropped."""
+
+    async def ask() -> int:
+        errors = named(await client.events(), "error")
+        return sum(each["count"] for each in errors if each["name"] == "DroppedError")
+
+    await eventually(ask, lambda dropped: dropped == count)
+
+
+@scenario
+async def queue_that_is_left_at_the_end_is_told(client: ClientUnderTest) -> None:
+    async with run_script(Peer.be_silent) as server:
+        await client.start(server.url, queue={"messages": 100}, open_timeout=0.5, max_attempts=0)
+        for number in range(3):
+            await client.send({"type": "number", "data": number})
+        await wait_event(client, "end")
+        await wait_dropped(client, 3)
+
+
+@scenario
+async def send_refuses_what_is_too_large_for_the_hub(client: ClientUnderTest) -> None:
+    async with run_hub(publish_authorizer=lambda *_: True) as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        for size in (65_500, 65_440, 65_536):
+            error = await failure_of(client.publish("open", "x" * size))
+            assert error.name == "MessageTooLargeError"
+        error = await failure_of(client.send({"type": "text", "data": "x" * 65_536}))
+        assert error.name == "MessageTooLargeError"
+        await client.publish("open", "x" * 65_400)
+        assert names(await client.events()) == ["connect"]
+
+
+@scenario
+async def open_ends_with_a_server_that_floods(client: ClientUnderTest) -> None:
+    async def script(peer: Peer) -> None:
+        for _ in range(60):
+            await peer.send({"type": "event", "data": "x" * 300_000})
+            await asyncio.sleep(0)
+        await peer.be_silent()
+
+    async with run_script(script) as server:
+        await client.start(server.url, max_attempts=0, **QUICK)
+        [end] = await wait_event(client, "end")
+        assert end["name"] == "RetriesExhaustedError"
+        assert len(server.peers) == 1
 
 
 @scenario
@@ -1024,7 +1110,7 @@ async def close_while_connected(client: ClientUnderTest) -> None:
             ends.append(peer.socket.close_code)
 
     async with run_script(script) as server:
-        await client.start(server.url, **QUICK)
+        await client.start(server.url, heartbeat_interval=0.1, pong_timeout=5.0, **QUICK)
         await wait_event(client, "connect")
         await asyncio.gather(client.close(), client.close())
         await client.close()
@@ -1055,13 +1141,13 @@ async def close_before_anything(client: ClientUnderTest) -> None:
 @scenario
 async def close_while_the_hub_is_silent(client: ClientUnderTest) -> None:
     async with run_script(Peer.be_silent) as server:
-        await client.start(server.url, **QUICK)
+        await client.start(server.url, open_timeout=0.5, **QUICK)
         waiting = asyncio.create_task(failure_of(client.subscribe_confirmed("a")))
         await wait_until(lambda: server.peers and server.peers[0].frames)
         await client.close()
         assert await client.events() == [{"event": "end", "name": None}]
         assert (await waiting).name == "ClientClosedError"
-        await no_dial_comes(server)
+        await no_dial_comes(server, 0.6)
 
 
 @scenario

@@ -9,7 +9,7 @@ import msgspec
 from client_scenarios import Event, FailedError
 
 from wshub_client import ClientError, QueueLimits, ReconnectingClient
-from wshub_core import Message
+from wshub_core import Message, WSHubError
 
 FIELDS = ("status", "reason", "channel", "code", "count")
 
@@ -123,6 +123,6 @@ class PythonClient:
 async def _raise_failed(call: Awaitable[None]) -> None:
     try:
         await call
-    except ClientError as error:
+    except WSHubError as error:
         description = describe(error)
         raise FailedError(description.pop("name"), **description) from error

@@ -49,7 +49,8 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[ClientUnderTes
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_row(client: ClientUnderTest, scenario: Scenario) -> None:
     try:
-        await scenario(client)
+        async with asyncio.timeout(30):
+            await scenario(client)
     finally:
         await client.close()
 

@@ -41,6 +41,8 @@ export interface ClientOptions {
   heartbeatInterval?: number;
   /** How long after such a ping the connection counts as lost; 10 unless set. */
   pongTimeout?: number;
+  /** The most bytes of one message to the hub, encoded; 64 KiB unless set. */
+  maxSendBytes?: number;
   /** Keeps what is sent while there is no connection; without it `send` throws then. */
   queue?: QueueLimits | null;
   /** Offers no subprotocols, for hubs that select none; there can be no token then. */
@@ -203,6 +205,9 @@ export class PublishRefusedError extends ClientError {
   /** What is wrong, for programs. */
   readonly code: string;
 }
+
+/** A message is larger than the hub takes; nothing was sent. */
+export class MessageTooLargeError extends ClientError {}
 
 /** Messages that waited to be sent were dropped, because a bound was reached. */
 export class DroppedError extends ClientError {

@@ -2,8 +2,8 @@
 
 const OPTIONS = {
   token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
-  stableAfter: 10, openTimeout: 10, heartbeatInterval: 25, pongTimeout: 10, queue: null,
-  plain: false,
+  stableAfter: 10, openTimeout: 10, heartbeatInterval: 25, pongTimeout: 10, maxSendBytes: 65_536,
+  queue: null, plain: false,
 };
 const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
 const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
@@ -17,6 +17,9 @@ const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
 const LONGEST_RETRY_AFTER = 3_600;
 const LONGEST_TIMER = 2 ** 31 - 1;
 const CLOSE_TIMEOUT = 2;
+// What a hub adds to a message that is published.
+const STAMP_BYTES = 64;
+const MOST_EARLY_BYTES = 16_777_216;
 
 export class ClientError extends Error {
   name = "ClientError";
@@ -36,6 +39,7 @@ export class ClientClosedError extends ClientError { name = "ClientClosedError";
 export class SubscriptionRefusedError extends ClientError { name = "SubscriptionRefusedError"; }
 export class PublishRefusedError extends ClientError { name = "PublishRefusedError"; }
 export class DroppedError extends ClientError { name = "DroppedError"; }
+export class MessageTooLargeError extends ClientError { name = "MessageTooLargeError"; }
 
 export class ReconnectingClient extends EventTarget {
   #url;
@@ -65,6 +69,7 @@ export class ReconnectingClient extends EventTarget {
   #asked = [];
   #lastID = 0;
   #early = [];
+  #earlyBytes = 0;
   #queue = [];
   #queuedBytes = 0;
 
@@ -113,16 +118,21 @@ export class ReconnectingClient extends EventTarget {
       abandon(new PublishRefusedError(`${channel}: ${text}`, { channel, code }));
     };
     const assume = () => refuse("not_served", "this hub takes no messages of clients");
-    if (this.#isConnected) {
+    try {
+      this.#checkSize(JSON.stringify({ type: "event", channel, data }), STAMP_BYTES);
+      if (!this.#isConnected) throw this.#whyNot();
       this.#ask({ type: "event", channel, data }, { confirm, refuse, assume, abandon });
       this.#ping();
-    } else abandon(this.#whyNot());
+    } catch (error) {
+      abandon(error);
+    }
     return promise;
   }
 
   send(message) {
     const text = typeof message === "string" ? message : JSON.stringify(message);
     if (text === undefined) throw new TypeError("a message must be a text or a JSON object");
+    this.#checkSize(text);
     if (this.#isConnected) this.#sendNow(text);
     else if (this.#options.queue && !this.#isEnded) this.#enqueue(text);
     else throw this.#whyNot();
@@ -189,6 +199,7 @@ export class ReconnectingClient extends EventTarget {
     const early = this.#early;
     const turn = this.#turn;
     this.#early = [];
+    this.#earlyBytes = 0;
     this.#dials = 0;
     this.#hasBeenConnected = true;
     this.#connectedAt = performance.now();
@@ -243,7 +254,9 @@ export class ReconnectingClient extends EventTarget {
     const events = this.#drop(error ?? this.#whyNot(), 1000);
     for (const { reject } of this.#channels.values()) reject(error ?? this.#whyNot());
     this.#channels.clear();
+    const unsent = this.#queue.length;
     this.#queue = [];
+    if (unsent) events.push(dropped(unsent, "there was no connection to send them on"));
     this.#emit(...(error ? [["error", lastError]] : []), ...events, ["end", error]);
     if (error) this.#ended.reject(error);
     else this.#ended.resolve();
@@ -260,6 +273,7 @@ export class ReconnectingClient extends EventTarget {
     this.#socket = this.#connectedAt = null;
     this.#isProbing = false;
     this.#early = [];
+    this.#earlyBytes = 0;
     this.#asked = [];
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
@@ -338,9 +352,18 @@ export class ReconnectingClient extends EventTarget {
       const message = readMessage(part);
       if (message && !this.#takeAnswer(message)) {
         if (this.#state === "connected") this.#emit(["message", message]);
-        else this.#early.push(message);
+        else this.#keep(message, part.length);
       }
       if (turn !== this.#turn) return;
+    }
+  }
+
+  /** Keeps a message until the hub has answered, but not without end. */
+  #keep(message, size) {
+    this.#early.push(message);
+    this.#earlyBytes += size;
+    if (this.#earlyBytes > MOST_EARLY_BYTES) {
+      this.#lose(new DialError("the server sends without end and answers nothing"));
     }
   }
 
@@ -371,6 +394,14 @@ export class ReconnectingClient extends EventTarget {
 
   // What the application sends.
 
+  #checkSize(text, reserved = 0) {
+    const size = new TextEncoder().encode(text).length + reserved;
+    const limit = this.#options.maxSendBytes;
+    if (size > limit) {
+      throw new MessageTooLargeError(`a message of ${size} bytes, where the limit is ${limit}`);
+    }
+  }
+
   #sendNow(text) {
     if (readMessage(text)?.type === "ping") this.#asked.push({ isPing: true });
     this.#socket.send(text);
@@ -393,8 +424,7 @@ export class ReconnectingClient extends EventTarget {
       this.#queuedBytes -= queue.shift().size;
       count += 1;
     }
-    const text = `${count} messages dropped: the bounds of the queue were reached`;
-    return count ? [["error", new DroppedError(text, { count })]] : [];
+    return count ? [dropped(count, "the bounds of the queue were reached")] : [];
   }
 
   #flush() {
@@ -421,6 +451,10 @@ export class ReconnectingClient extends EventTarget {
   }
 }
 
+function dropped(count, why) {
+  return ["error", new DroppedError(`${count} messages dropped: ${why}`, { count })];
+}
+
 function readURL(text) {
   try {
     const url = new URL(text, globalThis.location?.href);
@@ -428,7 +462,9 @@ function readURL(text) {
     url.hash = "";
     if (/^wss?:$/.test(url.protocol)) return url.href;
   } catch { /* told below */ }
-  throw new TypeError(`not the address of a hub: ${String(text).split("?")[0]}`);
+  // What is before an @ may be a password, and what is behind a question mark a token.
+  const shown = String(text).replace(/^([^/]*\/\/)?.*@/, "$1").split("?")[0];
+  throw new TypeError(`not the address of a hub: ${shown}`);
 }
 
 function readOptions(options) {
