@@ -417,6 +417,7 @@ async def connect_once_then_reconnect_and_early_messages_come_after(
 async def restore_each_subscription_once(client: ClientUnderTest) -> None:
     async with run_hub() as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         for channel in ("a", "b", "a"):
             await client.subscribe_confirmed(channel)
         for count in (1, 2):
@@ -434,6 +435,7 @@ async def restore_each_subscription_once(client: ClientUnderTest) -> None:
 async def restore_through_a_restart_of_the_hub(client: ClientUnderTest) -> None:
     async with run_hub() as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("a")
     await wait_event(client, "disconnect")
     port = int(running.url.split(":")[2].removesuffix("/ws"))
@@ -793,6 +795,7 @@ async def messages_come_in_batches_and_junk_is_skipped(client: ClientUnderTest) 
 async def messages_are_all_but_the_answers_to_the_client_itself(client: ClientUnderTest) -> None:
     async with run_hub() as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("a")
         await client.send({"type": "ping"})
         await client.unsubscribe("a")
@@ -812,6 +815,7 @@ async def subscribe_is_confirmed_or_refused(client: ClientUnderTest) -> None:
 
     async with run_hub(channel_authorizer=authorize) as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("open")
         error = await failure_of(client.subscribe_confirmed("secret"))
         assert error.name == "SubscriptionRefusedError"
@@ -907,6 +911,7 @@ async def subscribe_to_a_hub_that_answers_no_ids(client: ClientUnderTest) -> Non
 async def unsubscribe_ends_what_was_wanted(client: ClientUnderTest) -> None:
     async with run_hub() as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("a")
         await client.subscribe_confirmed("b")
         await client.unsubscribe("a")
@@ -949,6 +954,7 @@ async def unsubscribe_before_the_hub_has_answered(client: ClientUnderTest) -> No
 async def publish_is_confirmed_or_refused(client: ClientUnderTest) -> None:
     async with run_hub(publish_authorizer=lambda _, channel: channel == "open") as running:
         await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("open")
         await client.publish("open", {"n": 1})
         [message] = await wait_event(client, "message")
@@ -1145,13 +1151,13 @@ async def close_before_anything(client: ClientUnderTest) -> None:
 @scenario
 async def close_while_the_hub_is_silent(client: ClientUnderTest) -> None:
     async with run_script(Peer.be_silent) as server:
-        await client.start(server.url, open_timeout=0.5, **QUICK)
+        await client.start(server.url, **QUICK)
         waiting = asyncio.create_task(failure_of(client.subscribe_confirmed("a")))
         await wait_until(lambda: server.peers and server.peers[0].frames)
         await client.close()
         assert await client.events() == [{"event": "end", "name": None}]
         assert (await waiting).name == "ClientClosedError"
-        await no_dial_comes(server, 0.6)
+        await no_dial_comes(server)
 
 
 @scenario
@@ -1188,6 +1194,7 @@ async def no_dial_comes(server: ScriptedServer, seconds: float = 0.2) -> None:
 async def callbacks_that_raise_change_nothing(client: ClientUnderTest) -> None:
     async with run_hub() as running:
         await client.start(running.url, faulty=True, **QUICK)
+        await wait_event(client, "connect")
         await client.subscribe_confirmed("a")
         running.hub.publish("a", Message(type="event", data=1))
         await wait_event(client, "message", 1)
