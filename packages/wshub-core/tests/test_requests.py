@@ -6,7 +6,8 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from support import Serve, WireClient
+from support import Serve, WireClient, eventually
+from websockets.frames import Close, Frame, Opcode
 
 from wshub_core import AuthResult, Connection, Hub, HubConfig, LivePage, Message, Request
 from wshub_core.testing import connect
@@ -229,6 +230,28 @@ async def test_one_that_leaves_while_it_is_judged_has_still_sent_it() -> None:
         client.close()
         gate.set()
         assert (await listener.receive()).data == "last words"
+
+
+async def test_what_waits_behind_it_has_been_sent_too(serve: Serve) -> None:
+    gate = asyncio.Event()
+
+    async def wait(connection: Connection, channel: str) -> bool:
+        await gate.wait()
+        return True
+
+    served = await serve(publish_authorizer=wait)
+    client, listener = await served.connect(), await served.connect()
+    await listener.subscribe("chat")
+    frames = [
+        Frame(Opcode.TEXT, json.dumps({"type": "event", "channel": "chat", "data": n}).encode())
+        for n in range(3)
+    ]
+    # All in one write, so that the client has left when the second frame is judged.
+    frames.append(Frame(Opcode.CLOSE, Close(1000, "").serialize()))
+    client.socket.transport.write(b"".join(frame.serialize(mask=True) for frame in frames))
+    await eventually(lambda: served.hub.stats().clients == 1)
+    gate.set()
+    assert [(await listener.receive())["data"] for _ in range(3)] == [0, 1, 2]
 
 
 # Tokens.

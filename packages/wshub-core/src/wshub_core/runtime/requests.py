@@ -15,6 +15,7 @@ from wshub_core.state.client_frames import (
     read_client_frame,
 )
 from wshub_core.values.channels import validate_channel
+from wshub_core.values.config import PublishAuthorizer
 from wshub_core.values.errors import (
     InvalidChannelError,
     InvalidProcessIDError,
@@ -94,7 +95,8 @@ class Requests:
             case Message(type=type, channel=channel) if (
                 type in _PUBLISHABLE and channel and self._config.publish_authorizer is not None
             ):
-                return self._serve_publish(session, message, frame_id)
+                authorizer = self._config.publish_authorizer
+                return self._serve_publish(session, message, frame_id, authorizer)
         if self._config.on_message is not None:
             return self._manager.tell("on_message", self._config.on_message, session, message)
         text = f"{message.type[:80]}: not served here"
@@ -164,10 +166,14 @@ class Requests:
 
     # Messages that clients publish.
 
-    def _serve_publish(self, session: Session, message: Message, frame_id: RequestID) -> Work:
-        authorizer = self._config.publish_authorizer
-        if session not in self._manager.registry or authorizer is None:
-            return None
+    def _serve_publish(
+        self,
+        session: Session,
+        message: Message,
+        frame_id: RequestID,
+        authorizer: PublishAuthorizer,
+    ) -> Work:
+        # Also of one that has left since: what it sent before was sent.
         try:
             validate_channel(message.channel)
         except WSHubError as exc:
