@@ -306,3 +306,15 @@ async def test_arguments_that_make_no_sense() -> None:
         wshub("send", url, "a", "[" * 50_000) as process,
     ):
         assert (await finish(process))[::2] == (0, "")
+
+
+async def test_listen_complains_once_when_it_ends_while_it_subscribes() -> None:
+    async def ban(connection: Connection, channel: str) -> bool:
+        await connection.close(4500, "banned")
+        return True
+
+    async with (
+        serving(channel_authorizer=ban) as (_, url),
+        wshub("listen", url, "a") as process,
+    ):
+        assert await finish(process) == (3, "", "wshub: closed for good: 4500 banned\n")

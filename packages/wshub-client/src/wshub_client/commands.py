@@ -109,6 +109,8 @@ async def _listen(arguments: argparse.Namespace) -> int:
     finally:
         if subscribing is not None:
             subscribing.cancel()
+            # What has ended it has ended the client, and is told for that.
+            await asyncio.gather(subscribing, return_exceptions=True)
     return 0
 
 
