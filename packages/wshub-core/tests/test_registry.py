@@ -25,7 +25,8 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.registry: Registry[int] = Registry(LIMIT)
+        self.emptied: list[str] = []
+        self.registry: Registry[int] = Registry(LIMIT, self.emptied.append)
         self.present: set[int] = set()
         self.pairs: set[tuple[int, str]] = set()
         self.next_id = 0
@@ -39,9 +40,13 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(target=gone, connection=consumes(connections))
     def remove(self, connection: int) -> int:
+        channels = {name for _, name in self.pairs}
         assert self.registry.remove(connection)
         self.present.remove(connection)
         self.pairs = {pair for pair in self.pairs if pair[0] != connection}
+        # Whoever carries channels hears of each that nobody wants any more, once.
+        assert sorted(self.emptied) == sorted(channels - {name for _, name in self.pairs})
+        self.emptied.clear()
         return connection
 
     @rule(connection=connections, channel=channels)
@@ -60,6 +65,9 @@ class RegistryMachine(RuleBasedStateMachine):
         was_there = (connection, channel) in self.pairs
         assert self.registry.unsubscribe(connection, channel) == was_there
         self.pairs.discard((connection, channel))
+        is_empty = was_there and all(name != channel for _, name in self.pairs)
+        assert self.emptied == [channel] * is_empty
+        self.emptied.clear()
 
     @rule(connection=gone, channel=channels)
     def nothing_takes_root_for_one_that_is_gone(self, connection: int, channel: str) -> None:
@@ -76,6 +84,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.registry.add(-1)
         self.registry.subscribe(-1, channel)
         self.registry.remove(-1)
+        self.emptied.clear()
         assert set(snapshot) == before
 
     @invariant()
@@ -105,7 +114,7 @@ TestRegistry = RegistryMachine.TestCase
 
 
 def test_an_unchanged_channel_is_not_copied_again() -> None:
-    registry: Registry[str] = Registry(LIMIT)
+    registry: Registry[str] = Registry(LIMIT, print)
     registry.add("x")
     registry.subscribe("x", "a")
     assert registry.subscribers_of("a") is registry.subscribers_of("a")

@@ -5,11 +5,13 @@ Start with `Hub`; the settings are in `HubConfig`, what is sent is a `Message`.
 
 from wshub_core.edges.page import LivePage
 from wshub_core.edges.serve import Server
+from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.clock import Clock, Timer
 from wshub_core.runtime.connection import Connection
-from wshub_core.runtime.hub import Hub, HubStats
+from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.process import run_process
 from wshub_core.values.auth import Authenticator, AuthResult, TokenAuthenticator, settle_auth_result
+from wshub_core.values.bridging import BridgeState
 from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import ChannelAuthorizer, HubConfig, PublishAuthorizer
@@ -17,6 +19,8 @@ from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
     AuthExpiredError,
+    BridgeAttachedError,
+    BridgeUnavailableError,
     HubAlreadyStartedError,
     HubClosedError,
     HubNotStartedError,
@@ -46,7 +50,14 @@ from wshub_core.values.messages import (
     decode_message,
     encode_message,
 )
+from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
+from wshub_core.values.well_known import (
+    error_message,
+    event_message,
+    process_output_message,
+    process_status_message,
+)
 
 __version__ = "0.1.0"
 
@@ -59,6 +70,10 @@ __all__ = [
     "AuthResult",
     "Authenticator",
     "AuthenticatorError",
+    "Bridge",
+    "BridgeAttachedError",
+    "BridgeState",
+    "BridgeUnavailableError",
     "ChannelAuthorizer",
     "Clock",
     "CloseCode",
@@ -99,8 +114,12 @@ __all__ = [
     "WSHubError",
     "decode_message",
     "encode_message",
+    "error_message",
+    "event_message",
     "offered_subprotocols",
     "process_channel",
+    "process_output_message",
+    "process_status_message",
     "run_process",
     "settle_auth_result",
     "validate_channel",

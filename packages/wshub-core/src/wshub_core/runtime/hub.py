@@ -4,20 +4,27 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from wshub_core.runtime.acceptor import ProcessRequest
+from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.manager import ConnectionManager, PublishListener
-from wshub_core.values.channels import process_channel, validate_channel
+from wshub_core.values.channels import validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, HubNotStartedError
-from wshub_core.values.messages import JSON, Message, MessageType
+from wshub_core.values.messages import JSON, Message
+from wshub_core.values.stats import HubStats
+from wshub_core.values.well_known import (
+    error_message,
+    event_message,
+    process_output_message,
+    process_status_message,
+)
 
 if TYPE_CHECKING:
     from wshub_core.edges.asgi import HubApp
@@ -27,37 +34,6 @@ logger = logging.getLogger("wshub.hub")
 
 Closer: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited when the hub begins to close, while it still takes messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubStats:
-    """What there is now, and what has been done since the hub was entered.
-
-    Attributes:
-        clients: Connections now.
-        channels: Channels that have subscribers now.
-        subscribers: Subscriptions now: a connection counts once for each of its channels.
-        connections: Connections that were accepted.
-        refused_handshakes: Handshakes that were refused, for whatever reason.
-        messages: Messages that were broadcast or published.
-        deliveries: Messages that were handed to the network, once for each connection.
-        delivered_bytes: The bytes of these, as WebSocket frames.
-        dropped_messages: Messages that were dropped because an outbox was full.
-        evictions: Connections that were ended because they read too slowly or not at all.
-        callback_errors: Exceptions that came out of the application's callbacks.
-    """
-
-    clients: int
-    channels: int
-    subscribers: int
-    connections: int
-    refused_handshakes: int
-    messages: int
-    deliveries: int
-    delivered_bytes: int
-    dropped_messages: int
-    evictions: int
-    callback_errors: int
 
 
 class Hub:
@@ -192,12 +168,13 @@ class Hub:
 
     # Publishing.
 
-    def broadcast(self, message: Message) -> None:
+    def broadcast(self, message: Message, *, local_only: bool = False) -> None:
         """Queue a message for every connection.
 
         Args:
             message: Sent as given, but for the timestamp, which the hub sets. Its ``channel`` is
                 kept and decides nothing.
+            local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
             InvalidProcessIDError: The message's ``process_id`` is not allowed.
@@ -207,10 +184,10 @@ class Hub:
             HubClosedError: The hub has been closed.
         """
         manager = self.manager
-        _, prepared = manager.prepare(message, message.channel)
-        self._call_on_loop(lambda: manager.broadcast(prepared))
+        _, prepared = manager.prepare(message, message.channel, local_only=local_only)
+        self._call_on_loop(lambda: manager.broadcast(prepared, local_only=local_only))
 
-    def publish(self, channel: str, message: Message) -> None:
+    def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
         """Queue a message for every connection subscribed to a channel.
 
         A channel without subscribers is no error: the message goes to nobody.
@@ -218,6 +195,7 @@ class Hub:
         Args:
             channel: Channel name, 1 to 256 characters of ``A-Za-z0-9_.:-``.
             message: Sent as given, but for ``channel`` and timestamp, which the hub sets.
+            local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
@@ -229,63 +207,105 @@ class Hub:
         """
         manager = self.manager
         validate_channel(channel)
-        stamped, prepared = manager.prepare(message, channel)
-        self._call_on_loop(lambda: manager.publish(channel, stamped, prepared))
+        stamped, prepared = manager.prepare(message, channel, local_only=local_only)
+        self._call_on_loop(
+            lambda: manager.publish(channel, stamped, prepared, local_only=local_only)
+        )
 
-    def send_event(self, name: str, data: JSON = None) -> None:
+    def send_event(self, name: str, data: JSON = None, *, local_only: bool = False) -> None:
         """Broadcast that something happened, as ``{"event": name, "data": data}``.
 
         Raises:
             WSHubError: As `broadcast` does.
         """
-        self.broadcast(Message(type=MessageType.EVENT, data={"data": data, "event": name}))
+        self.broadcast(event_message(name, data), local_only=local_only)
 
-    def send_error(self, text: str) -> None:
+    def send_error(self, text: str, *, local_only: bool = False) -> None:
         """Broadcast that something failed.
 
         Raises:
             WSHubError: As `broadcast` does.
         """
-        self.broadcast(Message(type=MessageType.ERROR, data=text))
+        self.broadcast(error_message(text), local_only=local_only)
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, local_only: bool = False) -> None:
         """Publish one line of a process's output to the channel ``process:<process_id>``.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        self.publish(
-            process_channel(process_id),
-            Message(type=MessageType.PROCESS_OUTPUT, process_id=process_id, data=line),
-        )
+        message = process_output_message(process_id, line)
+        self.publish(message.channel, message, local_only=local_only)
 
-    def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
+    def send_process_status(
+        self, process_id: str, status: str, exit_code: int = 0, *, local_only: bool = False
+    ) -> None:
         """Publish that a process changed, to the channel ``process:<process_id>``.
 
         Args:
             process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
             status: Such as ``running`` or ``exited``.
             exit_code: The exit code; negative for a signal. 0 as long as there is none.
+            local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        self.publish(
-            process_channel(process_id),
-            Message(
-                type=MessageType.PROCESS_STATUS,
-                process_id=process_id,
-                data={"exitCode": exit_code, "status": status},
-            ),
-        )
+        message = process_status_message(process_id, status, exit_code)
+        self.publish(message.channel, message, local_only=local_only)
 
     async def drain(self) -> None:
         """Let what was published be delivered; for programs that publish in a loop.
 
-        Publishing never blocks, and neither does this for long: others get a turn on the event
-        loop, which a loop without an ``await`` would keep from them.
+        Publishing never blocks. Here others get a turn on the event loop, which a loop without an
+        ``await`` would keep from them, and a bridge that has more to send than it can gets time
+        to send it. An outage of the bridge is not waited for.
         """
         await asyncio.sleep(0)
+        bridge = None if self._manager is None else self._manager.bridge
+        if bridge is not None:
+            await bridge.drain()
+
+    # Other hubs.
+
+    def attach(self, bridge: Bridge) -> None:
+        """Have a bridge carry messages between this hub and others; a bridge calls it itself.
+
+        From then on publishing methods reach the clients of all hubs, unless ``local_only`` is
+        given, and the bridge is asked for the channels that have subscribers here. Call it on the
+        hub's event loop.
+
+        Raises:
+            BridgeAttachedError: The hub has a bridge already.
+            HubNotStartedError: The hub has not been entered yet.
+            HubClosedError: The hub has been closed.
+        """
+        self.manager.attach(bridge)
+
+    def detach(self) -> None:
+        """Take back `attach`; the hub is on its own again. Harmless without a bridge."""
+        if self._manager is not None:
+            self._manager.detach()
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver a message that another hub has published to this hub's own clients.
+
+        For bridges, which call it on the hub's event loop with the messages of one publisher and
+        channel in order. The message keeps its timestamp; it is stamped if it has none.
+
+        Args:
+            channel: Where it was published; empty for a broadcast.
+            payload: The message, one JSON object in UTF-8.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidProcessIDError: The process id in the channel or the message is not allowed.
+            MessageDecodeError: The payload is no message.
+            MessageTooLargeError: It exceeds ``max_message_bytes``.
+            HubNotStartedError: The hub has not been entered yet.
+            HubClosedError: The hub has been closed.
+        """
+        self.manager.deliver(channel, payload)
 
     def add_publish_listener(self, listener: PublishListener) -> None:
         """Have a function called with every message that is published to a channel.
@@ -312,6 +332,8 @@ class Hub:
         """Subscribe a connection to a channel, under the rules that hold for its own frames.
 
         Subscribing again changes nothing, and neither does subscribing a connection that has ended.
+        With a bridge it returns when messages of other hubs arrive, too; if the bridge is not up,
+        or takes longer than a second, it returns earlier, and they arrive from when they can.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.

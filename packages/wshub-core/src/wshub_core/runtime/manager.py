@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -12,32 +13,40 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.door import Door
 from wshub_core.runtime.expiry import Expiry
 from wshub_core.runtime.fanout import Fanout
+from wshub_core.runtime.interest import Interest
 from wshub_core.runtime.pulse import Pulse
 from wshub_core.runtime.requests import Requests
 from wshub_core.runtime.session import Session, Work
 from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.runtime.transport import Transport
 from wshub_core.state.counters import Counters
+from wshub_core.state.forwarded import settle_forwarded
 from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.state.registry import Registry
 from wshub_core.values.auth import AuthResult
+from wshub_core.values.bridging import BridgeState
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
+    BridgeAttachedError,
     MessageTooLargeError,
     SubscriptionDeniedError,
 )
 from wshub_core.values.messages import Message, encode_message
 
 logger = logging.getLogger("wshub.connections")
+
+_CONFIRM_SECONDS = 1.0
+"""How long a client's frames wait for the bridge to carry a channel it has subscribed to."""
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
@@ -53,6 +62,7 @@ class ConnectionManager:
         door: Who may come in.
         registry: Who is connected, and who is subscribed to what. What is not in it gets nothing
             and is not listened to.
+        bridge: What carries messages to other hubs; None if there are none.
         counters: What has been done so far.
     """
 
@@ -65,7 +75,9 @@ class ConnectionManager:
     ) -> None:
         self.config = config
         self.counters = Counters()
-        self.registry: Registry[Session] = Registry(config.max_subscriptions)
+        self.registry: Registry[Session] = Registry(config.max_subscriptions, self._note_empty)
+        self.bridge: Bridge | None = None
+        self._interest: Interest | None = None
         self._publish_listeners = publish_listeners
         self._loop = loop
         self._clock = clock
@@ -112,6 +124,7 @@ class ConnectionManager:
 
     def leave(self, session: Session) -> None:
         """Note that the conversation is over: nothing is for it or from it any more."""
+        self._requests.forget(session)
         if self.registry.remove(session):
             self._pulse.discard(session)
             self.expiry.discard(session)
@@ -151,7 +164,7 @@ class ConnectionManager:
 
     def send(self, session: Session, message: Message) -> bool:
         """Queue a message for a session alone; return whether that was possible."""
-        _, prepared = self.prepare(message, message.channel)
+        _, prepared = self.prepare(message, message.channel, local_only=True)
         if session not in self.registry:
             return False
         self._fanout.send_one(session, prepared)
@@ -172,34 +185,72 @@ class ConnectionManager:
 
     # What the hub calls.
 
-    def prepare(self, message: Message, channel: str) -> tuple[Message, PreparedMessage]:
+    def prepare(
+        self, message: Message, channel: str, *, local_only: bool
+    ) -> tuple[Message, PreparedMessage]:
         """Check, stamp and encode a message; safe from any thread.
 
         Raises:
             InvalidProcessIDError: The message's ``process_id`` is not allowed.
             MessageEncodeError: The message cannot be written as JSON.
-            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
+            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``, or what a
+                bridge leaves of it.
         """
         if message.process_id:
             validate_process_id(message.process_id)
         stamped = msgspec.structs.replace(message, channel=channel, timestamp=datetime.now(UTC))
         payload = encode_message(stamped)
         limit = self.config.max_message_bytes
-        if len(payload) > limit:
-            raise MessageTooLargeError(len(payload), limit)
+        bridge = self.bridge
+        reserved = 0 if local_only or bridge is None else bridge.overhead_bytes
+        if len(payload) > limit - reserved:
+            raise MessageTooLargeError(len(payload), limit - reserved, reserved=reserved)
         return stamped, PreparedMessage(payload)
 
-    def broadcast(self, message: PreparedMessage) -> None:
-        """Deliver a message to every connection."""
+    def broadcast(self, message: PreparedMessage, *, local_only: bool) -> None:
+        """Deliver a message to every connection, also to those of other hubs."""
         self.counters.messages += 1
         self._fanout.send_all(self.registry.connections, message)
+        if self.bridge is not None and not local_only:
+            self.bridge.forward("", message.payload)
 
-    def publish(self, channel: str, message: Message, prepared: PreparedMessage) -> None:
+    def publish(
+        self, channel: str, message: Message, prepared: PreparedMessage, *, local_only: bool
+    ) -> None:
         """Deliver a message to every subscriber of a channel, and tell those who watch."""
         self.counters.messages += 1
         self._fanout.send_all(self.registry.subscribers_of(channel), prepared)
         for listener in self._publish_listeners:
             listener(channel, message)
+        if self.bridge is not None and not local_only:
+            self.bridge.forward(channel, prepared.payload)
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver what another hub has published; see `Hub.deliver`."""
+        settled = settle_forwarded(payload, channel, datetime.now(UTC))
+        limit = self.config.max_message_bytes
+        if len(settled) > limit:
+            raise MessageTooLargeError(len(settled), limit)
+        self.counters.messages += 1
+        targets = self.registry.subscribers_of(channel) if channel else self.registry.connections
+        self._fanout.send_all(targets, PreparedMessage(settled))
+
+    def attach(self, bridge: Bridge) -> None:
+        """Have a bridge carry messages; see `Hub.attach`."""
+        if self.bridge is not None:
+            raise BridgeAttachedError
+        self.bridge = bridge
+        self._interest = Interest(
+            bridge, self._clock, lambda channel: self.registry.subscriber_count(channel) > 0
+        )
+        for channel in self.registry.channels:
+            bridge.subscribe(channel)
+
+    def detach(self) -> None:
+        """Do without the bridge."""
+        if self._interest is not None:
+            self._interest.close()
+        self.bridge = self._interest = None
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
         """Subscribe a connection; see `Hub.subscribe`."""
@@ -208,7 +259,7 @@ class ConnectionManager:
             is_allowed = self.authorize(connection, channel)
             if isawaitable(is_allowed):
                 is_allowed = await is_allowed
-            self.add_subscription(connection, channel, is_allowed)
+            await self.confirm(self.add_subscription(connection, channel, is_allowed))
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a subscription; see `Hub.unsubscribe`."""
@@ -254,8 +305,13 @@ class ConnectionManager:
             return True
         return self.callbacks.call("channel_authorizer", False, authorizer, session, channel)
 
-    def add_subscription(self, session: Session, channel: str, is_allowed: object) -> None:
+    def add_subscription(
+        self, session: Session, channel: str, is_allowed: object
+    ) -> Future[None] | None:
         """Subscribe a session, if that was allowed.
+
+        Returns:
+            When messages of other hubs will arrive too; None for now, or if there are none.
 
         Raises:
             SubscriptionDeniedError: It was not.
@@ -265,8 +321,26 @@ class ConnectionManager:
         if is_allowed is not True:
             raise SubscriptionDeniedError(channel)
         # The authorizer may have taken so long that the connection is gone.
-        if session in self.registry:
-            self.registry.subscribe(session, channel)
+        if session not in self.registry:
+            return None
+        self.registry.subscribe(session, channel)
+        return None if self._interest is None else self._interest.add(channel)
+
+    async def confirm(self, carried: Future[None] | None) -> bool:
+        """Wait until a bridge carries a channel, but not for an outage to end.
+
+        Returns:
+            Whether it does.
+        """
+        if carried is None:
+            return True
+        if self.bridge is not None and self.bridge.state == BridgeState.UP:
+            await asyncio.wait([carried], timeout=_CONFIRM_SECONDS)
+        return carried.done()
+
+    def _note_empty(self, channel: str) -> None:
+        if self._interest is not None:
+            self._interest.note_empty(channel)
 
     # Ends that the hub brings about.
 

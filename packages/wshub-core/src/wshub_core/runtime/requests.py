@@ -1,6 +1,7 @@
 """What clients ask for, and what they are answered (wire protocol, "Client frames")."""
 
 import logging
+from asyncio import Future
 from collections.abc import Awaitable, Coroutine
 from inspect import isawaitable
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ class Requests:
     def __init__(self, manager: "ConnectionManager") -> None:
         self._manager = manager
         self._config = manager.config
+        self._unconfirmed: dict[str, dict[Session, RequestID]] = {}
 
     def serve(self, session: Session, payload: bytes | bytearray) -> Work:
         """Do what a frame asks for; one that the hub is closing has nothing more to ask."""
@@ -131,11 +133,13 @@ class Requests:
             is_allowed = self._manager.authorize(session, channel)
             if isinstance(is_allowed, Coroutine):
                 return self._finish_subscribe(session, channel, frame_id, is_allowed)
-            self._manager.add_subscription(session, channel, is_allowed)
+            carried = self._manager.add_subscription(session, channel, is_allowed)
         except WSHubError as exc:
             self._refuse_subscription(session, channel, frame_id, exc)
-        else:
-            self._confirm_subscription(session, channel, frame_id)
+            return None
+        if carried is not None:
+            return self._confirm_carried(session, channel, frame_id, carried)
+        self._confirm_subscription(session, channel, frame_id)
         return None
 
     async def _finish_subscribe(
@@ -146,11 +150,36 @@ class Requests:
         is_allowed: Awaitable[bool],
     ) -> None:
         try:
-            self._manager.add_subscription(session, channel, await is_allowed)
+            carried = self._manager.add_subscription(session, channel, await is_allowed)
         except WSHubError as exc:
             self._refuse_subscription(session, channel, frame_id, exc)
         else:
+            await self._confirm_carried(session, channel, frame_id, carried)
+
+    async def _confirm_carried(
+        self, session: Session, channel: str, frame_id: RequestID, carried: Future[None] | None
+    ) -> None:
+        """Confirm a subscription when messages of other hubs arrive too, however late that is."""
+        if await self._manager.confirm(carried):
             self._confirm_subscription(session, channel, frame_id)
+        elif frame_id is not None and carried is not None:
+            if channel not in self._unconfirmed:
+                self._unconfirmed[channel] = {}
+                carried.add_done_callback(lambda _: self._confirm_late(channel))
+            # The last one counts for all, so that a client cannot pile them up.
+            self._unconfirmed[channel][session] = frame_id
+
+    def _confirm_late(self, channel: str) -> None:
+        for session, frame_id in self._unconfirmed.pop(channel).items():
+            # It may have changed its mind.
+            if channel in session.subscriptions:
+                self._confirm_subscription(session, channel, frame_id)
+
+    def forget(self, session: Session) -> None:
+        """Owe no answer to a session that is about to leave."""
+        if self._unconfirmed:
+            for channel in session.subscriptions:
+                self._unconfirmed.get(channel, {}).pop(session, None)
 
     def _confirm_subscription(self, session: Session, channel: str, frame_id: RequestID) -> None:
         self._reply(session, frame_id, Message(type=MessageType.SUBSCRIBED, channel=channel))
@@ -199,11 +228,11 @@ class Requests:
         try:
             if is_allowed is not True:
                 raise PublishDeniedError(channel)
-            stamped, prepared = self._manager.prepare(message, channel)
+            stamped, prepared = self._manager.prepare(message, channel, local_only=False)
         except WSHubError as exc:
             self._refuse_publish(session, message, frame_id, exc)
             return
-        self._manager.publish(channel, stamped, prepared)
+        self._manager.publish(channel, stamped, prepared, local_only=False)
         self._reply(session, frame_id, Message(type=MessageType.PUBLISHED, channel=channel))
 
     def _refuse_publish(

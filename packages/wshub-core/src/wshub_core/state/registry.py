@@ -1,6 +1,6 @@
 """The registry: who is connected, and who is subscribed to what."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 from wshub_core.values.errors import SubscriptionLimitError
@@ -17,10 +17,12 @@ class Registry(Generic[C]):
 
     Args:
         max_subscriptions: The most channels one connection can subscribe to.
+        on_empty: Called with each channel that has lost its last subscriber.
     """
 
-    def __init__(self, max_subscriptions: int) -> None:
+    def __init__(self, max_subscriptions: int, on_empty: Callable[[str], object]) -> None:
         self._max_subscriptions = max_subscriptions
+        self._on_empty = on_empty
         self._channels_of: dict[C, set[str]] = {}
         self._subscribers_of: dict[str, set[C]] = {}
         # Fan-out wants a collection that stays as it was; copying on change and not on publish
@@ -126,5 +128,6 @@ class Registry(Generic[C]):
         subscribers.remove(connection)
         if not subscribers:
             del self._subscribers_of[channel]
+            self._on_empty(channel)
         self._subscriber_snapshots.pop(channel, None)
         self._subscription_count -= 1

@@ -20,6 +20,8 @@ Every one is a `WSHubError`::
     ├── HubNotStartedError         the hub has not been entered yet
     ├── HubAlreadyStartedError     the hub was entered a second time
     ├── HubClosedError             the hub has been closed
+    ├── BridgeAttachedError        the hub has a bridge already
+    ├── BridgeUnavailableError     other hubs cannot be reached
     ├── InvalidCloseError          a close code or reason must not be sent
     ├── InvalidConfigError         a setting has a value that cannot work
     ├── ServeError                 the server cannot listen there
@@ -78,11 +80,12 @@ class MessageTooLargeError(WSHubError):
         limit: The most bytes that are allowed.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, *, reserved: int = 0) -> None:
         self.size = size
         self.limit = limit
+        but = f" ({reserved} of max_message_bytes are for the bridge)" if reserved else ""
         super().__init__(
-            f"encoded message has {size} bytes, the limit is {limit}: "
+            f"encoded message has {size} bytes, the limit is {limit}{but}: "
             "send less, or raise HubConfig.max_message_bytes"
         )
 
@@ -198,6 +201,26 @@ class HubClosedError(WSHubError):
 
     def __init__(self) -> None:
         super().__init__("the hub has been closed: create a new one")
+
+
+class BridgeAttachedError(WSHubError):
+    """A hub was given a second bridge."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub has a bridge already: one is enough, or stop it first")
+
+
+class BridgeUnavailableError(WSHubError):
+    """The other hubs cannot be reached, or it is not known whether they were.
+
+    Attributes:
+        may_have_arrived: Whether a message may have reached them all the same: it was sent, and
+            what became of it is not known.
+    """
+
+    def __init__(self, why: str, *, may_have_arrived: bool = False) -> None:
+        self.may_have_arrived = may_have_arrived
+        super().__init__(why)
 
 
 class InvalidCloseError(WSHubError):
