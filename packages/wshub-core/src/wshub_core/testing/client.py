@@ -1,22 +1,8 @@
-"""For tests of programs that use a hub: clients without sockets, and time without waiting.
-
-::
-
-    async def test_greeting() -> None:
-        clock = ManualClock()
-        async with Hub(HubConfig(on_connect=greet), clock=clock) as hub:
-            client = await connect(hub)
-            assert (await client.receive()).data == "hello"
-
-The hub is a real one; only the network is left out. What a client sends is served at once, as far
-as no async callback takes its time.
-"""
+"""A client without a socket, on a hub that is a real one."""
 
 import asyncio
-import heapq
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.session import Session
@@ -29,49 +15,6 @@ from wshub_core.values.messages import Message, MessageType, decode_message, enc
 
 _RECEIVE_SECONDS = 5.0
 """How long a test waits for a message before it fails."""
-
-
-class ManualTimer:
-    """A call that is to come; see `ManualClock.call_at`."""
-
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback: Callable[[], object] | None = callback
-
-    def cancel(self) -> None:
-        """Have it not come."""
-        self.callback = None
-
-
-class ManualClock:
-    """A clock that goes when it is told to.
-
-    Give it to a hub as ``Hub(config, clock=clock)``.
-    """
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._order = count()
-        self._timers: list[tuple[float, int, ManualTimer]] = []
-
-    def time(self) -> float:
-        """Return the time in seconds; it starts at 0."""
-        return self._now
-
-    def call_at(self, when: float, callback: Callable[[], object], /) -> ManualTimer:
-        """Call back when the clock has been put forward to that time."""
-        timer = ManualTimer(callback)
-        heapq.heappush(self._timers, (when, next(self._order), timer))
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        """Put the clock forward, and make the calls that are due on the way, each at its time."""
-        end = self._now + seconds
-        while self._timers and self._timers[0][0] <= end:
-            when, _, timer = heapq.heappop(self._timers)
-            self._now = max(self._now, when)
-            if timer.callback is not None:
-                timer.callback()
-        self._now = end
 
 
 class HandshakeRefusedError(WSHubError):

@@ -1,0 +1,48 @@
+"""Time without waiting."""
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+
+class ManualTimer:
+    """A call that is to come; see `ManualClock.call_at`."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Have it not come."""
+        self.callback = None
+
+
+class ManualClock:
+    """A clock that goes when it is told to.
+
+    Give it to a hub as ``Hub(config, clock=clock)``.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._order = count()
+        self._timers: list[tuple[float, int, ManualTimer]] = []
+
+    def time(self) -> float:
+        """Return the time in seconds; it starts at 0."""
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> ManualTimer:
+        """Call back when the clock has been put forward to that time."""
+        timer = ManualTimer(callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward, and make the calls that are due on the way, each at its time."""
+        end = self._now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            when, _, timer = heapq.heappop(self._timers)
+            self._now = max(self._now, when)
+            if timer.callback is not None:
+                timer.callback()
+        self._now = end

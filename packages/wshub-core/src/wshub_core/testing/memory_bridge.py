@@ -1,0 +1,76 @@
+"""A bridge in memory, for programs with several hubs in one process."""
+
+from asyncio import Future
+from types import TracebackType
+from typing import Self
+
+from wshub_core.runtime.hub import Hub
+from wshub_core.values.bridging import BridgeState
+
+
+class MemoryExchange:
+    """Where bridges in memory meet; see `MemoryBridge`."""
+
+    def __init__(self) -> None:
+        self.bridges: list[MemoryBridge] = []
+
+
+class MemoryBridge:
+    """A bridge between hubs of one process, for tests of programs that use several.
+
+    ::
+
+        exchange = MemoryExchange()
+        async with Hub() as here, Hub() as there:
+            async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
+                ...
+
+    Args:
+        hub: A hub that has been entered.
+        exchange: What it shares with the bridges of the other hubs.
+    """
+
+    state = BridgeState.UP
+    overhead_bytes = 0
+
+    def __init__(self, hub: Hub, exchange: MemoryExchange) -> None:
+        self._hub = hub
+        self._exchange = exchange
+        self._channels: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        self._hub.attach(self)
+        self._exchange.bridges.append(self)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exchange.bridges.remove(self)
+        self._hub.detach()
+
+    def forward(self, channel: str, payload: bytes) -> None:
+        """Give a message to the hubs that want it."""
+        for bridge in self._exchange.bridges:
+            if bridge is not self:
+                bridge.take(channel, payload)
+
+    def take(self, channel: str, payload: bytes) -> None:
+        """Take a message of another hub."""
+        if not channel or channel in self._channels:
+            self._hub.deliver(channel, payload)
+
+    def subscribe(self, channel: str) -> Future[None] | None:
+        """Want a channel, from now on."""
+        self._channels.add(channel)
+        return None
+
+    def unsubscribe(self, channel: str) -> None:
+        """Want it no more."""
+        self._channels.discard(channel)
+
+    async def drain(self) -> None:
+        """Return at once: nothing ever waits."""

@@ -1,0 +1,245 @@
+"""Hubs joined by a bridge in memory, and what a hub does about a bridge that is not well."""
+
+import asyncio
+from asyncio import Future
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from wshub_core import (
+    Bridge,
+    BridgeState,
+    Hub,
+    HubConfig,
+    InvalidChannelError,
+    InvalidProcessIDError,
+    Message,
+    MessageDecodeError,
+    MessageTooLargeError,
+    MessageType,
+)
+from wshub_core.testing import (
+    BridgeContract,
+    ManualClock,
+    MemoryBridge,
+    MemoryClient,
+    MemoryExchange,
+    connect,
+)
+
+
+class TestMemoryBridge(BridgeContract):
+    def setup_method(self) -> None:
+        self.exchange = MemoryExchange()
+
+    def open_bridge(self, hub: Hub) -> AbstractAsyncContextManager[Bridge]:
+        return OverheadBridge(hub, self.exchange)
+
+
+class OverheadBridge(MemoryBridge):
+    overhead_bytes = 100
+
+
+class BridgeInTrouble:
+    """A bridge whose broker answers when a test says so."""
+
+    overhead_bytes = 0
+
+    def __init__(self, state: BridgeState) -> None:
+        self.state = state
+        self.carried: dict[str, Future[None]] = {}
+        self.let_go: list[str] = []
+        self.forwarded: list[tuple[str, bytes]] = []
+
+    def forward(self, channel: str, payload: bytes) -> None:
+        self.forwarded.append((channel, payload))
+
+    def subscribe(self, channel: str) -> Future[None] | None:
+        future = self.carried.setdefault(channel, asyncio.get_running_loop().create_future())
+        return None if future.done() else future
+
+    def unsubscribe(self, channel: str) -> None:
+        self.let_go.append(channel)
+
+    async def drain(self) -> None:
+        pass
+
+
+def ask(client: MemoryClient, frame_id: int, channel: str) -> None:
+    client.send(b'{"type":"subscribe","id":%d,"channel":"%b"}' % (frame_id, channel.encode()))
+
+
+async def receive_types(client: MemoryClient, count: int) -> list[str]:
+    return [(await client.receive()).type for _ in range(count)]
+
+
+async def test_a_subscription_is_confirmed_when_the_bridge_carries_the_channel() -> None:
+    bridge = BridgeInTrouble(BridgeState.UP)
+    async with Hub() as hub:
+        hub.attach(bridge)
+        client = await connect(hub)
+        ask(client, 1, "news")
+        client.send(Message(type=MessageType.PING))
+        await asyncio.sleep(0.05)
+        assert not client.messages
+        bridge.carried["news"].set_result(None)
+        assert await receive_types(client, 2) == ["subscribed", "pong"]
+        # From then on others need not wait.
+        ask(client, 2, "news")
+        assert await receive_types(client, 1) == ["subscribed"]
+
+
+async def test_other_clients_do_not_wait_for_the_bridge() -> None:
+    bridge = BridgeInTrouble(BridgeState.UP)
+    async with Hub() as hub:
+        hub.attach(bridge)
+        waiting, other = await connect(hub), await connect(hub)
+        ask(waiting, 1, "news")
+        await other.settle()
+        hub.publish("news", Message(type=MessageType.EVENT, data="local"))
+        # What this hub publishes reaches its own clients at once.
+        assert (await waiting.receive()).data == "local"
+        bridge.carried["news"].set_result(None)
+        assert await receive_types(waiting, 1) == ["subscribed"]
+
+
+@pytest.mark.parametrize("state", [BridgeState.DEGRADED, BridgeState.DOWN])
+async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
+    state: BridgeState,
+) -> None:
+    bridge = BridgeInTrouble(state)
+    async with Hub() as hub:
+        hub.attach(bridge)
+        client, gone = await connect(hub), await connect(hub)
+        ask(client, 1, "news")
+        ask(client, 2, "news")
+        ask(client, 3, "left")
+        ask(gone, 4, "news")
+        client.unsubscribe("left")
+        await client.settle()
+        await gone.settle()
+        assert not client.messages
+        gone.close()
+        hub.publish("news", Message(type=MessageType.EVENT, data="local"))
+        assert (await client.receive()).data == "local"
+        bridge.carried["news"].set_result(None)
+        bridge.carried["left"].set_result(None)
+        reply = await client.receive()
+        assert (reply.type, reply.channel) == ("subscribed", "news")
+        await client.settle()
+        # One answer is enough, and none is for what was taken back.
+        assert not client.messages
+
+
+async def test_a_bridge_that_does_not_answer_holds_a_client_up_for_a_second() -> None:
+    bridge = BridgeInTrouble(BridgeState.UP)
+    async with Hub() as hub:
+        hub.attach(bridge)
+        client = await connect(hub)
+        client.subscribe("news")
+        await client.settle()
+        await hub.subscribe(hub.connections[0], "more")
+        assert hub.connections[0].subscriptions == ("more", "news")
+
+
+async def test_a_channel_lingers_for_a_second_and_is_looked_at_again() -> None:
+    bridge = BridgeInTrouble(BridgeState.DOWN)
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        hub.attach(bridge)
+        client = await connect(hub)
+        client.subscribe("a")
+        client.subscribe("b")
+        await client.settle()
+        client.unsubscribe("a")
+        client.unsubscribe("b")
+        clock.advance(0.9)
+        assert bridge.let_go == []
+        client.subscribe("b")
+        await client.settle()
+        clock.advance(0.2)
+        assert bridge.let_go == ["a"]
+        client.vanish()
+        clock.advance(1)
+        assert bridge.let_go == ["a", "b"]
+        hub.detach()
+        hub.detach()
+
+
+async def test_what_other_hubs_publish_is_checked() -> None:
+    async with Hub(HubConfig(max_message_bytes=200)) as hub:
+        client = await connect(hub)
+        client.subscribe("news")
+        await client.settle()
+        for channel, payload, error in (
+            ("news", b"", MessageDecodeError),
+            ("news", b"null", MessageDecodeError),
+            ("news", b"{}", MessageDecodeError),
+            ("news", b'{"type":""}', MessageDecodeError),
+            ("news", b'{"type":5}', MessageDecodeError),
+            ("news", b'{"type":"event","data":NaN}', MessageDecodeError),
+            ("news", b'{"type":"event","data":"\xff"}', MessageDecodeError),
+            ("news", b'{"type":"event","timestamp":"2026-11-23T04:14:16"}', MessageDecodeError),
+            ("news", b'{"type":"event","channel":5}', MessageDecodeError),
+            ("news", b"[" * 100_000, MessageDecodeError),
+            ("news", b'{"type":"event","processId":"a b"}', InvalidProcessIDError),
+            ("process:a:b", b'{"type":"event"}', InvalidProcessIDError),
+            ("no spaces", b'{"type":"event"}', InvalidChannelError),
+            ("news", b'{"type":"event","data":"%b"}' % (b"x" * 150), MessageTooLargeError),
+        ):
+            with pytest.raises(error):
+                hub.deliver(channel, payload)
+        hub.deliver("news", b'{"type":"event","data":"end"}')
+        assert (await client.receive()).data == "end"
+        assert hub.stats().messages == 1
+
+
+STAMP = '"timestamp":"2026-11-23T04:14:16.618311291+01:00"'
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "expected"),
+    [
+        # As it came, to the byte.
+        ("news", f'{{"type":"x","channel":"news","data":1e21,{STAMP},"more":1}}', None),
+        ("", f'{{"type":"x","data":9007199254740993,{STAMP}}}', None),
+        ("", f'{{"type":"x","channel":"any thing",{STAMP}}}', None),
+        # As hubs of go-ws send it.
+        ("news", f'{{"type":"x",{STAMP}}}', f'{{"type":"x",{STAMP},"channel":"news"}}'),
+        # Clients take what has an id for an answer, and go-ws's take every line for a message.
+        (
+            "",
+            f'{{"type":"subscribed","id":7,"code":"",{STAMP}}}',
+            '{"type":"subscribed","timestamp":"2026-11-23T04:14:16.618311+01:00"}',
+        ),
+        (
+            "",
+            f'{{"type":"x",\n"data":[ 1.0,\n2],{STAMP}}}',
+            f'{{"type":"x","data":[1.0,2],{STAMP}}}',
+        ),
+        (
+            "news",
+            f'{{"type":"x","channel":"other","processId":null,{STAMP}}}',
+            '{"type":"x","channel":"news","timestamp":"2026-11-23T04:14:16.618311+01:00"}',
+        ),
+    ],
+)
+async def test_what_other_hubs_publish_is_passed_on_as_it_is_or_put_in_order(
+    channel: str, payload: str, expected: str | None
+) -> None:
+    from wshub_core.state.forwarded import settle_forwarded
+
+    now: Any = None  # it has its own
+    assert settle_forwarded(payload.encode(), channel, now).decode() == (expected or payload)
+
+
+@pytest.mark.parametrize("stamp", ["", ',"timestamp":null', ',"timestamp":"0001-01-01T00:00:00Z"'])
+async def test_a_message_without_a_timestamp_is_stamped(stamp: str) -> None:
+    async with Hub() as hub:
+        client = await connect(hub)
+        hub.deliver("", b'{"type":"event","data":"x"%b}' % stamp.encode())
+        message = await client.receive()
+        assert message.timestamp is not None
+        assert message.timestamp.year > 2000
+        assert message.data == "x"
