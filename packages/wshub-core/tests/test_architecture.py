@@ -65,7 +65,7 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_the_public_names_are_these() -> None:
     public = """
-        Bridge BridgeAttachedError BridgeState BridgeUnavailableError
+        Backoff Bridge BridgeAttachedError BridgeState BridgeUnavailableError
         Clock Timer PublishAuthorizer PublishDeniedError Reply V1_SUBPROTOCOL
         AuthError AuthExpiredError AuthResult Authenticator AuthenticatorError BEARER_SUBPROTOCOL
         ChannelAuthorizer CloseCode Connection Disconnect JSON TokenAuthenticator

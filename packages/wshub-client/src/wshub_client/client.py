@@ -11,7 +11,6 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from wshub_client.backoff import Backoff
 from wshub_client.callbacks import Callbacks
 from wshub_client.dialing import check_header, check_url, describe, dial
 from wshub_client.errors import (
@@ -31,6 +30,7 @@ from wshub_client.link import Link
 from wshub_client.send_queue import QueueLimits, SendQueue, Waiting
 from wshub_core import (
     JSON,
+    Backoff,
     Clock,
     InvalidConfigError,
     Message,

@@ -10,6 +10,7 @@ from wshub_core.runtime.clock import Clock, Timer
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.process import run_process
+from wshub_core.state.backoff import Backoff
 from wshub_core.values.auth import Authenticator, AuthResult, TokenAuthenticator, settle_auth_result
 from wshub_core.values.bridging import BridgeState
 from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
@@ -70,6 +71,7 @@ __all__ = [
     "AuthResult",
     "Authenticator",
     "AuthenticatorError",
+    "Backoff",
     "Bridge",
     "BridgeAttachedError",
     "BridgeState",

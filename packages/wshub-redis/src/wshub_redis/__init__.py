@@ -1,4 +1,13 @@
-"""A bridge that joins wshub hubs on many processes and machines through Redis.
+"""Joins wshub hubs on many processes and machines through Redis.
 
-Nothing is here yet. This package will hold the bridge, and a publisher for processes without a hub.
+Start with `RedisBridge`; programs without a hub publish with `RedisPublisher`.
 """
+
+from wshub_redis.bridge import BridgeStats, RedisBridge
+from wshub_redis.errors import InvalidPrefixError
+
+__all__ = [
+    "BridgeStats",
+    "InvalidPrefixError",
+    "RedisBridge",
+]

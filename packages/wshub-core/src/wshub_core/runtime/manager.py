@@ -91,7 +91,7 @@ class ConnectionManager:
         self.expiry = Expiry(clock, self._end_expired)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     # What transports call.
 
@@ -151,7 +151,7 @@ class ConnectionManager:
         """Return the time of the hub's clock."""
         return self._clock.time()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Start a task that the hub waits for when it is closed."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -183,7 +183,13 @@ class ConnectionManager:
         result: object = self.callbacks.call(name, None, callback, *args)
         return result if isinstance(result, Coroutine) else None
 
-    # What the hub calls.
+    # What the hub and its bridge call.
+
+    def tell_apart(self, name: str, callback: Any, *args: object) -> None:
+        """Call a callback that has to do with no connection; an async one runs by itself."""
+        work = self.tell(name, callback, *args)
+        if work is not None:
+            self.spawn(work)
 
     def prepare(
         self, message: Message, channel: str, *, local_only: bool

@@ -40,7 +40,7 @@ class SessionOwner(Protocol):
     def serve_frame(self, session: "Session", payload: bytes | bytearray) -> Work:
         """Do what a frame asks for."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Start a task that the hub waits for when it is closed."""
 
     def time(self) -> float:
@@ -95,7 +95,7 @@ class Session(Connection):
         self._transport: Transport | None = transport
         self._gone: asyncio.Event | None = None
         # Both are there only while a step takes its time, which few connections ever need.
-        self._working: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[object] | None = None
         self._steps: deque[Callable[[], Work]] | None = None
         self._farewell: Callable[[], Work] | None = None
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wshub_client.backoff import Backoff
+from wshub_core import Backoff
 
 
 def bounds(initial: float, maximum: float, multiplier: float, count: int) -> list[float]:

@@ -1,0 +1,341 @@
+"""The bridge: joins a hub to others through Redis."""
+
+import asyncio
+import contextlib
+import logging
+from asyncio import Future
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import Redis, RedisCluster
+
+from wshub_core import (
+    BridgeAttachedError,
+    BridgeState,
+    BridgeUnavailableError,
+    Hub,
+    HubClosedError,
+    HubNotStartedError,
+    InvalidConfigError,
+    Message,
+    MessageTooLargeError,
+    WSHubError,
+    validate_channel,
+)
+from wshub_redis.counters import Counters
+from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, decode_envelope
+from wshub_redis.lane import Lane, LaneSettings
+from wshub_redis.lanes import Lanes, OneLane, ShardLanes
+from wshub_redis.names import Names
+from wshub_redis.server import CONNECTION_ERRORS, Server, find_server
+
+logger = logging.getLogger("wshub.redis")
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeStats:
+    """What a bridge has done since it was started.
+
+    Attributes:
+        published: Messages that Redis has confirmed.
+        lost: Messages of this hub that Redis has not confirmed and will not get any more. Some of
+            them may have arrived: those that were on their way when a connection was lost.
+        received: Messages of other hubs that were delivered here.
+        duplicates: Messages that came a second time, and were dropped.
+        junk: What came and was no message of a hub, and was dropped.
+        reconnects: How often a connection had to be opened anew.
+    """
+
+    published: int
+    lost: int
+    received: int
+    duplicates: int
+    junk: int
+    reconnects: int
+
+
+class RedisBridge:
+    """Joins a hub to all others that use the same Redis and prefix, of go-ws too.
+
+    ::
+
+        async with Hub() as hub, RedisBridge(hub, "redis://localhost:6379") as bridge:
+            hub.publish("process:build-42", message)           # reaches the clients of every hub
+            await bridge.publish("process:build-42", message)  # the same, and confirms or raises
+
+    When Redis is gone, every hub goes on with its own clients, and the bridge comes back by
+    itself. Nothing waits for Redis but what says so.
+
+    Args:
+        hub: A hub that has been entered.
+        redis: The URL of a server (``redis://``, ``rediss://`` for TLS, ``unix://``), or a client
+            of redis-py: ``Redis``, also one from ``Sentinel.master_for``, or ``RedisCluster``. Of
+            a client only the settings are used, for connections of the bridge's own.
+        prefix: What tells this fleet of hubs from others on the same Redis.
+        sharded: Whether to use sharded publishing, which spreads over the nodes of a cluster;
+            needs a ``RedisCluster``, and all hubs have to agree. Hubs of go-ws cannot.
+        timeout: How long Redis may take over an answer, in seconds.
+        probe_interval: After how many seconds without a message it is checked that messages
+            arrive.
+        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all.
+            They arrive late, in order and once, at the hubs that listen again by then.
+        max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
+            counted.
+        on_state_change: Called with the bridge when its ``state`` has changed; a plain or an
+            async function.
+        **options: With a URL, more for redis-py's connections, such as ``username``,
+            ``password`` or ``ssl_ca_certs``.
+
+    Raises:
+        InvalidPrefixError: The prefix is not allowed.
+        InvalidConfigError: The URL or another setting has a value that cannot work.
+    """
+
+    overhead_bytes = OVERHEAD_BYTES
+
+    def __init__(
+        self,
+        hub: Hub,
+        redis: str | Redis | RedisCluster = "redis://localhost:6379",
+        *,
+        prefix: str = "ws",
+        sharded: bool = False,
+        timeout: float = 5.0,
+        probe_interval: float = 30.0,
+        replay_seconds: float = 5.0,
+        max_queue_bytes: int = 8_388_608,
+        on_state_change: "Callable[[RedisBridge], Awaitable[object] | object] | None" = None,
+        **options: Any,
+    ) -> None:
+        if timeout <= 0 or probe_interval <= 0 or replay_seconds < 0 or max_queue_bytes <= 0:
+            raise InvalidConfigError(
+                "timeout, probe_interval and max_queue_bytes must be above 0, and replay_seconds "
+                "not below"
+            )
+        if sharded and not isinstance(redis, RedisCluster):
+            raise InvalidConfigError("sharded=True needs a redis.asyncio.RedisCluster")
+        self._hub = hub
+        self._redis = redis
+        self._names = Names(prefix)
+        self._server = find_server(redis, options)
+        self._settings = LaneSettings(
+            sharded, timeout, probe_interval, replay_seconds, max_queue_bytes
+        )
+        self._on_state_change = on_state_change
+        self._envelopes = EnvelopeWriter()
+        self._lanes: Lanes | None = None
+        self._counters = Counters()
+        self._state = BridgeState.DOWN
+        self._is_started = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @property
+    def source_id(self) -> str:
+        """What other hubs know this one by: 32 hexadecimal digits."""
+        return self._envelopes.source_id
+
+    @property
+    def state(self) -> BridgeState:
+        """How well the bridge works now."""
+        return self._state
+
+    def stats(self) -> BridgeStats:
+        """Return what the bridge has done since it was made."""
+        counters = self._counters
+        return BridgeStats(
+            published=counters.published,
+            lost=counters.lost,
+            received=counters.received,
+            duplicates=counters.duplicates,
+            junk=counters.junk,
+            reconnects=counters.reconnects,
+        )
+
+    async def start(self) -> None:
+        """Connect, and attach the bridge to its hub; messages arrive when this returns.
+
+        Raises:
+            BridgeAttachedError: The hub has a bridge already, this one perhaps.
+            BridgeUnavailableError: Redis cannot be reached, or refuses us.
+        """
+        if self._lanes is not None:
+            raise BridgeAttachedError
+        if self._server.db:
+            logger.warning(
+                "database %d isolates nothing: published messages reach every database. "
+                "To tell fleets apart use another prefix",
+                self._server.db,
+            )
+        self._lanes = lanes = self._make_lanes()
+        try:
+            await lanes.open()
+            self._hub.attach(self)
+            self._is_started = True
+            # Who came while the lanes were opened.
+            waiters = filter(None, map(self.subscribe, self._hub.channels))
+            await asyncio.wait_for(asyncio.gather(*waiters), self._settings.timeout)
+        except CONNECTION_ERRORS as exc:
+            await self.stop()
+            raise BridgeUnavailableError(
+                f"redis at {self._server.address} does not serve us: {exc or type(exc).__name__}"
+            ) from exc
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Send what waits, within ``timeout``, and detach the bridge; the hub goes on alone.
+
+        Stopping again is harmless.
+        """
+        lanes = self._lanes
+        if lanes is None:
+            return
+        if self._is_started:
+            self._is_started = False
+            self._hub.detach()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.timeout):
+                    await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
+        self._lanes = None
+        self._state = BridgeState.DOWN
+        await lanes.close()
+
+    # Publishing that says what happened.
+
+    async def publish(self, channel: str, message: Message) -> None:
+        """Publish a message to a channel, as `Hub.publish` does, and wait until Redis has it.
+
+        Clients of this hub get it in any case.
+
+        Raises:
+            BridgeUnavailableError: Redis has not confirmed it, within ``timeout`` or, if it cannot
+                be reached, within ``replay_seconds``.
+            WSHubError: As `Hub.publish` does; then nobody gets it.
+        """
+        manager = self._hub.manager
+        validate_channel(channel)
+        stamped, prepared = manager.prepare(message, channel, local_only=False)
+        manager.publish(channel, stamped, prepared, local_only=True)
+        await self._send(channel, prepared.payload)
+
+    async def broadcast(self, message: Message) -> None:
+        """Publish a message to every connection, as `Hub.broadcast` does, and wait for Redis.
+
+        Raises:
+            BridgeUnavailableError: As `publish` does.
+            WSHubError: As `Hub.broadcast` does; then nobody gets it.
+        """
+        manager = self._hub.manager
+        _, prepared = manager.prepare(message, message.channel, local_only=False)
+        manager.broadcast(prepared, local_only=True)
+        await self._send("", prepared.payload)
+
+    async def _send(self, channel: str, payload: bytes) -> None:
+        if not self._is_started:
+            raise BridgeUnavailableError("the bridge is not running: use it inside `async with`")
+        confirmation: Future[None] = asyncio.get_running_loop().create_future()
+        name = self._names.channel(channel)
+        self._lane_of(name).sender.send(name, self._envelopes.write(payload), confirmation)
+        await confirmation
+
+    # What the hub asks for; documented on wshub_core.Bridge.
+
+    def forward(self, channel: str, payload: bytes) -> None:  # noqa: D102
+        name = self._names.channel(channel)
+        self._lane_of(name).sender.send(name, self._envelopes.write(payload))
+
+    def subscribe(self, channel: str) -> Future[None] | None:  # noqa: D102
+        name = self._names.channel(channel)
+        return self._lane_of(name).listener.subscribe(name)
+
+    def unsubscribe(self, channel: str) -> None:  # noqa: D102
+        name = self._names.channel(channel)
+        self._lane_of(name).listener.unsubscribe(name)
+
+    async def drain(self) -> None:  # noqa: D102
+        if self._lanes is not None:
+            await asyncio.gather(*(lane.sender.drain() for lane in self._lanes.all))
+
+    # What the lanes ask for.
+
+    def _make_lanes(self) -> Lanes:
+        if self._settings.is_sharded:
+            assert isinstance(self._redis, RedisCluster), "was checked at the beginning"
+            return ShardLanes(self._make_lane, self._redis, self._wanted_names)
+        return OneLane(self._make_lane, self._server)
+
+    def _make_lane(self, server: Server, tag: str) -> Lane:
+        return Lane(
+            server,
+            self._settings,
+            probe_channel=self._names.probe(self.source_id, tag),
+            wanted=self._wanted_on,
+            on_message=self._receive,
+            on_change=self._note_change,
+            counters=self._counters,
+        )
+
+    def _lane_of(self, name: bytes) -> Lane:
+        assert self._lanes is not None, "the hub asks only while the bridge is attached"
+        return self._lanes.lane_of(name)
+
+    def _wanted_names(self) -> list[bytes]:
+        return [self._names.broadcast, *map(self._names.channel, self._hub.channels)]
+
+    def _wanted_on(self, lane: Lane) -> list[bytes]:
+        return [name for name in self._wanted_names() if self._lane_of(name) is lane]
+
+    def _receive(self, lane: Lane, name: bytes, data: bytes) -> None:
+        if self._envelopes.is_own(data):
+            return
+        try:
+            if len(data) > self._hub.config.max_message_bytes:
+                raise MessageTooLargeError(len(data), self._hub.config.max_message_bytes)
+            envelope = decode_envelope(data)
+            if not lane.last_ids.is_new(envelope.source_id, envelope.id):
+                self._counters.duplicates += 1
+                return
+            self._hub.deliver(self._names.parse(name), bytes(envelope.message))
+        except (HubClosedError, HubNotStartedError):
+            pass
+        except WSHubError as exc:
+            self._counters.junk += 1
+            # The first is worth a look; a flood of them is not.
+            level = logging.WARNING if self._counters.junk == 1 else logging.DEBUG
+            logger.log(level, "dropped what came on %r: %s", name.decode(), exc)
+        else:
+            self._counters.received += 1
+
+    def _note_change(self) -> None:
+        assert self._lanes is not None, "lanes are closed before they are forgotten"
+        links = [each for lane in self._lanes.all for each in (lane.sender, lane.listener)]
+        if all(each.is_up for each in links):
+            state, why = BridgeState.UP, ""
+        else:
+            is_any_up = any(each.is_up for each in links)
+            state = BridgeState.DEGRADED if is_any_up else BridgeState.DOWN
+            why = next(f": {each.error}" for each in links if not each.is_up)
+        if state == self._state:
+            return
+        self._state = state
+        if not self._is_started:
+            return
+        level = logging.INFO if state == BridgeState.UP else logging.WARNING
+        logger.log(level, "the bridge to %s is %s%s", self._server.address, state, why)
+        if self._on_state_change is not None:
+            with contextlib.suppress(HubClosedError):
+                self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)

@@ -1,0 +1,15 @@
+"""The exceptions of wshub-redis, besides those of the core."""
+
+from wshub_core import WSHubError
+
+
+class InvalidPrefixError(WSHubError):
+    """A prefix breaks the rules, or overlaps with those of other fleets.
+
+    Attributes:
+        prefix: The prefix as it was given.
+    """
+
+    def __init__(self, prefix: str, why: str) -> None:
+        self.prefix = prefix
+        super().__init__(f"invalid redis prefix {prefix[:80]!r}: {why}")

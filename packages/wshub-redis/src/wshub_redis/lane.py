@@ -1,0 +1,126 @@
+"""A lane: both directions between a bridge and one Redis server."""
+
+import asyncio
+import contextlib
+from asyncio import Future
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from wshub_core import BridgeUnavailableError
+from wshub_redis.counters import Counters
+from wshub_redis.envelope import LastIDs
+from wshub_redis.listener import Listener
+from wshub_redis.sender import Sender
+from wshub_redis.server import Server
+
+_SETTLE_SECONDS = 0.5
+"""How long what waited for a connection waits on after this side listens again: the other hubs
+were cut off as well, maybe, and come back at random times."""
+
+_LONGEST_SETTLE_SECONDS = 2.0
+"""How long that may take if this side cannot listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What `RedisBridge` was told about its connections; documented there."""
+
+    is_sharded: bool
+    timeout: float
+    probe_interval: float
+    replay_seconds: float
+    max_queue_bytes: int
+
+
+class Lane:
+    """A sender and a listener, on a connection each.
+
+    Args:
+        server: The server.
+        settings: Timeouts and bounds.
+        probe_channel: A channel that nobody else publishes to.
+        wanted: Returns the channels that are to be heard here, besides that one.
+        on_message: Called with the lane, a channel and a message.
+        on_change: Called when one of the directions came or went.
+        counters: Where is counted.
+
+    Attributes:
+        sender, listener: The two directions.
+        last_ids: Which envelopes have come this way.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        settings: LaneSettings,
+        *,
+        probe_channel: bytes,
+        wanted: Callable[["Lane"], Iterable[bytes]],
+        on_message: Callable[["Lane", bytes, bytes], None],
+        on_change: Callable[[], None],
+        counters: Counters,
+    ) -> None:
+        self.last_ids = LastIDs()
+        self._probe_channel = probe_channel
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self.sender = Sender(
+            server,
+            settings.timeout,
+            on_change,
+            counters,
+            command="SPUBLISH" if settings.is_sharded else "PUBLISH",
+            replay_seconds=settings.replay_seconds,
+            max_queue_bytes=settings.max_queue_bytes,
+            settle=self._settle,
+        )
+        self.listener = Listener(
+            server,
+            settings.timeout,
+            on_change,
+            counters,
+            is_sharded=settings.is_sharded,
+            wanted=lambda: (probe_channel, *wanted(self)),
+            on_message=self._receive,
+            probe_interval=settings.probe_interval,
+            probe=self._probe,
+        )
+
+    def start(self) -> None:
+        """Open both connections, whenever that is possible."""
+        self.sender.start()
+        self.listener.start()
+
+    async def open(self) -> None:
+        """Open both connections now.
+
+        Raises:
+            RedisError: The server refuses us.
+            OSError: It cannot be reached, or does not answer in time.
+        """
+        await asyncio.gather(self.sender.open(), self.listener.open())
+
+    async def close(self) -> None:
+        """Close both connections; what still waits to be sent is lost."""
+        await asyncio.gather(self.sender.close(), self.listener.close())
+
+    def _receive(self, channel: bytes, data: bytes) -> None:
+        if channel != self._probe_channel:
+            self._on_message(self, channel, data)
+
+    async def _probe(self) -> bool:
+        if not self.sender.is_up:
+            return False
+        confirmation: Future[None] = self._loop.create_future()
+        self.sender.send(self._probe_channel, b"probe", confirmation)
+        try:
+            await confirmation
+        except BridgeUnavailableError:
+            return False
+        return True
+
+    async def _settle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_SETTLE_SECONDS):
+                listening_since = await self.listener.wait_up()
+                await asyncio.sleep(listening_since + _SETTLE_SECONDS - self._loop.time())

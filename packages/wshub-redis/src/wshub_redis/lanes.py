@@ -1,0 +1,184 @@
+"""The lanes of a bridge: one, or in a sharded cluster one to each of its primaries."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
+from redis.crc import key_slot
+from redis.exceptions import SlotNotCoveredError
+
+from wshub_redis.lane import Lane
+from wshub_redis.link import logger
+from wshub_redis.server import CONNECTION_ERRORS, Server, open_connection
+
+_REFRESH_SECONDS = 30.0
+"""How often the cluster is asked how it is cut, while all is well."""
+
+_TROUBLE_SECONDS = 1.0
+"""The same while a lane is not up, or after a node has refused a message."""
+
+
+MakeLane = Callable[[Server, str], Lane]
+"""Makes a lane to a server; what decides about the slot of its probe is the second argument."""
+
+
+class Lanes(Protocol):
+    """Which lane leads to the subscribers of which channel."""
+
+    @property
+    def all(self) -> Collection[Lane]:
+        """The lanes there are."""
+
+    def lane_of(self, channel: bytes) -> Lane:
+        """Return the lane for a channel on Redis."""
+
+    async def open(self) -> None:
+        """Open all; raises what connecting raises."""
+
+    async def close(self) -> None:
+        """Close all."""
+
+
+class OneLane:
+    """The lane to a server that has all channels."""
+
+    def __init__(self, make_lane: MakeLane, server: Server) -> None:
+        self._lane = make_lane(server, "")
+        self.all = (self._lane,)
+
+    def lane_of(self, channel: bytes) -> Lane:
+        """Return the lane."""
+        return self._lane
+
+    async def open(self) -> None:
+        """Open it."""
+        await self._lane.open()
+
+    async def close(self) -> None:
+        """Close it."""
+        await self._lane.close()
+
+
+class ShardLanes:
+    """A lane to each primary of a cluster; channels go by the hash slot of their names.
+
+    Args:
+        make_lane: Makes a lane.
+        cluster: Knows the nodes; it is asked again now and then, and soon when there is trouble.
+        channels: Returns the channels that are to be heard.
+    """
+
+    def __init__(
+        self,
+        make_lane: MakeLane,
+        cluster: RedisCluster,
+        channels: Callable[[], Collection[bytes]],
+    ) -> None:
+        self._make_lane = make_lane
+        self._cluster = cluster
+        self._channels = channels
+        self._lanes: dict[str, Lane] = {}
+        self._tags: dict[str, str] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+
+    @property
+    def all(self) -> Collection[Lane]:
+        """The lanes there are."""
+        return self._lanes.values()
+
+    def lane_of(self, channel: bytes) -> Lane:
+        """Return the lane to the node that has a channel's slot, as far as is known."""
+        try:
+            return self._lanes[self._node_of(channel).name]
+        except (KeyError, SlotNotCoveredError):
+            # Its answer says what is wrong, and the cluster is asked again.
+            return next(iter(self._lanes.values()))
+
+    async def open(self) -> None:
+        """Ask the cluster for its nodes, and open a lane to each primary."""
+        await self._cluster.initialize()
+        for node in self._cluster.get_primaries():
+            if self._has_slots(node):
+                self._add(node)
+        await asyncio.gather(*(lane.open() for lane in self.all))
+        self._refreshing = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        """Close all lanes."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refreshing
+        await asyncio.gather(*(lane.close() for lane in self.all))
+
+    def _node_of(self, channel: bytes) -> ClusterNode:
+        nodes = self._cluster.nodes_manager
+        return nodes.get_node_from_slot(key_slot(channel))
+
+    def _add(self, node: ClusterNode) -> None:
+        # A lane's probe has to be in a slot of its node.
+        tags = (f"{{{number}}}" for number in range(100_000))
+        tag = next(tag for tag in tags if self._node_of(tag.encode()).name == node.name)
+        self._tags[node.name] = tag
+        self._lanes[node.name] = self._make_lane(_Node(node), tag)
+
+    async def _keep_up(self) -> None:
+        refused = self._refused()
+        while True:
+            for _ in range(int(_REFRESH_SECONDS / _TROUBLE_SECONDS)):
+                await asyncio.sleep(_TROUBLE_SECONDS)
+                is_well = all(lane.sender.is_up and lane.listener.is_up for lane in self.all)
+                if not is_well or self._refused() != refused:
+                    break
+            refused = self._refused()
+            try:
+                await self._refresh()
+            except CONNECTION_ERRORS as exc:
+                logger.warning("the cluster does not say how it is cut: %s", exc)
+
+    def _refused(self) -> int:
+        return sum(lane.sender.refused for lane in self.all)
+
+    async def _refresh(self) -> None:
+        before = {channel: self.lane_of(channel) for channel in self._channels()}
+        await self._cluster.nodes_manager.initialize()
+        primaries = {
+            node.name: node for node in self._cluster.get_primaries() if self._has_slots(node)
+        }
+        # One that has lost the slot of its probe gets another lane.
+        gone = [
+            self._lanes.pop(name)
+            for name in tuple(self._lanes)
+            if name not in primaries or self._node_of(self._tags[name].encode()).name != name
+        ]
+        for name, node in primaries.items():
+            if name not in self._lanes:
+                self._add(node)
+                self._lanes[name].start()
+        for channel, lane in before.items():
+            now = self.lane_of(channel)
+            if now is not lane:
+                lane.listener.hand_over(channel, now.listener)
+        for lane in gone:
+            await lane.close()
+
+    def _has_slots(self, node: ClusterNode) -> bool:
+        slots = self._cluster.nodes_manager.slots_cache
+        return any(nodes[0].name == node.name for nodes in slots.values())
+
+
+class _Node:
+    """One node of a cluster, as a server."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._node = node
+        self.address = f"{node.host}:{node.port}"
+
+    async def connect(self, timeout: float) -> AbstractConnection:
+        return await open_connection(
+            self._node.connection_class, self._node.connection_kwargs, timeout
+        )

@@ -1,0 +1,151 @@
+"""A link to a server: one connection that is opened anew whenever it is lost."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+from redis.asyncio.connection import AbstractConnection
+
+from wshub_core import Backoff
+from wshub_redis.counters import Counters
+from wshub_redis.server import CONNECTION_ERRORS, Server
+
+logger = logging.getLogger("wshub.redis")
+
+_INITIAL_BACKOFF = 0.1
+_MAX_BACKOFF = 5.0
+_STABLE_SECONDS = 10.0
+"""After how long a connection counts as one that holds."""
+
+
+class LinkLostError(ConnectionError):
+    """A connection is open and of no use."""
+
+
+class Link:
+    """Keeps one connection to a server; what is done with it, a subclass says.
+
+    It never gives up: after each failure it waits for a random time, longer each time up to five
+    seconds, and tries again.
+
+    Args:
+        server: Where to connect.
+        timeout: How long the server may take over an answer, in seconds.
+        on_change: Called when ``is_up`` has changed.
+        counters: Where is counted.
+
+    Attributes:
+        is_up: Whether the connection is there and does its work.
+        error: Why it is not up, if it is not; None before the first try.
+    """
+
+    def __init__(
+        self, server: Server, timeout: float, on_change: Callable[[], None], counters: Counters
+    ) -> None:
+        self.is_up = False
+        self.error: BaseException | None = None
+        self._up_since = 0.0
+        self._up = asyncio.Event()
+        self._server = server
+        self._timeout = timeout
+        self._on_change = on_change
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._first_try: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self) -> None:
+        """Connect whenever that is possible."""
+        self._task = self._loop.create_task(self._run())
+
+    async def open(self) -> None:
+        """Start, and wait for the first try.
+
+        Raises:
+            RedisError: The server refuses us.
+            OSError: It cannot be reached, or does not answer in time.
+        """
+        self.start()
+        await asyncio.shield(self._first_try)
+
+    async def close(self) -> None:
+        """End the connection; it is not opened again."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._first_try.done():
+            self._first_try.exception()  # somebody else has reported it, or nobody wants to know
+        self._first_try.cancel()
+
+    async def wait_up(self) -> float:
+        """Wait until the link is up; return since when it is, by the event loop's clock."""
+        await self._up.wait()
+        return self._up_since
+
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Use a connection, call `note_up` when it does its work, and raise when it is lost."""
+        raise NotImplementedError
+
+    def note_lost(self) -> None:
+        """Note that there is no connection; called after each failure."""
+        raise NotImplementedError
+
+    def note_up(self) -> None:
+        """Note that the connection does its work."""
+        self.is_up = True
+        self.error = None
+        self._up_since = self._loop.time()
+        self._up.set()
+        if not self._first_try.done():
+            self._first_try.set_result(None)
+        self._on_change()
+
+    async def _run(self) -> None:
+        backoff = Backoff(_INITIAL_BACKOFF, _MAX_BACKOFF, 2.0)
+        while True:
+            started = self._loop.time()
+            try:
+                await self._connect_and_serve()
+            except CONNECTION_ERRORS as exc:
+                self._note_failure(exc)
+            except Exception as exc:
+                # A bug of ours; deaf for good would be worse than noisy.
+                logger.exception("the link to %s failed", self._server.address)
+                self._note_failure(exc)
+            if self._loop.time() - started > _STABLE_SECONDS:
+                backoff.reset()
+            backoff.fail()
+            await asyncio.sleep(backoff.delay())
+
+    async def _connect_and_serve(self) -> None:
+        connection = await self._server.connect(self._timeout)
+        try:
+            await self.serve(connection)
+        except BaseExceptionGroup as group:
+            # Which one of the tasks found out first does not matter.
+            raise next(_leaves(group)) from None
+        finally:
+            # The other side may be gone, and is not waited for.
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                await connection.disconnect(nowait=True)
+
+    def _note_failure(self, exc: BaseException) -> None:
+        was_up, self.is_up = self.is_up, False
+        self._counters.reconnects += was_up
+        self.error = exc
+        self._up.clear()
+        if not self._first_try.done():
+            self._first_try.set_exception(exc)
+        self.note_lost()
+        if was_up:
+            self._on_change()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc

@@ -1,0 +1,141 @@
+"""Where connections to Redis come from: a URL or a client of redis-py, of any kind."""
+
+import asyncio
+from random import random
+from typing import Any, Protocol
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from wshub_core import InvalidConfigError
+
+CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
+"""What connecting to Redis, and talking to it, raises when it fails."""
+
+_NOT_FOR_US = ("event_dispatcher", "himport_registry", "maint_", "maintenance_", "orig_", "oss_")
+"""Settings of a pool that tie its connections to it."""
+
+
+class Server(Protocol):
+    """One Redis server, or whichever has its part now.
+
+    Attributes:
+        address: What it is called in logs and errors; holds no secret.
+    """
+
+    @property
+    def address(self) -> str: ...  # noqa: D102
+
+    async def connect(self, timeout: float) -> AbstractConnection:
+        """Open a connection that the caller closes.
+
+        Args:
+            timeout: The most seconds it may take.
+
+        Raises:
+            RedisError: It refuses us.
+            OSError: It cannot be reached, or not in time.
+        """
+
+
+class PoolServer:
+    """The server of a client of redis-py; for one of Sentinel the primary there is now."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        settings = pool.connection_kwargs
+        self.db = int(settings.get("db") or 0)
+        if "path" in settings:
+            self.address = f"unix://{settings['path']}"
+        elif hasattr(pool, "service_name"):
+            self.address = f"the primary of {pool.service_name!r}"
+        else:
+            self.address = f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+
+    async def connect(self, timeout: float) -> AbstractConnection:
+        """Open a connection of its own, outside the pool."""
+        return await open_connection(
+            self._pool.connection_class, self._pool.connection_kwargs, timeout
+        )
+
+
+class AnyNode:
+    """Any node of a cluster: ordinary publishing reaches the subscribers of all nodes."""
+
+    db = 0
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self._cluster = cluster
+        self.address = "the cluster"
+
+    async def connect(self, timeout: float) -> AbstractConnection:
+        """Open a connection to the first primary that lets us."""
+        async with asyncio.timeout(timeout):
+            await self._cluster.initialize()
+            primaries = self._cluster.get_primaries()
+        failure: Exception = ConnectionError("the cluster has no primary")
+        # Another first each time, so that a fleet spreads over the nodes.
+        for node in sorted(primaries, key=lambda _: random()):
+            try:
+                return await open_connection(node.connection_class, node.connection_kwargs, timeout)
+            except CONNECTION_ERRORS as exc:
+                failure = exc
+        raise failure
+
+
+def find_server(
+    redis: "str | Redis | RedisCluster", options: dict[str, Any]
+) -> PoolServer | AnyNode:
+    """Return the server that a URL or a client stands for.
+
+    Raises:
+        InvalidConfigError: The URL cannot be understood, or options go with a client.
+    """
+    if isinstance(redis, str):
+        try:
+            pool = ConnectionPool.from_url(redis, **options)
+        except ValueError:
+            # What it says may hold a part of the password.
+            raise InvalidConfigError(
+                "invalid redis URL: use redis://[USER:PASSWORD@]HOST[:PORT], rediss:// for TLS or "
+                "unix://PATH, with special characters as in %2F"
+            ) from None
+        try:
+            pool.make_connection()
+        except TypeError as exc:
+            raise InvalidConfigError(f"invalid option for a connection to redis: {exc}") from None
+        return PoolServer(pool)
+    if options:
+        raise InvalidConfigError(
+            f"{', '.join(options)}: a client has its settings already, give options with a URL"
+        )
+    if isinstance(redis, RedisCluster):
+        return AnyNode(redis)
+    return PoolServer(redis.connection_pool)
+
+
+async def open_connection(
+    connection_class: Any, settings: dict[str, Any], timeout: float
+) -> AbstractConnection:
+    """Open a connection that leaves retries and timeouts to the caller."""
+    own = {name: value for name, value in settings.items() if not name.startswith(_NOT_FOR_US)}
+    own |= {
+        "decode_responses": False,
+        "health_check_interval": 0,
+        # Subscribed connections of version 3 take twice the time for a message.
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": timeout,
+        "socket_timeout": None,
+    }
+    connection: AbstractConnection = connection_class(**own)
+    try:
+        async with asyncio.timeout(timeout):
+            await connection.connect()
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
