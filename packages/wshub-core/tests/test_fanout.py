@@ -79,7 +79,7 @@ class NoOwner:
     def send(self, session: Session, message: Message) -> bool:
         return False
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         raise NotImplementedError
 
     def time(self) -> float:

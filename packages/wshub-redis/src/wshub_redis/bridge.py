@@ -29,7 +29,7 @@ from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, decode_envelope
 from wshub_redis.lane import Lane, LaneSettings
 from wshub_redis.lanes import Lanes, OneLane, ShardLanes
 from wshub_redis.names import Names
-from wshub_redis.server import CONNECTION_ERRORS, Server, find_server
+from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
 
 logger = logging.getLogger("wshub.redis")
 
@@ -114,8 +114,7 @@ class RedisBridge:
                 "timeout, probe_interval and max_queue_bytes must be above 0, and replay_seconds "
                 "not below"
             )
-        if sharded and not isinstance(redis, RedisCluster):
-            raise InvalidConfigError("sharded=True needs a redis.asyncio.RedisCluster")
+        require_cluster(sharded, isinstance(redis, RedisCluster))
         self._hub = hub
         self._redis = redis
         self._names = Names(prefix)
@@ -267,8 +266,8 @@ class RedisBridge:
         self._lane_of(name).listener.unsubscribe(name)
 
     async def drain(self) -> None:  # noqa: D102
-        if self._lanes is not None:
-            await asyncio.gather(*(lane.sender.drain() for lane in self._lanes.all))
+        for lane in () if self._lanes is None else tuple(self._lanes.all):
+            await lane.sender.drain()
 
     # What the lanes ask for.
 

@@ -135,9 +135,12 @@ class Link:
         was_up, self.is_up = self.is_up, False
         self._counters.reconnects += was_up
         self.error = exc
+        if isinstance(exc, TimeoutError) and not str(exc):
+            why = f"{self._server.address} did not answer within {self._timeout:g} s"
+            self.error = LinkLostError(why)
         self._up.clear()
         if not self._first_try.done():
-            self._first_try.set_exception(exc)
+            self._first_try.set_exception(self.error)
         self.note_lost()
         if was_up:
             self._on_change()

@@ -160,17 +160,23 @@ class Listener(Link):
 
     async def _put_to_test(self) -> None:
         heard, pongs = self._heard, self._pongs
+        self._is_tested = True
         self._is_ping_due = True
         self._work.set()
-        is_published = await self._probe()
-        self._is_tested = True
+        is_published = False
         try:
             async with asyncio.timeout(self._timeout):
+                is_published = await self._probe()
                 while self._heard == heard and (is_published or self._pongs == pongs):
                     await self._wait_progress()
         except TimeoutError:
-            what = "does not pass on what is published" if self._pongs != pongs else "is silent"
-            raise LinkLostError(f"{self._server.address} {what}") from None
+            if self._pongs == pongs:
+                raise LinkLostError(f"{self._server.address} is silent") from None
+            # Whether the probe was published is the sender's trouble.
+            if is_published:
+                raise LinkLostError(
+                    f"{self._server.address} does not pass on what is published"
+                ) from None
         finally:
             self._is_tested = False
 

@@ -48,12 +48,7 @@ class PoolServer:
         self._pool = pool
         settings = pool.connection_kwargs
         self.db = int(settings.get("db") or 0)
-        if "path" in settings:
-            self.address = f"unix://{settings['path']}"
-        elif hasattr(pool, "service_name"):
-            self.address = f"the primary of {pool.service_name!r}"
-        else:
-            self.address = f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        self.address = describe_pool(pool)
 
     async def connect(self, timeout: float) -> AbstractConnection:
         """Open a connection of its own, outside the pool."""
@@ -98,11 +93,7 @@ def find_server(
         try:
             pool = ConnectionPool.from_url(redis, **options)
         except ValueError:
-            # What it says may hold a part of the password.
-            raise InvalidConfigError(
-                "invalid redis URL: use redis://[USER:PASSWORD@]HOST[:PORT], rediss:// for TLS or "
-                "unix://PATH, with special characters as in %2F"
-            ) from None
+            raise invalid_url() from None
         try:
             pool.make_connection()
         except TypeError as exc:
@@ -115,6 +106,37 @@ def find_server(
     if isinstance(redis, RedisCluster):
         return AnyNode(redis)
     return PoolServer(redis.connection_pool)
+
+
+def invalid_url() -> InvalidConfigError:
+    """Return the error for a URL that redis-py does not take.
+
+    What redis-py says about it may hold a part of the password.
+    """
+    return InvalidConfigError(
+        "invalid redis URL: use redis://[USER:PASSWORD@]HOST[:PORT], rediss:// for TLS or "
+        "unix://PATH, with special characters written as in %2F"
+    )
+
+
+def require_cluster(sharded: bool, is_cluster: bool) -> None:
+    """Check that sharded publishing is asked of a cluster.
+
+    Raises:
+        InvalidConfigError: It is not.
+    """
+    if sharded and not is_cluster:
+        raise InvalidConfigError("sharded=True needs a RedisCluster of redis-py")
+
+
+def describe_pool(pool: Any) -> str:
+    """Return where a pool's connections lead, without any secret."""
+    settings = pool.connection_kwargs
+    if "path" in settings:
+        return f"unix://{settings['path']}"
+    if hasattr(pool, "service_name"):
+        return f"the primary of {pool.service_name!r}"
+    return f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
 
 
 async def open_connection(

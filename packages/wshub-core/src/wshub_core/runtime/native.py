@@ -64,7 +64,7 @@ class NativeTransport(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._request: http11.Request | None = None
         self._request_bytes = 0
-        self._answer: asyncio.Task[None] | None = None
+        self._answer: asyncio.Task[object] | None = None
         self._early_data = b""
         self._session: Session | None = None
         self._fragments: bytearray | None = None

@@ -1,0 +1,174 @@
+"""Publishing from programs that have no hub and no event loop: workers, scripts, web requests."""
+
+import os
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from redis import ConnectionError as RedisConnectionError
+from redis import Redis, RedisCluster
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from wshub_core import (
+    JSON,
+    BridgeUnavailableError,
+    Message,
+    error_message,
+    event_message,
+    process_output_message,
+    process_status_message,
+    validate_channel,
+)
+from wshub_redis.outbound import Outbound
+from wshub_redis.server import describe_pool, invalid_url, require_cluster
+
+
+class RedisPublisher:
+    """Publishes to the clients of all hubs that use the same Redis and prefix; blocks.
+
+    ::
+
+        publisher = RedisPublisher("redis://localhost:6379")
+        publisher.send_event("job:done", {"id": 7})
+
+    Threads may share one; what one thread publishes arrives in order. After a fork it goes on
+    working, in both processes. `AsyncRedisPublisher` is the same for event loops.
+
+    Args:
+        redis: The URL of a server (``redis://``, ``rediss://`` for TLS, ``unix://``), or a client
+            of redis-py, which stays the caller's to close.
+        prefix: What the bridges of the hubs use.
+        sharded: Whether they use sharded publishing; needs a ``RedisCluster``.
+        timeout: With a URL, how long Redis may take over an answer, in seconds.
+        max_message_bytes: The most bytes of one message in its envelope: what the hubs allow.
+        **options: With a URL, more for redis-py's connections, such as ``username``,
+            ``password`` or ``ssl_ca_certs``.
+
+    Raises:
+        InvalidPrefixError: The prefix is not allowed.
+        InvalidConfigError: The URL or an option has a value that cannot work.
+    """
+
+    def __init__(
+        self,
+        redis: str | Redis | RedisCluster = "redis://localhost:6379",
+        *,
+        prefix: str = "ws",
+        sharded: bool = False,
+        timeout: float = 5.0,
+        max_message_bytes: int = 65_536,
+        **options: Any,
+    ) -> None:
+        self._outbound = Outbound(prefix, max_message_bytes)
+        require_cluster(sharded, isinstance(redis, RedisCluster))
+        self._is_sharded = sharded
+        self._is_own = isinstance(redis, str)
+        self._client: Any = redis
+        if isinstance(redis, str):
+            # An idle connection may have been closed meanwhile; hubs drop what comes twice.
+            retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+            settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+            try:
+                self._client = Redis.from_url(redis, retry=retry, **settings | options)
+            except ValueError:
+                raise invalid_url() from None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; publishing again opens others."""
+        if self._is_own:
+            self._client.close()
+
+    def publish(self, channel: str, message: Message) -> None:
+        """Publish a message to a channel; returns when Redis has it.
+
+        Args:
+            channel: Channel name, 1 to 256 characters of ``A-Za-z0-9_.:-``.
+            message: Sent as given, but for ``channel`` and timestamp, which are set.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidProcessIDError: The process id in the channel or the message is not allowed.
+            MessageEncodeError: The message cannot be written as JSON.
+            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
+            BridgeUnavailableError: Redis cannot be reached, or refuses the message.
+        """
+        validate_channel(channel)
+        self._send(channel, message)
+
+    def broadcast(self, message: Message) -> None:
+        """Publish a message to every connection; returns when Redis has it.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        self._send("", message)
+
+    def send_event(self, name: str, data: JSON = None) -> None:
+        """Broadcast that something happened, as ``{"event": name, "data": data}``.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        self.broadcast(event_message(name, data))
+
+    def send_error(self, text: str) -> None:
+        """Broadcast that something failed.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        self.broadcast(error_message(text))
+
+    def send_process_output(self, process_id: str, line: str) -> None:
+        """Publish one line of a process's output to the channel ``process:<process_id>``.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        message = process_output_message(process_id, line)
+        self.publish(message.channel, message)
+
+    def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
+        """Publish that a process changed, to the channel ``process:<process_id>``.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        message = process_status_message(process_id, status, exit_code)
+        self.publish(message.channel, message)
+
+    def _send(self, channel: str, message: Message) -> None:
+        name, payload = self._outbound.address(channel, message)
+        if self._pid != os.getpid():
+            # A thread of the parent may have held the lock when the process forked.
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        publish = self._client.spublish if self._is_sharded else self._client.publish
+        with self._lock:
+            envelope = self._outbound.seal(payload)
+            try:
+                publish(name, envelope)
+            except (RedisError, OSError) as exc:
+                raise BridgeUnavailableError(
+                    f"redis at {self._address} does not take the message: {exc}",
+                    may_have_arrived=not isinstance(exc, ResponseError),
+                ) from exc
+
+    @property
+    def _address(self) -> str:
+        is_cluster = isinstance(self._client, RedisCluster)
+        return "the cluster" if is_cluster else describe_pool(self._client.connection_pool)

@@ -1,0 +1,81 @@
+"""A proxy between a bridge and its server that can be told to misbehave."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+
+class TCPProxy:
+    """Passes bytes on, unless told otherwise.
+
+    Attributes:
+        keeps: What of the server's bytes is passed on; by default everything.
+        is_closed: Whether new connections are refused.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.keeps: Callable[[bytes], bool] = lambda _: True
+        self.is_closed = False
+        self.port = 0
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if self.is_closed:
+                return
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.add(far_writer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pass_on(reader, far_writer, lambda _: True))
+                group.create_task(self._pass_on(far_reader, writer, lambda data: self.keeps(data)))
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    def close_connections(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        keeps: Callable[[bytes], bool],
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if keeps(data):
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
+
+    async def end(self) -> None:
+        self.close_connections()
+        for task in tuple(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@asynccontextmanager
+async def run_proxy(target: int) -> AsyncIterator[TCPProxy]:
+    proxy = TCPProxy(target)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()
