@@ -209,9 +209,9 @@ class RedisBridge:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.timeout):
                     await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
+        await lanes.close()
         self._lanes = None
         self._state = BridgeState.DOWN
-        await lanes.close()
 
     # Publishing that says what happened.
 

@@ -112,7 +112,7 @@ class Lane:
         if not self.sender.is_up:
             return False
         confirmation: Future[None] = self._loop.create_future()
-        self.sender.send(self._probe_channel, b"probe", confirmation)
+        self.sender.send(self._probe_channel, b"probe", confirmation, is_probe=True)
         try:
             await confirmation
         except BridgeUnavailableError:

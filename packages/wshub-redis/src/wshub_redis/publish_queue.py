@@ -16,6 +16,7 @@ class Outgoing(Generic[T]):
         command: The bytes to send.
         since: When it was published.
         confirmation: Who wants to know what becomes of it.
+        is_probe: Whether it is no message and does not count.
         was_sent: Whether it was sent at least once.
     """
 
@@ -23,6 +24,7 @@ class Outgoing(Generic[T]):
     command: bytes
     since: float
     confirmation: T
+    is_probe: bool = False
     was_sent: bool = False
 
 

@@ -65,7 +65,14 @@ class Sender(Link):
         self._progress = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
 
-    def send(self, channel: bytes, envelope: bytes, confirmation: Confirmation = None) -> None:
+    def send(
+        self,
+        channel: bytes,
+        envelope: bytes,
+        confirmation: Confirmation = None,
+        *,
+        is_probe: bool = False,
+    ) -> None:
         """Queue a message; what cannot be queued is lost, and counted.
 
         Args:
@@ -73,6 +80,7 @@ class Sender(Link):
             envelope: The message in its envelope.
             confirmation: Is done once the server has the message, and gets a
                 `BridgeUnavailableError` if it will not.
+            is_probe: Whether it is no message and does not count.
         """
         command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
             self._head,
@@ -81,7 +89,7 @@ class Sender(Link):
             len(envelope),
             envelope,
         )
-        item = Outgoing(channel, command, self._loop.time(), confirmation)
+        item = Outgoing(channel, command, self._loop.time(), confirmation, is_probe)
         if not self.is_up and self._replay_seconds <= 0:
             self._lose(item, f"{self._server.address} cannot be reached ({self.error})")
         elif not self._queue.push(item):
@@ -158,7 +166,7 @@ class Sender(Link):
                 self._progress.set()
 
     def _confirm(self, item: Outgoing[Confirmation]) -> None:
-        self._counters.published += 1
+        self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
 
@@ -169,7 +177,7 @@ class Sender(Link):
         self._lose(item, f"{self._server.address} refuses to publish: {refusal}")
 
     def _lose(self, item: Outgoing[Confirmation], why: str) -> None:
-        self._counters.lost += 1
+        self._counters.lost += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_exception(
                 BridgeUnavailableError(

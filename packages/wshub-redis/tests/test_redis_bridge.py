@@ -1,0 +1,358 @@
+"""The bridge on Redis: what is on the wire, what it subscribes to, and what it refuses."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+from fleet import wait_until
+from redis_servers import RedisServer, find_free_port, run_server
+
+from wshub_core import (
+    BridgeAttachedError,
+    BridgeState,
+    BridgeUnavailableError,
+    Hub,
+    HubConfig,
+    InvalidChannelError,
+    InvalidConfigError,
+    Message,
+    MessageTooLargeError,
+    MessageType,
+)
+from wshub_core.testing import MemoryClient, connect
+from wshub_redis import BridgeStats, InvalidPrefixError, RedisBridge
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with run_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis(port=server.port) as client:
+        yield client
+
+
+async def listen(hub: Hub, *channels: str) -> MemoryClient:
+    client = await connect(hub)
+    for channel in channels:
+        client.subscribe(channel)
+    await client.settle()
+    return client
+
+
+async def channels_on(client: Any, prefix: str = "ws") -> list[bytes]:
+    return sorted(await client.pubsub_channels(f"{prefix}:[bc]*"))
+
+
+async def test_a_hub_of_go_ws_would_hear_it(server: RedisServer, client: Any) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge, client.pubsub() as listener:
+        # This is how hubs of go-ws subscribe.
+        await listener.psubscribe("ws:broadcast", "ws:channel:*")
+        for _ in range(2):
+            await listener.get_message(timeout=5)
+        hub.send_process_output("build-42", "Compiling main.py...")
+        hub.send_event("deploy", {"n": 1})
+        output = await listener.get_message(timeout=5)
+        event = await listener.get_message(timeout=5)
+        assert output["channel"] == b"ws:channel:process:build-42"
+        envelope = json.loads(output["data"])
+        assert envelope["sourceId"] == bridge.source_id
+        stamp = envelope["message"].pop("timestamp")
+        assert stamp.endswith("Z")
+        assert envelope["message"] == {
+            "type": "process_output",
+            "channel": "process:build-42",
+            "processId": "build-42",
+            "data": "Compiling main.py...",
+        }
+        assert event["channel"] == b"ws:broadcast"
+        assert json.loads(event["data"])["message"]["data"] == {"event": "deploy", "data": {"n": 1}}
+
+
+async def test_what_a_hub_of_go_ws_publishes_is_delivered(server: RedisServer, client: Any) -> None:
+    stamp = "2026-11-23T04:14:16.618311291+01:00"
+    async with Hub() as hub, RedisBridge(hub, server.url):
+        listener = await listen(hub, "process:b")
+        message = {"type": "process_output", "processId": "b", "data": "line", "timestamp": stamp}
+        envelope = {"sourceId": "id-1-abcdef", "message": message}
+        assert await client.publish("ws:channel:process:b", json.dumps(envelope)) == 1
+        received = await listener.receive()
+        assert (received.channel, received.process_id, received.data) == ("process:b", "b", "line")
+        assert received.timestamp is not None
+        assert received.timestamp.isoformat() == "2026-11-23T04:14:16.618311+01:00"
+        # An older hub leaves the time out, as Go does that.
+        message["timestamp"] = "0001-01-01T00:00:00Z"
+        await client.publish("ws:broadcast", json.dumps(envelope))
+        received = await listener.receive()
+        assert received.timestamp is not None
+        assert received.timestamp.year > 2000
+
+
+async def test_it_subscribes_to_what_its_hub_needs_and_no_pattern(
+    server: RedisServer, client: Any
+) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url):
+        assert await channels_on(client) == [b"ws:broadcast"]
+        first, second = await listen(hub, "a", "b"), await listen(hub, "a")
+        expected = [b"ws:broadcast", b"ws:channel:a", b"ws:channel:b"]
+        assert await channels_on(client) == expected
+        first.close()
+        await first.wait_closed()
+        second.unsubscribe("a")
+        second.subscribe("a")
+        await second.settle()
+        assert await channels_on(client) == expected
+        # A moment later nobody has come back.
+        await asyncio.sleep(1.5)
+        assert await channels_on(client) == expected[:2]
+        assert await client.pubsub_numpat() == 0
+    assert await channels_on(client) == []
+
+
+async def test_many_channels_are_subscribed_to_in_batches(server: RedisServer, client: Any) -> None:
+    async with Hub(HubConfig(max_subscriptions=10_000)) as hub:
+        listener = await connect(hub)
+        for number in range(3_000):
+            await hub.subscribe(hub.connections[0], f"c{number}")
+        before = await commands(client, "subscribe")
+        async with RedisBridge(hub, server.url):
+            assert len(await channels_on(client)) == 3_001
+            assert await commands(client, "subscribe") - before == 6
+            await client.publish("ws:channel:c2999", b'{"message":{"type":"event","data":"far"}}')
+            assert (await listener.receive()).data == "far"
+
+
+async def commands(client: Any, name: str) -> int:
+    stats = await client.info("commandstats")
+    return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+async def test_junk_is_dropped_and_counted_and_harms_nobody(
+    server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
+        listener = await listen(hub, "news")
+        junk = [
+            b"",
+            b"junk",
+            b"null",
+            b"{}",
+            b'{"sourceId":"x","message":null}',
+            b'{"sourceId":"x","message":{}}',
+            b'{"sourceId":"x","message":{"type":""}}',
+            b'{"sourceId":"x","message":{"type":5}}',
+            b'{"sourceId":5,"message":{"type":"event"}}',
+            b'{"sourceId":"x","message":{"type":"event","processId":"a b"}}',
+            b'{"sourceId":"x","message":{"type":"event","timestamp":"yesterday"}}',
+            b'{"sourceId":"x","message":{"type":"event","data":"\xff"}}',
+            b'{"sourceId":"x","message":{"type":"event","data":"%b"}}' % (b"x" * 65_536),
+            b"[" * 65_000,
+        ]
+        for data in junk:
+            await client.publish("ws:channel:news", data)
+        await client.publish("ws:broadcast", b"junk")
+        envelope = b'{"extra":"%b","message":{"type":"event","data":"fits"}}'
+        # The limit is that of hubs of go-ws, to the byte.
+        fits = envelope % (b"x" * (65_536 - len(envelope) + 2))
+        assert len(fits) == 65_536
+        await client.publish("ws:channel:news", fits)
+        assert (await listener.receive()).data == "fits"
+        stats = bridge.stats()
+        assert (stats.junk, stats.received) == (len(junk) + 1, 1)
+        assert bridge.state == BridgeState.UP
+        warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+        assert len(warnings) == 1
+        assert "dropped what came on 'ws:channel:news'" in warnings[0].getMessage()
+
+
+async def test_own_messages_do_not_come_back_and_repeated_ones_not_twice(
+    server: RedisServer, client: Any
+) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
+        listener = await listen(hub, "news")
+        await bridge.publish("news", Message(type=MessageType.EVENT, data="own"))
+        for number in (1, 2, 2, 1, 3):
+            envelope = {"sourceId": "x", "id": number, "message": {"type": "e", "data": number}}
+            await client.publish("ws:channel:news", json.dumps(envelope))
+        received = [(await listener.receive()).data for _ in range(4)]
+        assert received == ["own", 1, 2, 3]
+        stats = bridge.stats()
+        assert (stats.duplicates, stats.received, stats.published) == (2, 3, 1)
+
+
+async def test_what_does_not_fit_into_an_envelope_reaches_nobody(
+    server: RedisServer, client: Any
+) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
+        listener = await listen(hub, "news")
+        message = Message(type=MessageType.EVENT, data="x" * 65_400)
+        with pytest.raises(MessageTooLargeError, match="are for the bridge"):
+            hub.publish("news", message)
+        with pytest.raises(MessageTooLargeError):
+            await bridge.publish("news", message)
+        with pytest.raises(MessageTooLargeError):
+            await bridge.broadcast(message)
+        with pytest.raises(InvalidChannelError):
+            await bridge.publish("no spaces", message)
+        await listener.settle()
+        assert not listener.messages
+        assert bridge.stats().published == 0
+        # For this hub alone there is room.
+        hub.publish("news", message, local_only=True)
+        assert (await listener.receive()).data == message.data
+
+
+async def test_fleets_with_other_prefixes_do_not_meet(server: RedisServer) -> None:
+    async with (
+        Hub() as one,
+        Hub() as other,
+        RedisBridge(one, server.url, prefix="one") as bridge,
+        RedisBridge(other, server.url, prefix="other") as other_bridge,
+    ):
+        listener = await listen(other, "news")
+        await bridge.publish("news", Message(type=MessageType.EVENT, data="theirs"))
+        await bridge.broadcast(Message(type=MessageType.EVENT, data="theirs"))
+        await other_bridge.publish("news", Message(type=MessageType.EVENT, data="ours"))
+        assert (await listener.receive()).data == "ours"
+        await listener.settle()
+        assert not listener.messages
+
+
+async def test_a_database_number_isolates_nothing_and_that_is_said(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Hub() as one,
+        Hub() as other,
+        RedisBridge(one, f"{server.url}/0"),
+        RedisBridge(other, f"{server.url}/7"),
+    ):
+        assert "database 7 isolates nothing" in caplog.text
+        assert "database 0" not in caplog.text
+        listener = await connect(other)
+        one.send_event("hello")
+        assert (await listener.receive()).data["event"] == "hello"
+
+
+async def test_a_server_that_is_not_there_is_an_error_at_the_start() -> None:
+    port = find_free_port()
+    async with Hub() as hub:
+        bridge = RedisBridge(hub, f"redis://user:secret@127.0.0.1:{port}")
+        with pytest.raises(BridgeUnavailableError, match=f"127.0.0.1:{port} does not") as caught:
+            await bridge.start()
+        assert "secret" not in str(caught.value)
+        # The hub is as it was, and can have another one.
+        hub.send_event("still here")
+        assert hub.manager.bridge is None
+        assert bridge.state == BridgeState.DOWN
+        await bridge.stop()
+
+
+async def test_a_server_that_does_not_answer_is_an_error_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        async with Hub() as hub:
+            bridge = RedisBridge(hub, f"redis://u:p@127.0.0.1:{port}", timeout=0.2)
+            with pytest.raises(BridgeUnavailableError, match=r"within 0\.2 s"):
+                await bridge.start()
+
+
+async def test_after_stop_the_bridge_can_be_started_again(server: RedisServer) -> None:
+    async with Hub() as hub, Hub() as other, RedisBridge(other, server.url):
+        listener = await listen(other, "news")
+        bridge = RedisBridge(hub, server.url)
+        with pytest.raises(BridgeUnavailableError, match="not running"):
+            await bridge.publish("news", Message(type=MessageType.EVENT, data=0))
+        for number in (1, 2):
+            await bridge.start()
+            with pytest.raises(BridgeAttachedError):
+                await bridge.start()
+            await bridge.publish("news", Message(type=MessageType.EVENT, data=number))
+            assert (await listener.receive()).data == number
+            await bridge.stop()
+            await bridge.stop()
+        near = await listen(hub, "news")
+        with pytest.raises(BridgeUnavailableError, match="not running"):
+            await bridge.publish("news", Message(type=MessageType.EVENT, data=3))
+        # Its own clients have it all the same.
+        assert (await near.receive()).data == 3
+
+
+async def test_a_hub_that_is_closed_first_harms_no_bridge(server: RedisServer) -> None:
+    hub = Hub()
+    async with hub:
+        bridge = RedisBridge(hub, server.url)
+        await bridge.start()
+    await bridge.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_nothing_is_left_of_a_bridge(server: RedisServer, client: Any) -> None:
+    before = len(await client.client_list())
+    async with Hub() as hub, RedisBridge(hub, server.url):
+        assert len(await client.client_list()) == before + 2
+    # A connection made later is accepted after those have gone.
+    async with redis.asyncio.Redis(port=server.port) as later:
+        assert len(await later.client_list()) == before + 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_idle_bridge_probes_and_stays(server: RedisServer, client: Any) -> None:
+    before = await commands(client, "publish")
+    async with Hub() as hub, RedisBridge(hub, server.url, probe_interval=0.05) as bridge:
+        await asyncio.sleep(0.5)
+        assert await commands(client, "publish") >= before + 3
+        # Probes are no messages.
+        assert bridge.stats() == BridgeStats(0, 0, 0, 0, 0, 0)
+        assert bridge.state == BridgeState.UP
+
+
+async def test_a_state_callback_may_be_async_and_may_fail(server: RedisServer) -> None:
+    states = []
+
+    async def note(bridge: RedisBridge) -> None:
+        await asyncio.sleep(0)
+        states.append(bridge.state)
+        raise RuntimeError("a bug of the application")
+
+    async with (
+        Hub() as hub,
+        RedisBridge(hub, server.url, on_state_change=note),
+        redis.asyncio.Redis(port=server.port) as client,
+    ):
+        await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await wait_until(lambda: len(states) == 2)
+    assert states == [BridgeState.DEGRADED, BridgeState.UP]
+    assert hub.stats().callback_errors == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"redis": "http://localhost"}, InvalidConfigError, "use redis://"),
+        ({"redis": "redis://:pa/ss@localhost"}, InvalidConfigError, "special characters"),
+        ({"redis": ""}, InvalidConfigError, "use redis://"),
+        ({"foo": 1}, InvalidConfigError, "foo"),
+        ({"redis": redis.asyncio.Redis(), "password": "x"}, InvalidConfigError, "password: a"),
+        ({"prefix": "ws:channel"}, InvalidPrefixError, "parts of the names"),
+        ({"sharded": True}, InvalidConfigError, "RedisCluster"),
+        ({"timeout": 0}, InvalidConfigError, "above 0"),
+        ({"probe_interval": -1}, InvalidConfigError, "above 0"),
+        ({"replay_seconds": -1}, InvalidConfigError, "above 0"),
+        ({"max_queue_bytes": 0}, InvalidConfigError, "above 0"),
+    ],
+)
+async def test_settings_that_cannot_work_are_refused(
+    settings: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    async with Hub() as hub:
+        with pytest.raises(error, match=match) as caught:
+            RedisBridge(hub, **settings)
+        assert "pa/" not in str(caught.value)
