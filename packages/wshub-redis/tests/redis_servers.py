@@ -119,3 +119,60 @@ def run_server(*arguments: str, config: str = "", **options: str) -> Iterator[Re
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def run_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
+    """Run a cluster whose slots are cut into equal parts; takes some two seconds to form."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        buses = []
+        for _ in range(nodes):
+            buses.append(find_free_port())
+            arguments = ["--cluster-enabled", "yes", "--cluster-port", str(buses[-1])]
+            servers.append(stack.enter_context(run_server(*arguments)))
+        for number, server in enumerate(servers):
+            first, last = 16_384 * number // nodes, 16_384 * (number + 1) // nodes - 1
+            with server.client() as client:
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                if number:
+                    meet = ("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
+                    client.execute_command(*meet)
+        deadline = time.monotonic() + _START_SECONDS
+        while not all(map(_is_formed, servers)):
+            assert time.monotonic() < deadline, servers[0].log()
+            time.sleep(0.02)
+        yield servers
+
+
+def _is_formed(server: RedisServer) -> bool:
+    with server.client() as client:
+        info: bytes = client.execute_command("CLUSTER", "INFO")
+        return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+def move_slot(
+    source: RedisServer, target: RedisServer, others: list[RedisServer], slot: int
+) -> None:
+    """Give a slot without keys to another node of a cluster."""
+    with source.client() as client, target.client() as target_client:
+        source_id = client.execute_command("CLUSTER", "MYID")
+        target_id = target_client.execute_command("CLUSTER", "MYID")
+        target_client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    for server in (target, source, *others):
+        with server.client() as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+@contextlib.contextmanager
+def run_sentinel(primary: RedisServer, name: str) -> Iterator[RedisServer]:
+    """Run a sentinel that watches a server and decides alone, after half a second."""
+    config = (
+        f"sentinel monitor {name} 127.0.0.1 {primary.port} 1\n"
+        f"sentinel down-after-milliseconds {name} 500\n"
+        f"sentinel failover-timeout {name} 2000\n"
+    )
+    with run_server("--sentinel", config=config) as server:
+        yield server

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -11,12 +12,10 @@ class TCPProxy:
 
     Attributes:
         keeps: What of the server's bytes is passed on; by default everything.
-        is_closed: Whether new connections are refused.
     """
 
     def __init__(self, target: int) -> None:
         self.keeps: Callable[[bytes], bool] = lambda _: True
-        self.is_closed = False
         self.port = 0
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
@@ -32,8 +31,6 @@ class TCPProxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            if self.is_closed:
-                return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:
@@ -70,9 +67,9 @@ class TCPProxy:
 
 
 @asynccontextmanager
-async def run_proxy(target: int) -> AsyncIterator[TCPProxy]:
+async def run_proxy(target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[TCPProxy]:
     proxy = TCPProxy(target)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

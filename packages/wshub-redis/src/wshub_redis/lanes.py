@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
+from itertools import count
 from typing import Protocol
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
-from redis.exceptions import SlotNotCoveredError
 
 from wshub_redis.lane import Lane
 from wshub_redis.link import logger
@@ -83,6 +83,8 @@ class ShardLanes:
         self._channels = channels
         self._lanes: dict[str, Lane] = {}
         self._tags: dict[str, str] = {}
+        # The cluster's own map changes whenever somebody else asks for it.
+        self._lane_of_slot: dict[int, Lane] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
     @property
@@ -92,18 +94,14 @@ class ShardLanes:
 
     def lane_of(self, channel: bytes) -> Lane:
         """Return the lane to the node that has a channel's slot, as far as is known."""
-        try:
-            return self._lanes[self._node_of(channel).name]
-        except (KeyError, SlotNotCoveredError):
-            # Its answer says what is wrong, and the cluster is asked again.
-            return next(iter(self._lanes.values()))
+        lane = self._lane_of_slot.get(key_slot(channel))
+        # A slot that nobody has is refused by all, which has the cluster asked again.
+        return next(iter(self._lanes.values())) if lane is None else lane
 
     async def open(self) -> None:
         """Ask the cluster for its nodes, and open a lane to each primary."""
         await self._cluster.initialize()
-        for node in self._cluster.get_primaries():
-            if self._has_slots(node):
-                self._add(node)
+        self._learn()
         await asyncio.gather(*(lane.open() for lane in self.all))
         self._refreshing = asyncio.create_task(self._keep_up())
 
@@ -114,17 +112,6 @@ class ShardLanes:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
         await asyncio.gather(*(lane.close() for lane in self.all))
-
-    def _node_of(self, channel: bytes) -> ClusterNode:
-        nodes = self._cluster.nodes_manager
-        return nodes.get_node_from_slot(key_slot(channel))
-
-    def _add(self, node: ClusterNode) -> None:
-        # A lane's probe has to be in a slot of its node.
-        tags = (f"{{{number}}}" for number in range(100_000))
-        tag = next(tag for tag in tags if self._node_of(tag.encode()).name == node.name)
-        self._tags[node.name] = tag
-        self._lanes[node.name] = self._make_lane(_Node(node), tag)
 
     async def _keep_up(self) -> None:
         refused = self._refused()
@@ -146,19 +133,11 @@ class ShardLanes:
     async def _refresh(self) -> None:
         before = {channel: self.lane_of(channel) for channel in self._channels()}
         await self._cluster.nodes_manager.initialize()
-        primaries = {
-            node.name: node for node in self._cluster.get_primaries() if self._has_slots(node)
-        }
-        # One that has lost the slot of its probe gets another lane.
-        gone = [
-            self._lanes.pop(name)
-            for name in tuple(self._lanes)
-            if name not in primaries or self._node_of(self._tags[name].encode()).name != name
-        ]
-        for name, node in primaries.items():
-            if name not in self._lanes:
-                self._add(node)
-                self._lanes[name].start()
+        known = set(self.all)
+        gone = self._learn()
+        for lane in self.all:
+            if lane not in known:
+                lane.start()
         for channel, lane in before.items():
             now = self.lane_of(channel)
             if now is not lane:
@@ -166,9 +145,25 @@ class ShardLanes:
         for lane in gone:
             await lane.close()
 
-    def _has_slots(self, node: ClusterNode) -> bool:
-        slots = self._cluster.nodes_manager.slots_cache
-        return any(nodes[0].name == node.name for nodes in slots.values())
+    def _learn(self) -> list[Lane]:
+        """Make the lanes that the cluster needs now; return those that it does not any more."""
+        owners = {slot: nodes[0] for slot, nodes in self._cluster.nodes_manager.slots_cache.items()}
+        primaries = {node.name: node for node in owners.values()}
+        gone = [
+            self._lanes.pop(name)
+            for name in tuple(self._lanes)
+            # One whose probe has lost its slot is replaced as well.
+            if owners.get(key_slot(self._tags[name].encode())) is not primaries.get(name, name)
+        ]
+        for name, node in primaries.items():
+            if name not in self._lanes:
+                # A lane's probe has to be in a slot of its node.
+                tags = (f"{{{number}}}" for number in count())
+                tag = next(t for t in tags if owners.get(key_slot(t.encode())) is node)
+                self._tags[name] = tag
+                self._lanes[name] = self._make_lane(_Node(node), tag)
+        self._lane_of_slot = {slot: self._lanes[node.name] for slot, node in owners.items()}
+        return gone
 
 
 class _Node:

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from wshub_core import (
     JSON,
     BridgeUnavailableError,
+    InvalidConfigError,
     Message,
     error_message,
     event_message,
@@ -22,7 +23,7 @@ from wshub_core import (
     validate_channel,
 )
 from wshub_redis.outbound import Outbound
-from wshub_redis.server import describe_pool, invalid_url, require_cluster
+from wshub_redis.server import check_options, describe_pool, invalid_url, require_cluster
 
 
 class RedisPublisher:
@@ -63,6 +64,8 @@ class RedisPublisher:
     ) -> None:
         self._outbound = Outbound(prefix, max_message_bytes)
         require_cluster(sharded, isinstance(redis, RedisCluster))
+        if options and not isinstance(redis, str):
+            raise InvalidConfigError("a client has its settings already, give options with a URL")
         self._is_sharded = sharded
         self._is_own = isinstance(redis, str)
         self._client: Any = redis
@@ -74,6 +77,7 @@ class RedisPublisher:
                 self._client = Redis.from_url(redis, retry=retry, **settings | options)
             except ValueError:
                 raise invalid_url() from None
+            check_options(self._client.connection_pool)
         self._pid = 0
         self._lock = threading.Lock()
 

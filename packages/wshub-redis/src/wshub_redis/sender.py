@@ -1,6 +1,7 @@
 """The sending side of a bridge: publishes what waits, one round trip after the other."""
 
 import asyncio
+import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -173,8 +174,10 @@ class Sender(Link):
     def _refuse(self, item: Outgoing[Confirmation], refusal: ResponseError) -> None:
         self.refused += 1
         item.was_sent = False  # it is known not to have been published
-        logger.warning("%s refuses to publish: %s", self._server.address, refusal)
-        self._lose(item, f"{self._server.address} refuses to publish: {refusal}")
+        why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
+        # The first is worth a look; a flood of them is not.
+        logger.log(logging.WARNING if self.refused == 1 else logging.DEBUG, "%s", why)
+        self._lose(item, why)
 
     def _lose(self, item: Outgoing[Confirmation], why: str) -> None:
         self._counters.lost += not item.is_probe

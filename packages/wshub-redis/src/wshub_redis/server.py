@@ -94,10 +94,7 @@ def find_server(
             pool = ConnectionPool.from_url(redis, **options)
         except ValueError:
             raise invalid_url() from None
-        try:
-            pool.make_connection()
-        except TypeError as exc:
-            raise InvalidConfigError(f"invalid option for a connection to redis: {exc}") from None
+        check_options(pool)
         return PoolServer(pool)
     if options:
         raise InvalidConfigError(
@@ -117,6 +114,18 @@ def invalid_url() -> InvalidConfigError:
         "invalid redis URL: use redis://[USER:PASSWORD@]HOST[:PORT], rediss:// for TLS or "
         "unix://PATH, with special characters written as in %2F"
     )
+
+
+def check_options(pool: Any) -> None:
+    """Check that a connection can be made with a pool's settings.
+
+    Raises:
+        InvalidConfigError: It cannot.
+    """
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as exc:
+        raise InvalidConfigError(f"invalid option for a connection to redis: {exc}") from None
 
 
 def require_cluster(sharded: bool, is_cluster: bool) -> None:

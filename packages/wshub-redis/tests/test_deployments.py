@@ -1,0 +1,277 @@
+"""The kinds of Redis that people have: passwords, TLS, sockets, Sentinel, Cluster."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from fleet import CHANNEL, assert_within, now, run_fleet, wait_until
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
+from redis.crc import key_slot
+from redis_servers import RedisServer, move_slot, run_cluster, run_sentinel, run_server
+from tcp_proxy import run_proxy
+
+from wshub_core import Bridge, BridgeState, BridgeUnavailableError, Hub, Message, MessageType
+from wshub_core.testing import BridgeContract, connect
+from wshub_redis import RedisBridge, RedisPublisher
+
+
+async def assert_joined(url: Any, **options: Any) -> None:
+    async with (
+        Hub() as here,
+        Hub() as there,
+        RedisBridge(here, url, **options),
+        RedisBridge(there, url, **options),
+    ):
+        client = await connect(there)
+        here.send_event("hello")
+        assert (await client.receive()).data["event"] == "hello"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    config = (
+        "user default on >pass/word ~* &* +@all\n"
+        "user hub on >secret resetchannels &ws:* +@all\n"
+        "user reader on >secret resetchannels &ws:* +@all -publish\n"
+    )
+    with run_server(config=config, password="pass/word") as server:
+        yield server
+
+
+async def test_a_password_in_the_url_or_beside_it(guarded: RedisServer) -> None:
+    await assert_joined(f"redis://:pass%2Fword@127.0.0.1:{guarded.port}")
+    await assert_joined(guarded.url, password="pass/word")
+
+
+async def test_a_user_that_may_only_use_the_channels_of_the_hubs(guarded: RedisServer) -> None:
+    await assert_joined(guarded.url, username="hub", password="secret")
+    await assert_joined(f"redis://hub:secret@127.0.0.1:{guarded.port}")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({}, "Authentication required"),
+        ({"password": "wr0ng"}, "invalid username-password pair"),
+        ({"username": "hub", "password": "secret", "prefix": "other"}, "permission"),
+    ],
+)
+async def test_who_may_not_is_told_at_the_start(
+    guarded: RedisServer, options: dict[str, Any], match: str
+) -> None:
+    async with Hub() as hub:
+        with pytest.raises(BridgeUnavailableError, match=f"(?i){match}") as caught:
+            await RedisBridge(hub, guarded.url, **options).start()
+        assert "wr0ng" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_message_that_redis_refuses_is_an_error_and_harms_no_other(
+    guarded: RedisServer,
+) -> None:
+    async with (
+        Hub() as hub,
+        RedisBridge(hub, guarded.url, username="reader", password="secret") as bridge,
+    ):
+        with pytest.raises(BridgeUnavailableError, match="refuses to publish") as caught:
+            await bridge.publish("news", Message(type=MessageType.EVENT))
+        assert not caught.value.may_have_arrived
+        assert bridge.state == BridgeState.UP
+        assert bridge.stats().lost == 1
+
+
+async def test_a_unix_socket() -> None:
+    with run_server("--unixsocket", "redis.sock") as server:
+        await assert_joined(f"unix://{server.path}/redis.sock")
+
+
+async def test_tls(tmp_path: Path) -> None:
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
+        "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout key.pem -out certificate.pem"
+    )
+    await asyncio.to_thread(
+        subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True
+    )
+    certificate = tmp_path / "certificate.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, tmp_path / "key.pem")
+    # The server from the wheel has no TLS of its own, as many have that sit behind a proxy.
+    with run_server() as server:
+        async with run_proxy(server.port, context) as proxy:
+            url = f"rediss://localhost:{proxy.port}"
+            await assert_joined(url, ssl_ca_certs=str(certificate))
+            async with Hub() as hub:
+                with pytest.raises(BridgeUnavailableError, match=r"(?i)certificate"):
+                    await RedisBridge(hub, url).start()
+
+
+async def test_a_client_of_the_application_lends_its_settings(guarded: RedisServer) -> None:
+    # Such as this one's, which other parts of the application like.
+    settings = {"password": "pass/word", "decode_responses": True, "protocol": 3}
+    async with Redis(port=guarded.port, **settings) as client:  # type: ignore[arg-type]
+        await assert_joined(client)
+        assert await client.ping()
+
+
+# Sentinel
+
+
+async def test_a_failover_of_sentinel_is_followed() -> None:
+    with (
+        run_server() as old,
+        run_server("--replicaof", "127.0.0.1", str(old.port)) as new,
+        run_sentinel(old, "main") as watcher,
+    ):
+        await wait_for_replica(watcher, "main")
+        sentinel = Sentinel([("127.0.0.1", watcher.port)])
+        primary = sentinel.master_for("main")
+        async with run_fleet(lambda _: primary) as fleet:
+            async with fleet.load():
+                begin = now()
+                old.kill()
+                await fleet.wait_state(BridgeState.DOWN)
+                end = await fleet.wait_recovered()
+            assert_within(fleet, await fleet.account(), begin - 0.1, end)
+            with new.client() as client:
+                assert client.role()[0] == b"master"
+                assert client.pubsub_numsub(f"ws:channel:{CHANNEL}")[0][1] == 3
+        await primary.aclose()
+        for each in sentinel.sentinels:
+            await each.aclose()
+
+
+async def wait_for_replica(watcher: RedisServer, name: str) -> None:
+    def knows_replica() -> bool:
+        with watcher.client() as client:
+            return bool(client.sentinel_master(name)["num-slaves"])
+
+    await wait_until(knows_replica)
+
+
+# Cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[RedisServer]]:
+    with run_cluster() as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def open_cluster(servers: list[RedisServer]) -> AsyncIterator[RedisCluster]:
+    nodes = [ClusterNode("127.0.0.1", server.port) for server in servers]
+    async with RedisCluster(startup_nodes=nodes) as client:
+        yield client
+
+
+class ClusterContract(BridgeContract):
+    sharded = False
+
+    @pytest.fixture(autouse=True)
+    def use(self, cluster: list[RedisServer]) -> None:
+        self.servers = cluster
+
+    def open_bridge(self, hub: Hub) -> AbstractAsyncContextManager[Bridge]:
+        return self._open_bridge(hub)
+
+    @asynccontextmanager
+    async def _open_bridge(self, hub: Hub) -> AsyncIterator[Bridge]:
+        async with (
+            open_cluster(self.servers) as client,
+            RedisBridge(hub, client, sharded=self.sharded) as bridge,
+        ):
+            yield bridge
+
+
+class TestCluster(ClusterContract):
+    """Ordinary publishing, which reaches all nodes."""
+
+
+class TestShardedCluster(ClusterContract):
+    """Sharded publishing, a connection to each node."""
+
+    sharded = True
+
+
+async def test_sharded_channels_spread_over_the_nodes(cluster: list[RedisServer]) -> None:
+    async with open_cluster(cluster) as client, Hub() as hub:
+        listener = await connect(hub)
+        async with RedisBridge(hub, client, sharded=True):
+            for number in range(30):
+                await hub.subscribe(hub.connections[0], f"c{number}")
+            counts = [len(shard_channels(server)) for server in cluster]
+            assert sum(counts) == 31
+            assert all(count > 3 for count in counts)
+            publisher = redis.RedisCluster(host="127.0.0.1", port=cluster[0].port)
+            with publisher, RedisPublisher(publisher, sharded=True) as sharded_publisher:
+                for number in range(30):
+                    message = Message(type=MessageType.EVENT, data=number)
+                    await asyncio.to_thread(sharded_publisher.publish, f"c{number}", message)
+                    assert (await listener.receive()).data == number
+                await asyncio.to_thread(sharded_publisher.send_event, "all")
+                assert (await listener.receive()).data["event"] == "all"
+
+
+def shard_channels(server: RedisServer) -> list[bytes]:
+    with server.client() as client:
+        channels: list[bytes] = client.execute_command("PUBSUB", "SHARDCHANNELS", "ws:[bc]*")
+        return channels
+
+
+async def test_a_slot_that_moves_takes_its_channel_along() -> None:
+    with run_cluster() as servers:
+        slot = key_slot(f"ws:channel:{CHANNEL}".encode())
+        source = servers[3 * slot // 16_384]
+        target, other = (server for server in servers if server is not source)
+        async with (
+            open_cluster(servers) as client,
+            run_fleet(lambda _: client, sharded=True) as fleet,
+        ):
+            async with fleet.load():
+                begin = now()
+                await asyncio.to_thread(move_slot, source, target, [other], slot)
+                await wait_until(lambda: channel_subscribers(target) == 3)
+                end = await fleet.wait_recovered()
+                await asyncio.sleep(0.5)
+            assert_within(fleet, await fleet.account(), begin - 0.1, end + 0.1)
+            assert channel_subscribers(source) == 0
+
+
+def channel_subscribers(server: RedisServer) -> int:
+    with server.client() as client:
+        try:
+            reply = client.execute_command("PUBSUB", "SHARDNUMSUB", f"ws:channel:{CHANNEL}")
+        except redis.RedisError:
+            return 0
+        return int(reply[1] if isinstance(reply[0], bytes) else reply[0][1])
+
+
+async def test_a_cluster_without_a_node_serves_the_channels_of_the_others() -> None:
+    with run_cluster() as servers:
+        for server in servers:
+            with server.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+                client.config_set("cluster-allow-pubsubshard-when-down", "yes")
+        broadcast_slot = key_slot(b"ws:broadcast")
+        keeper = 3 * broadcast_slot // 16_384
+        async with (
+            open_cluster(servers) as client,
+            Hub() as here,
+            Hub() as there,
+            RedisBridge(here, client, sharded=True, timeout=1) as bridge,
+            RedisBridge(there, client, sharded=True, timeout=1),
+        ):
+            listener = await connect(there)
+            servers[(keeper + 1) % 3].kill()
+            await wait_until(lambda: bridge.state == BridgeState.DEGRADED)
+            await bridge.broadcast(Message(type=MessageType.EVENT, data="still"))
+            assert (await listener.receive()).data == "still"
