@@ -250,7 +250,7 @@ async def test_a_server_that_is_not_there_is_an_error_at_the_start() -> None:
         assert "secret" not in str(caught.value)
         # The hub is as it was, and can have another one.
         hub.send_event("still here")
-        assert hub.manager.bridge is None
+        assert hub.manager.bridging.bridge is None
         assert bridge.state == BridgeState.DOWN
         await bridge.stop()
 

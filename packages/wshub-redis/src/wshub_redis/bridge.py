@@ -184,7 +184,7 @@ class RedisBridge:
             self._hub.attach(self)
             self._is_started = True
             # Who came while the lanes were opened.
-            waiters = filter(None, map(self.subscribe, self._hub.channels))
+            waiters = filter(None, map(self.subscribe, self._hub.carried_channels))
             await asyncio.wait_for(asyncio.gather(*waiters), self._settings.timeout)
         except CONNECTION_ERRORS as exc:
             await self.stop()
@@ -293,7 +293,7 @@ class RedisBridge:
         return self._lanes.lane_of(name)
 
     def _wanted_names(self) -> list[bytes]:
-        return [self._names.broadcast, *map(self._names.channel, self._hub.channels)]
+        return [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
 
     def _wanted_on(self, lane: Lane) -> list[bytes]:
         return [name for name in self._wanted_names() if self._lane_of(name) is lane]

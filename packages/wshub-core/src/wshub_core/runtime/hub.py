@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -262,9 +262,8 @@ class Hub:
         to send it. An outage of the bridge is not waited for.
         """
         await asyncio.sleep(0)
-        bridge = None if self._manager is None else self._manager.bridge
-        if bridge is not None:
-            await bridge.drain()
+        if self._manager is not None and self._manager.bridging.bridge is not None:
+            await self._manager.bridging.bridge.drain()
 
     # Other hubs.
 
@@ -280,12 +279,17 @@ class Hub:
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
-        self.manager.attach(bridge)
+        self.manager.bridging.attach(bridge)
 
     def detach(self) -> None:
         """Take back `attach`; the hub is on its own again. Harmless without a bridge."""
         if self._manager is not None:
-            self._manager.detach()
+            self._manager.bridging.detach()
+
+    @property
+    def carried_channels(self) -> Collection[str]:
+        """The channels that a bridge has to carry now; a bridge that starts anew goes by them."""
+        return () if self._manager is None else self._manager.bridging.channels
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Deliver a message that another hub has published to this hub's own clients.

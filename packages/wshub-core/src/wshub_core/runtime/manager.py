@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from wshub_core.runtime.bridge import Bridge
+from wshub_core.runtime.bridging import Bridging
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.door import Door
 from wshub_core.runtime.expiry import Expiry
 from wshub_core.runtime.fanout import Fanout
-from wshub_core.runtime.interest import Interest
 from wshub_core.runtime.pulse import Pulse
 from wshub_core.runtime.requests import Requests
 from wshub_core.runtime.session import Session, Work
@@ -32,21 +31,16 @@ from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.state.registry import Registry
 from wshub_core.values.auth import AuthResult
-from wshub_core.values.bridging import BridgeState
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
-    BridgeAttachedError,
     MessageTooLargeError,
     SubscriptionDeniedError,
 )
-from wshub_core.values.messages import Message, encode_message
+from wshub_core.values.messages import Message, decode_message, encode_message
 
 logger = logging.getLogger("wshub.connections")
-
-_CONFIRM_SECONDS = 1.0
-"""How long a client's frames wait for the bridge to carry a channel it has subscribed to."""
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
@@ -62,7 +56,7 @@ class ConnectionManager:
         door: Who may come in.
         registry: Who is connected, and who is subscribed to what. What is not in it gets nothing
             and is not listened to.
-        bridge: What carries messages to other hubs; None if there are none.
+        bridging: What other hubs have to do with this one.
         counters: What has been done so far.
     """
 
@@ -76,8 +70,7 @@ class ConnectionManager:
         self.config = config
         self.counters = Counters()
         self.registry: Registry[Session] = Registry(config.max_subscriptions, self._note_empty)
-        self.bridge: Bridge | None = None
-        self._interest: Interest | None = None
+        self.bridging = Bridging(clock, self.registry)
         self._publish_listeners = publish_listeners
         self._loop = loop
         self._clock = clock
@@ -207,8 +200,7 @@ class ConnectionManager:
         stamped = msgspec.structs.replace(message, channel=channel, timestamp=datetime.now(UTC))
         payload = encode_message(stamped)
         limit = self.config.max_message_bytes
-        bridge = self.bridge
-        reserved = 0 if local_only or bridge is None else bridge.overhead_bytes
+        reserved = 0 if local_only else self.bridging.reserved_bytes
         if len(payload) > limit - reserved:
             raise MessageTooLargeError(len(payload), limit - reserved, reserved=reserved)
         return stamped, PreparedMessage(payload)
@@ -217,8 +209,8 @@ class ConnectionManager:
         """Deliver a message to every connection, also to those of other hubs."""
         self.counters.messages += 1
         self._fanout.send_all(self.registry.connections, message)
-        if self.bridge is not None and not local_only:
-            self.bridge.forward("", message.payload)
+        if not local_only:
+            self.bridging.forward("", message.payload)
 
     def publish(
         self, channel: str, message: Message, prepared: PreparedMessage, *, local_only: bool
@@ -228,8 +220,10 @@ class ConnectionManager:
         self._fanout.send_all(self.registry.subscribers_of(channel), prepared)
         for listener in self._publish_listeners:
             listener(channel, message)
-        if self.bridge is not None and not local_only:
-            self.bridge.forward(channel, prepared.payload)
+        if self.bridging.has_listener(channel):
+            self.bridging.tell(channel, message)
+        if not local_only:
+            self.bridging.forward(channel, prepared.payload)
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Deliver what another hub has published; see `Hub.deliver`."""
@@ -240,23 +234,8 @@ class ConnectionManager:
         self.counters.messages += 1
         targets = self.registry.subscribers_of(channel) if channel else self.registry.connections
         self._fanout.send_all(targets, PreparedMessage(settled))
-
-    def attach(self, bridge: Bridge) -> None:
-        """Have a bridge carry messages; see `Hub.attach`."""
-        if self.bridge is not None:
-            raise BridgeAttachedError
-        self.bridge = bridge
-        self._interest = Interest(
-            bridge, self._clock, lambda channel: self.registry.subscriber_count(channel) > 0
-        )
-        for channel in self.registry.channels:
-            bridge.subscribe(channel)
-
-    def detach(self) -> None:
-        """Do without the bridge."""
-        if self._interest is not None:
-            self._interest.close()
-        self.bridge = self._interest = None
+        if self.bridging.has_listener(channel):
+            self.bridging.tell(channel, decode_message(settled))
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
         """Subscribe a connection; see `Hub.subscribe`."""
@@ -265,7 +244,7 @@ class ConnectionManager:
             is_allowed = self.authorize(connection, channel)
             if isawaitable(is_allowed):
                 is_allowed = await is_allowed
-            await self.confirm(self.add_subscription(connection, channel, is_allowed))
+            await self.bridging.confirm(self.add_subscription(connection, channel, is_allowed))
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a subscription; see `Hub.unsubscribe`."""
@@ -330,23 +309,10 @@ class ConnectionManager:
         if session not in self.registry:
             return None
         self.registry.subscribe(session, channel)
-        return None if self._interest is None else self._interest.add(channel)
-
-    async def confirm(self, carried: Future[None] | None) -> bool:
-        """Wait until a bridge carries a channel, but not for an outage to end.
-
-        Returns:
-            Whether it does.
-        """
-        if carried is None:
-            return True
-        if self.bridge is not None and self.bridge.state == BridgeState.UP:
-            await asyncio.wait([carried], timeout=_CONFIRM_SECONDS)
-        return carried.done()
+        return self.bridging.carry(channel)
 
     def _note_empty(self, channel: str) -> None:
-        if self._interest is not None:
-            self._interest.note_empty(channel)
+        self.bridging.note_empty(channel)
 
     # Ends that the hub brings about.
 

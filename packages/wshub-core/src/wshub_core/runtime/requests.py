@@ -160,7 +160,7 @@ class Requests:
         self, session: Session, channel: str, frame_id: RequestID, carried: Future[None] | None
     ) -> None:
         """Confirm a subscription when messages of other hubs arrive too, however late that is."""
-        if await self._manager.confirm(carried):
+        if await self._manager.bridging.confirm(carried):
             self._confirm_subscription(session, channel, frame_id)
         elif frame_id is not None and carried is not None:
             if channel not in self._unconfirmed:

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 from wshub_core.runtime.bridge import Bridge
+from wshub_core.runtime.bridging import LINGER_SECONDS
 from wshub_core.runtime.hub import Hub
-from wshub_core.runtime.interest import LINGER_SECONDS
 from wshub_core.testing.client import MemoryClient, connect
 from wshub_core.values.bridging import BridgeState
 from wshub_core.values.config import HubConfig
