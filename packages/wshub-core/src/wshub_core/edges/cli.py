@@ -5,21 +5,24 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
+from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
 from wshub_core.edges.page import LivePage
-from wshub_core.edges.serve import Server
+from wshub_core.edges.serve import Server, bind
+from wshub_core.edges.workers import begin_work, run_workers, with_parent
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.process import run_process
 from wshub_core.values.channels import validate_process_id
 from wshub_core.values.config import HubConfig
-from wshub_core.values.errors import ProcessStartError, WSHubError
+from wshub_core.values.errors import ProcessStartError, ServeError, WSHubError
 from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType
 from wshub_core.values.origins import is_loopback_host, origin_allowed
@@ -32,8 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of this process if None.
     """
     arguments = _make_parser().parse_args(argv)
+    return _run_to_end(arguments.run(arguments))
+
+
+def _run_to_end(work: Coroutine[Any, Any, int]) -> int:
     try:
-        return _new_event_loop_runner()(_until_terminated(arguments.run(arguments)))
+        return _new_event_loop_runner()(_until_terminated(work))
     except WSHubError as exc:
         print(f"wshub: {exc}", file=sys.stderr)
         return 1
@@ -60,6 +67,18 @@ def _make_parser() -> argparse.ArgumentParser:
         "--allow-publish",
         action="store_true",
         help="let every client publish: `wshub send`, `wshub run --to`",
+    )
+    serve.add_argument(
+        "--redis",
+        metavar="URL",
+        help="join the hubs that use the same Redis, such as redis://localhost:6379",
+    )
+    serve.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="serve the port with so many processes, joined by --redis (1)",
     )
     serve.set_defaults(run=_serve)
 
@@ -101,13 +120,57 @@ async def _tell_client_missing(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.workers < 1:
+        raise ServeError(f"cannot serve with {arguments.workers} workers: 1 is the least")
+    if arguments.workers == 1:
+        return await _serve_here(arguments)
+    if arguments.redis is None:
+        raise ServeError(
+            "several workers need --redis URL: each has clients of its own, and Redis joins them"
+        )
+    _new_bridge(Hub(), arguments.redis)  # what is wrong with it is said once
+    sockets = await bind(arguments.host, arguments.port)
+    address = _address(arguments.host, sockets[0].getsockname()[1])
+    return await run_workers(
+        arguments.workers,
+        _work,
+        arguments,
+        sockets,
+        on_ready=lambda: print(address, flush=True),
+    )
+
+
+def _work(
+    ready: Connection, arguments: argparse.Namespace, sockets: Sequence[socket.socket]
+) -> None:
+    """Serve in one of several processes."""
+    tell_ready = begin_work(ready)
+    sys.exit(_run_to_end(with_parent(_serve_here(arguments, sockets, tell_ready))))
+
+
+async def _serve_here(
+    arguments: argparse.Namespace,
+    sockets: Sequence[socket.socket] = (),
+    tell_ready: Callable[[], None] | None = None,
+) -> int:
     allow: dict[str, Any] = (
         {"publish_authorizer": lambda *_: True} if arguments.allow_publish else {}
     )
-    async with _serve_page(arguments, **allow) as (_, server):
-        print(_address(arguments.host, server.port), flush=True)
+    async with _serve_page(arguments, arguments.redis, sockets, **allow) as (_, server):
+        if tell_ready is None:
+            print(_address(arguments.host, server.port), flush=True)
+        else:
+            tell_ready()
         await server.serve_forever()
     return 0
+
+
+def _new_bridge(hub: Hub, url: str) -> Any:
+    """Return a bridge, which is another package's."""
+    try:
+        return import_module("wshub_redis").RedisBridge(hub, url)
+    except ModuleNotFoundError as exc:
+        raise WSHubError("--redis needs the bridge: pip install 'wshub-core[redis]'") from exc
 
 
 async def _run(arguments: argparse.Namespace) -> int:
@@ -168,23 +231,33 @@ class _Guard:
 
 @asynccontextmanager
 async def _serve_page(
-    arguments: argparse.Namespace, **settings: Any
+    arguments: argparse.Namespace,
+    redis: str | None = None,
+    sockets: Sequence[socket.socket] = (),
+    **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
     guard = _Guard(**settings)
-    page = LivePage(guard.hub)
+    hub = guard.hub
+    page = LivePage(hub)
 
     def answer(request: Request) -> Response | None:
         if not guard.admits(request):
             return Response(HTTPStatus.FORBIDDEN, b"Forbidden: this page is for this machine\n")
         return page.process_request(request)
 
-    async with (
-        guard.hub,
-        guard.hub.serve(arguments.host, arguments.port, process_request=answer) as server,
-    ):
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(hub)
+        if redis is not None:
+            await stack.enter_async_context(_new_bridge(hub, redis))
+            await page.join()
+        if sockets:
+            server = hub.serve(sockets=sockets, process_request=answer)
+        else:
+            server = hub.serve(arguments.host, arguments.port, process_request=answer)
+        await stack.enter_async_context(server)
         # However the address was spelled.
         guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
-        yield guard.hub, server
+        yield hub, server
 
 
 def _address(host: str, port: int) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
@@ -34,36 +35,39 @@ class Server:
         host: str | None,
         port: int | None,
         unix: str | None,
+        sockets: Sequence[socket.socket],
         path: str,
         ssl: SSLContext | None,
         process_request: ProcessRequest | None,
     ) -> None:
-        if (unix is None) == (host is None or port is None):
-            raise ServeError("serve needs a host and a port, or unix= with the path of a socket")
-        if port is not None and not 0 <= port <= 65_535:
-            raise ServeError(f"cannot listen on port {port}: ports are 0 to 65535")
+        if [unix is None, host is None or port is None, not sockets].count(False) != 1:
+            raise ServeError(
+                "serve needs a host and a port, or unix= with the path of a socket, or sockets="
+            )
         self._hub = hub
         self._host = host or ""
         self._port = port or 0
         self._unix = unix
+        self._sockets = sockets
         self._path = path
         self._ssl = ssl
         self._process_request = process_request
         self._acceptor: Acceptor | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._closed = asyncio.Event()
         self.addresses: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
         acceptor = Acceptor(self._hub.manager, self._hub.clock, self._path, self._process_request)
         try:
-            self._server = await self._listen(acceptor)
+            await self._listen(acceptor)
         except OSError as exc:
-            raise ServeError(self._explain(exc)) from exc
-        except UnicodeError as exc:
-            raise ServeError(f"cannot listen on {self._host!r}: no valid host name") from exc
+            await self.close()
+            if self._unix is None:
+                raise ServeError(_explain(self._host, self._port, exc)) from exc
+            raise ServeError(f"cannot listen at {self._unix}: {exc.strerror or exc}") from exc
         if self._unix is None:
-            names = [each.getsockname() for each in self._server.sockets]
+            names = [each.getsockname() for server in self._servers for each in server.sockets]
             self._port = names[0][1]
             self.addresses = tuple(name[0] for name in names)
         self._acceptor = acceptor
@@ -97,36 +101,32 @@ class Server:
 
         The wait is bounded by the hub's ``close_timeout``. Closing again is harmless.
         """
-        if self._server is not None and self._acceptor is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        if self._acceptor is not None:
             await self._acceptor.close()
             if self._unix is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._unix)
         self._closed.set()
 
-    async def _listen(self, acceptor: Acceptor) -> asyncio.Server:
+    async def _listen(self, acceptor: Acceptor) -> None:
         loop = asyncio.get_running_loop()
         make_transport = partial(NativeTransport, acceptor)
+        options: dict[str, Any] = {"backlog": _BACKLOG, **self._tls_options()}
         if self._unix is not None:
-            return await loop.create_unix_server(
-                make_transport,
-                self._unix,
-                backlog=_BACKLOG,
-                **self._tls_options(),
-            )
-        host = self._host or None
-        if host is not None and self._port == 0:
-            # A name may stand for several addresses, and each would get a port of its own.
-            addresses = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-            host = str(addresses[0][4][0])
-        return await loop.create_server(
-            make_transport,
-            host,
-            self._port,
-            backlog=_BACKLOG,
-            **self._tls_options(),
-        )
+            server = await loop.create_unix_server(make_transport, self._unix, **options)
+            self._servers.append(server)
+            return
+        sockets = self._sockets or await bind(self._host, self._port)
+        try:
+            for each in sockets:
+                server = await loop.create_server(make_transport, sock=each, **options)
+                self._servers.append(server)
+        except OSError:
+            for each in sockets[len(self._servers) :]:
+                each.close()
+            raise
 
     def _tls_options(self) -> dict[str, Any]:
         if self._ssl is None:
@@ -138,15 +138,40 @@ class Server:
             "ssl_shutdown_timeout": self._hub.config.close_timeout,
         }
 
-    def _explain(self, exc: OSError) -> str:
-        if self._unix is not None:
-            return f"cannot listen at {self._unix}: {exc.strerror or exc}"
-        if exc.errno == errno.EADDRINUSE:
-            return (
-                f"port {self._port} on {self._host} is already in use: "
-                "stop what listens there, or take another"
-            )
-        # asyncio puts the address into the text once more; name resolution has numbers of its own.
-        is_resolution = isinstance(exc, socket.gaierror)
-        why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or exc
-        return f"cannot listen on {self._host} port {self._port}: {why}"
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that are bound to all addresses of a host, for one server or several.
+
+    Args:
+        host: A name or an address; empty for all of the machine's.
+        port: The TCP port; 0 for any free one.
+
+    Raises:
+        ServeError: That is not possible.
+    """
+    if not 0 <= port <= 65_535:
+        raise ServeError(f"cannot listen on port {port}: ports are 0 to 65535")
+    loop = asyncio.get_running_loop()
+    address = host or None
+    try:
+        if address is not None and port == 0:
+            # A name may stand for several addresses, and each would get a port of its own.
+            addresses = await loop.getaddrinfo(address, 0, type=socket.SOCK_STREAM)
+            address = str(addresses[0][4][0])
+        server = await loop.create_server(asyncio.Protocol, address, port, start_serving=False)
+    except OSError as exc:
+        raise ServeError(_explain(host, port, exc)) from exc
+    except UnicodeError as exc:
+        raise ServeError(f"cannot listen on {host!r}: no valid host name") from exc
+    sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+    server.close()
+    return sockets
+
+
+def _explain(host: str, port: int, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is already in use: stop what listens there, or take another"
+    # asyncio puts the address into the text once more; name resolution has numbers of its own.
+    is_resolution = isinstance(exc, socket.gaierror)
+    why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or exc
+    return f"cannot listen on {host} port {port}: {why}"

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -114,6 +115,7 @@ class Hub:
         port: int | None = None,
         *,
         unix: str | None = None,
+        sockets: Sequence[socket.socket] = (),
         path: str = "/ws",
         ssl: SSLContext | None = None,
         process_request: ProcessRequest | None = None,
@@ -124,16 +126,18 @@ class Hub:
             host: The name or address to listen at.
             port: The TCP port; 0 for any free one, see `Server.port`.
             unix: Instead of both, the path of a unix socket to listen at.
+            sockets: Instead of these, bound sockets, as a service manager or a parent process
+                passes them on; the server closes them.
             path: The path at which clients connect.
             ssl: For ``wss://``: a context with the server's certificate.
             process_request: Answers plain HTTP requests to other paths.
 
         Raises:
-            ServeError: Neither host and port nor a unix socket is given, or both are.
+            ServeError: Not exactly one of host and port, unix and sockets is given.
         """
         from wshub_core.edges.serve import Server  # an edge, reached from the face of the hub
 
-        return Server(self, host, port, unix, path, ssl, process_request)
+        return Server(self, host, port, unix, sockets, path, ssl, process_request)
 
     def asgi(self) -> "HubApp":
         """Return an ASGI application whose WebSockets are this hub's connections.

@@ -1,0 +1,218 @@
+"""`wshub serve --redis URL --workers N`: several processes on one port, as one hub."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_servers import RedisServer, find_free_port, run_server
+from support import WireClient, eventually
+from websockets.asyncio.client import connect
+
+WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with run_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def wshub(*arguments: str, code: str = WSHUB) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@asynccontextmanager
+async def serve(redis: RedisServer, workers: int) -> AsyncIterator[tuple[Any, str]]:
+    """Serve; give the process and its address."""
+    async with wshub(
+        "serve", "--port", "0", "--redis", redis.url, "--workers", str(workers), "--allow-publish"
+    ) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(40):
+            address = (await process.stdout.readline()).decode().strip()
+        assert re.fullmatch(r"http://localhost:\d+/", address)
+        yield process, address
+
+
+async def open_client(address: str) -> WireClient:
+    url = f"{address.replace('http', 'ws')}ws"
+    return WireClient(await connect(url, proxy=None, compression=None))
+
+
+async def close(clients: list[WireClient]) -> None:
+    await asyncio.gather(*(client.socket.close() for client in clients))
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that serve; one more looks after what processes share."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        children = [int(child) for child in file.read().split()]
+    return [child for child in children if b"resource_tracker" not in command_of(child)]
+
+
+def command_of(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def served_by(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{address}channels", timeout=10) as response:
+        channels: list[dict[str, Any]] = json.load(response)["channels"]
+        return {each["channel"]: each for each in channels}
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@linux
+async def test_who_is_connected_to_any_worker_sees_everything(redis: RedisServer) -> None:
+    async with serve(redis, 3) as (process, address):
+        clients = [await open_client(address) for _ in range(24)]
+        for client in clients:
+            await client.subscribe("process:b")
+        # The kernel gives each connection to whichever is free.
+        assert len(workers_of(process.pid)) == 3
+        for number, client in enumerate(clients):
+            await client.send(
+                type="process_output", channel="process:b", processId="b", data=f"line {number}"
+            )
+        expected = {f"line {number}" for number in range(24)}
+        for client in clients:
+            assert {(await client.receive())["data"] for _ in clients} == expected
+        await clients[0].send(
+            type="process_status",
+            channel="process:b",
+            data={"status": "exited", "exitCode": 3},
+        )
+        for client in clients:
+            assert (await client.receive())["data"]["status"] == "exited"
+        # The list of the page is the same, whoever answers.
+        await asyncio.sleep(1.5)
+        for _ in range(12):
+            channels = await asyncio.to_thread(served_by, address)
+            assert set(channels) == {"process:b"}
+            activity = channels["process:b"]
+            assert (activity["messages"], activity["status"], activity["exitCode"]) == (
+                25,
+                "exited",
+                3,
+            )
+        await close(clients)
+
+
+@linux
+async def test_a_worker_that_dies_is_replaced(redis: RedisServer) -> None:
+    async with serve(redis, 2) as (process, address):
+        first = workers_of(process.pid)
+        client = await open_client(address)
+        await client.send(type="event", channel="news", data=1)
+        await client.settle()
+        await asyncio.sleep(1)
+        os.kill(first[0], signal.SIGKILL)
+        async with asyncio.timeout(30):
+            errors = (await process.stderr.readline()).decode()
+        assert f"worker {first[0]} has ended with -9, starting another" in errors
+        # Both serve, and the new one has learned what was published before it was there.
+        async with asyncio.timeout(30):
+            while True:
+                answers = [await asyncio.to_thread(served_by, address) for _ in range(10)]
+                if all("news" in each for each in answers):
+                    break
+        clients = [await open_client(address) for _ in range(8)]
+        for each in clients:
+            await each.subscribe("news")
+        await clients[0].send(type="event", channel="news", data="all")
+        for each in clients:
+            assert (await each.receive())["data"] == "all"
+        await close([*clients, client])
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_no_worker_is_left_behind(redis: RedisServer, number: signal.Signals) -> None:
+    async with serve(redis, 2) as (process, address):
+        clients = [await open_client(address) for _ in range(6)]
+        workers = workers_of(process.pid)
+        process.send_signal(number)
+        for client in clients:
+            async with asyncio.timeout(20):
+                await client.socket.wait_closed()
+            # They are told to come back elsewhere, even if the parent could not say goodbye.
+            assert client.socket.close_code == 1001
+        await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        status = await process.wait()
+        assert status == (-9 if number == signal.SIGKILL else 130)
+        if number != signal.SIGKILL:
+            assert (await process.stderr.read()).decode() == ""
+
+
+async def test_one_process_joins_others_as_well(redis: RedisServer) -> None:
+    async with serve(redis, 1) as (_, one), serve(redis, 1) as (_, other):
+        here, there = await open_client(one), await open_client(other)
+        await there.subscribe("news")
+        await here.send(type="event", channel="news", data="hello")
+        assert (await there.receive())["data"] == "hello"
+        await close([here, there])
+
+
+NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "message"),
+    [
+        (WSHUB, ("--workers", "2"), "several workers need --redis URL"),
+        (WSHUB, ("--workers", "0"), "1 is the least"),
+        (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
+        (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),
+        (NO_REDIS, ("--redis", "redis://x"), "pip install 'wshub-core[redis]'"),
+        (NO_REDIS, ("--redis", "redis://x", "--workers", "2"), "pip install 'wshub-core[redis]'"),
+    ],
+)
+async def test_a_mistake_is_one_clear_line(
+    code: str, arguments: tuple[str, ...], message: str
+) -> None:
+    async with wshub("serve", "--port", "0", *arguments, code=code) as process:
+        async with asyncio.timeout(40):
+            output, errors = await process.communicate()
+        assert process.returncode == 1
+        assert output == b""
+        assert errors.decode().startswith("wshub: ")
+        assert message in errors.decode()
+        assert errors.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+async def test_a_redis_that_is_not_there_is_one_clear_line(workers: str) -> None:
+    url = f"redis://:secret@127.0.0.1:{find_free_port()}"
+    async with wshub("serve", "--port", "0", "--redis", url, "--workers", workers) as process:
+        async with asyncio.timeout(40):
+            output, errors = await process.communicate()
+        assert (process.returncode, output) == (1, b"")
+        assert re.fullmatch(
+            r"wshub: redis at 127\.0\.0\.1:\d+ does not serve us: .*\n", errors.decode()
+        )
+        assert "secret" not in errors.decode()
