@@ -4,10 +4,12 @@ import asyncio
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from demo_process import free_port
+from redis_servers import RedisServer, run_server
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,13 +30,20 @@ def test_there_are_programs() -> None:
     assert len(PROGRAMS) >= 8
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with run_server() as server:
+        yield server
+
+
 @pytest.mark.parametrize("code", PROGRAMS)
-async def test_the_program_runs(code: str, tmp_path: Path) -> None:
+async def test_the_program_runs(code: str, tmp_path: Path, redis: RedisServer) -> None:
     """Run until it ends by itself, or serves and is told to end; either way without a complaint."""
     port = free_port()
     program = tmp_path / "program.py"
     # The clock runs faster, so that lessons with pauses take no time here.
-    program.write_text(code.replace("8080", str(port)).replace("range(1_000)", "range(2)"))
+    code = code.replace("8080", str(port)).replace("6379", str(redis.port))
+    program.write_text(code.replace("range(1_000)", "range(2)"))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(program),

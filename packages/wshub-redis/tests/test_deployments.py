@@ -39,7 +39,7 @@ async def assert_joined(url: Any, **options: Any) -> None:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     config = (
         "user default on >pass/word ~* &* +@all\n"
-        "user hub on >secret resetchannels &ws:* +@all\n"
+        "user hub on >secret resetchannels &ws:* +publish +subscribe +unsubscribe +@connection\n"
         "user reader on >secret resetchannels &ws:* +@all -publish\n"
     )
     with run_server(config=config, password="pass/word") as server:

@@ -143,7 +143,7 @@ class RedisBridge:
 
     @property
     def source_id(self) -> str:
-        """What other hubs know this one by: 32 hexadecimal digits."""
+        """What other hubs know this one by, 32 hexadecimal digits."""
         return self._envelopes.source_id
 
     @property
@@ -216,14 +216,14 @@ class RedisBridge:
     # Publishing that says what happened.
 
     async def publish(self, channel: str, message: Message) -> None:
-        """Publish a message to a channel, as `Hub.publish` does, and wait until Redis has it.
+        """Publish a message to a channel, as `wshub_core.Hub.publish` does, and wait until Redis has it.
 
         Clients of this hub get it in any case.
 
         Raises:
             BridgeUnavailableError: Redis has not confirmed it, within ``timeout`` or, if it cannot
                 be reached, within ``replay_seconds``.
-            WSHubError: As `Hub.publish` does; then nobody gets it.
+            WSHubError: As `wshub_core.Hub.publish` does; then nobody gets it.
         """
         manager = self._hub.manager
         validate_channel(channel)
@@ -232,11 +232,11 @@ class RedisBridge:
         await self._send(channel, prepared.payload)
 
     async def broadcast(self, message: Message) -> None:
-        """Publish a message to every connection, as `Hub.broadcast` does, and wait for Redis.
+        """Publish a message to every connection, as `wshub_core.Hub.broadcast` does, and wait for Redis.
 
         Raises:
             BridgeUnavailableError: As `publish` does.
-            WSHubError: As `Hub.broadcast` does; then nobody gets it.
+            WSHubError: As `wshub_core.Hub.broadcast` does; then nobody gets it.
         """
         manager = self._hub.manager
         _, prepared = manager.prepare(message, message.channel, local_only=False)

@@ -11,4 +11,4 @@ class BridgeState(StrEnum):
     DEGRADED = "degraded"
     """One direction works, the other does not."""
     DOWN = "down"
-    """This hub is on its own: its own clients get what is published here, and nothing else."""
+    """This hub is on its own. Its clients get what is published here, and nothing else."""
