@@ -216,7 +216,7 @@ class RedisBridge:
     # Publishing that says what happened.
 
     async def publish(self, channel: str, message: Message) -> None:
-        """Publish a message to a channel, as `wshub_core.Hub.publish` does, and wait until Redis has it.
+        """Publish to a channel, as `wshub_core.Hub.publish` does, and wait until Redis has it.
 
         Clients of this hub get it in any case.
 
@@ -232,7 +232,7 @@ class RedisBridge:
         await self._send(channel, prepared.payload)
 
     async def broadcast(self, message: Message) -> None:
-        """Publish a message to every connection, as `wshub_core.Hub.broadcast` does, and wait for Redis.
+        """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
 
         Raises:
             BridgeUnavailableError: As `publish` does.
