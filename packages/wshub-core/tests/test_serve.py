@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import Served, eventually, read_to_end
@@ -157,3 +158,24 @@ async def test_secrets_in_headers_stay_out_of_the_log(
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("wshub")]
     assert any("connected" in line for line in ours)
     assert not any("secret" in line for line in ours)
+
+
+async def test_sockets_that_somebody_else_has_bound() -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = [each.getsockname()[1] for each in sockets]
+    async with Hub() as hub, hub.serve(sockets=sockets) as server:
+        assert server.port == ports[0]
+        for port in ports:
+            async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None):
+                await eventually(lambda: len(hub.connections) == 1)
+            await eventually(lambda: not hub.connections)
+    # The server has closed them.
+    assert [each.fileno() for each in sockets] == [-1, -1]
+
+
+@pytest.mark.parametrize("also", [{"host": "localhost", "port": 0}, {"unix": "x.sock"}])
+async def test_sockets_go_with_nothing_else(also: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        async with Hub() as hub:
+            with pytest.raises(ServeError, match="or sockets="):
+                hub.serve(sockets=[bound], **also)

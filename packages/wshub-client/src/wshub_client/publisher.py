@@ -8,7 +8,13 @@ from typing import Self
 
 from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientError, LostError, NotConnectedError
-from wshub_core import Message, MessageType, WSHubError, process_channel
+from wshub_core import (
+    Message,
+    MessageType,
+    WSHubError,
+    process_output_message,
+    process_status_message,
+)
 
 _MOST_WAITING = 1_000
 """How many lines may wait to be sent before no more are read from the process."""
@@ -80,8 +86,7 @@ class ProcessPublisher:
             MessageTooLargeError: It does not fit into a message.
             ClientError: Something before it could not be published.
         """
-        message = Message(type=MessageType.PROCESS_OUTPUT, process_id=process_id, data=line)
-        self._add(message, process_id)
+        self._add(process_output_message(process_id, line))
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         """Have a status published.
@@ -89,9 +94,7 @@ class ProcessPublisher:
         Raises:
             ClientError: Something before it could not be published.
         """
-        data = {"exitCode": exit_code, "status": status}
-        message = Message(type=MessageType.PROCESS_STATUS, process_id=process_id, data=data)
-        self._add(message, process_id)
+        self._add(process_status_message(process_id, status, exit_code))
 
     async def drain(self) -> None:
         """Wait until there is room for more.
@@ -112,17 +115,11 @@ class ProcessPublisher:
         """Take back `add_closer`."""
         self._closers.remove(closer)
 
-    def _add(self, message: Message, process_id: str) -> None:
+    def _add(self, message: Message) -> None:
         if self._error is not None:
             raise self._error
-        addressed = Message(
-            type=message.type,
-            channel=process_channel(process_id),
-            process_id=message.process_id,
-            data=message.data,
-        )
-        self._client.check_size(addressed)
-        self._waiting.append(addressed)
+        self._client.check_size(message)
+        self._waiting.append(message)
         self._changed.set()
 
     async def _send_all(self) -> None:
