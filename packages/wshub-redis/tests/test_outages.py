@@ -168,6 +168,26 @@ async def test_a_connection_that_is_half_open_is_replaced(server: RedisServer) -
         assert await fleet.account() == NOTHING
 
 
+async def test_a_long_outage_does_not_flood_the_log(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run_fleet(lambda _: server.url, replay_seconds=0.2) as fleet:
+        async with fleet.load():
+            server.kill()
+            await fleet.wait_state(BridgeState.DOWN)
+            await asyncio.sleep(1)
+            server.start()
+            await fleet.wait_recovered()
+        await fleet.collect()
+        lost = [member.bridge.stats().lost for member in fleet.members]
+        assert min(lost) > 50
+    about = [each.getMessage() for each in caplog.records if "other hubs" in each.getMessage()]
+    for number in lost:
+        assert f"{number} messages for other hubs were lost" in about
+    # One when it begins and one when it is over, for each.
+    assert len(about) == 6
+
+
 async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url, replay_seconds=1.0) as fleet:
         server.kill()

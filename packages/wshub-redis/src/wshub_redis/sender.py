@@ -1,7 +1,6 @@
 """The sending side of a bridge: publishes what waits, one round trip after the other."""
 
 import asyncio
-import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -17,6 +16,9 @@ from wshub_redis.server import Server
 
 _BATCH_BYTES = 262_144
 """How many bytes go out in one round trip."""
+
+_EXPIRY_SECONDS = 0.1
+"""How often it is looked whether messages have waited too long."""
 
 Confirmation: TypeAlias = Future[None] | None
 """Who waits for the server to have a message; None for nobody."""
@@ -57,6 +59,7 @@ class Sender(Link):
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self.refused = 0
+        self._lost_in_a_row = 0
         self._head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
@@ -167,6 +170,9 @@ class Sender(Link):
                 self._progress.set()
 
     def _confirm(self, item: Outgoing[Confirmation]) -> None:
+        if self._lost_in_a_row:
+            logger.warning("%d messages for other hubs were lost", self._lost_in_a_row)
+            self._lost_in_a_row = 0
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
@@ -175,12 +181,15 @@ class Sender(Link):
         self.refused += 1
         item.was_sent = False  # it is known not to have been published
         why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
-        # The first is worth a look; a flood of them is not.
-        logger.log(logging.WARNING if self.refused == 1 else logging.DEBUG, "%s", why)
         self._lose(item, why)
 
     def _lose(self, item: Outgoing[Confirmation], why: str) -> None:
-        self._counters.lost += not item.is_probe
+        if not item.is_probe:
+            self._counters.lost += 1
+            self._lost_in_a_row += 1
+            # The first is worth a look; a flood of them is not.
+            if self._lost_in_a_row == 1:
+                logger.warning("messages for other hubs are lost: %s", why)
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_exception(
                 BridgeUnavailableError(
@@ -189,16 +198,15 @@ class Sender(Link):
             )
 
     def _lose_waiting(self, before: float, why: str) -> None:
-        items = self._queue.drop(before)
-        for item in items:
+        for item in self._queue.drop(before):
             self._lose(item, why)
-        if items:
-            logger.warning("%d messages for other hubs are lost: %s", len(items), why)
 
     def _schedule_expiry(self) -> None:
         oldest = self._queue.oldest
         if self._expiry is None and oldest is not None:
-            self._expiry = self._loop.call_at(oldest + self._replay_seconds, self._expire)
+            # Many at once: they come by the thousand.
+            due = max(oldest + self._replay_seconds, self._loop.time() + _EXPIRY_SECONDS)
+            self._expiry = self._loop.call_at(due, self._expire)
 
     def _expire(self) -> None:
         self._expiry = None
