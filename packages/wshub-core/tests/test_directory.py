@@ -58,3 +58,13 @@ def test_changes_are_taken_in_parts() -> None:
     parts = [directory.take_changes(2) for _ in range(4)]
     assert [len(part) for part in parts] == [2, 2, 1, 0]
     assert {channel for part in parts for channel in part} == {f"c{n}" for n in range(3, 8)}
+
+
+def test_what_is_odd_is_made_small_and_many_sources_are_bounded() -> None:
+    directory = ChannelDirectory()
+    odd = {"status": "x" * 30_000, "exitCode": "oops"}
+    directory.record("a", Message(type=MessageType.PROCESS_STATUS, data=odd))
+    assert directory.activity("a") == ChannelActivity(1, "x" * 64, None)
+    for number in range(1_000):
+        directory.learn(f"source {number}", {"a": ChannelActivity(1)})
+    assert directory.activity("a").messages == 256

@@ -1,10 +1,12 @@
 """The kinds of Redis that people have: passwords, TLS, sockets, Sentinel, Cluster."""
 
 import asyncio
+import contextlib
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 from redis.crc import key_slot
-from redis_servers import RedisServer, move_slot, run_cluster, run_sentinel, run_server
+from redis_servers import (
+    RedisServer,
+    find_free_port,
+    move_slot,
+    run_cluster,
+    run_sentinel,
+    run_server,
+)
 from tcp_proxy import run_proxy
 
 from wshub_core import Bridge, BridgeState, BridgeUnavailableError, Hub, Message, MessageType
@@ -275,3 +284,125 @@ async def test_a_cluster_without_a_node_serves_the_channels_of_the_others() -> N
             await wait_until(lambda: bridge.state == BridgeState.DEGRADED)
             await bridge.broadcast(Message(type=MessageType.EVENT, data="still"))
             assert (await listener.receive()).data == "still"
+
+
+def is_in(bridge: RedisBridge, state: BridgeState) -> bool:
+    return bridge.state == state
+
+
+async def test_all_nodes_of_a_cluster_are_away_for_a_while() -> None:
+    with run_cluster() as servers:
+        for sharded in (True, False):
+            async with open_cluster(servers) as client, Hub() as here, Hub() as there:
+                options = {"sharded": sharded, "timeout": 1.0, "replay_seconds": 0.0}
+                async with (
+                    RedisBridge(here, client, **options) as bridge,  # type: ignore[arg-type]
+                    RedisBridge(there, client, **options),  # type: ignore[arg-type]
+                ):
+                    listener = await connect(there)
+                    for server in servers:
+                        server.kill()
+                    await wait_until(partial(is_in, bridge, BridgeState.DOWN))
+                    # The map is looked at meanwhile, and nobody answers.
+                    await asyncio.sleep(2.5)
+                    for server in servers:
+                        server.start()
+                    await wait_until(partial(is_in, bridge, BridgeState.UP))
+                    received = False
+                    async with asyncio.timeout(20):
+                        while not received:
+                            here.send_event("back")
+                            await asyncio.sleep(0.05)
+                            received = bool(listener.messages)
+        for server in servers:
+            server.kill()
+        nodes = [ClusterNode("127.0.0.1", server.port) for server in servers]
+        async with Hub() as hub:
+            for sharded in (True, False):
+                away = RedisCluster(startup_nodes=nodes)
+                with pytest.raises(BridgeUnavailableError):
+                    await RedisBridge(hub, away, sharded=sharded, timeout=1).start()
+                await away.aclose()
+
+
+async def test_primaries_that_are_replaced_are_found() -> None:
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-port"]
+    buses = [str(find_free_port()) for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        old, new = (stack.enter_context(run_server(*options, bus)) for bus in buses)
+        with old.client() as old_client, new.client() as new_client:
+            old_client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            new_client.execute_command("CLUSTER", "MEET", "127.0.0.1", old.port, buses[0])
+            old_id = old_client.execute_command("CLUSTER", "MYID")
+
+            def is_replica() -> bool:
+                with contextlib.suppress(redis.ResponseError):
+                    new_client.execute_command("CLUSTER", "REPLICATE", old_id)
+                info = new_client.info("replication")
+                ranges = old_client.execute_command("CLUSTER", "SLOTS")
+                # The old one tells clients of the new one, so that they can ask it later.
+                knows_replica = bool(ranges) and len(ranges[0]) == 4
+                return info.get("master_link_status") == "up" and knows_replica
+
+            await wait_until(is_replica)
+            async with (
+                open_cluster([old, new]) as client,
+                Hub() as hub,
+                RedisBridge(hub, client, timeout=1) as bridge,
+            ):
+                old.kill()
+                await wait_until(lambda: bridge.state == BridgeState.DOWN)
+                new_client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+                await wait_until(lambda: bridge.state == BridgeState.UP)
+
+
+async def test_a_blocking_publisher_on_a_cluster_loses_nothing(cluster: list[RedisServer]) -> None:
+    channels = [f"c{number}" for number in range(9)]
+
+    def publish() -> None:
+        with redis.RedisCluster(host="127.0.0.1", port=cluster[0].port) as sync_client:
+            publisher = RedisPublisher(sync_client)
+            for number in range(900):
+                message = Message(type=MessageType.EVENT, data=number)
+                publisher.publish(channels[number % 9], message)
+
+    async with (
+        open_cluster(cluster) as client,
+        Hub() as hub,
+        RedisBridge(hub, client) as bridge,
+    ):
+        listener = await connect(hub)
+        for channel in channels:
+            await hub.subscribe(hub.connections[0], channel)
+        await asyncio.to_thread(publish)
+        received = [await listener.receive() for _ in range(900)]
+        for channel in channels:
+            numbers = [each.data for each in received if each.channel == channel]
+            assert numbers == sorted(numbers)
+        assert bridge.stats().duplicates == 0
+
+
+async def test_who_subscribes_while_the_cluster_is_looked_at_is_carried() -> None:
+    with run_cluster() as servers:
+        slot = key_slot(b"ws:channel:x")
+        source = servers[3 * slot // 16_384]
+        target, other = (server for server in servers if server is not source)
+        async with (
+            open_cluster(servers) as client,
+            Hub() as hub,
+            RedisBridge(hub, client, sharded=True, timeout=1) as bridge,
+        ):
+            listener = await connect(hub)
+            await asyncio.to_thread(move_slot, source, target, [other], slot)
+            # The bridge goes by what it knew: it is refused, asks, and asks the right one.
+            listener.send(b'{"type":"subscribe","id":1,"channel":"x"}')
+            async with asyncio.timeout(10):
+                assert (await listener.receive()).type == MessageType.SUBSCRIBED
+            with redis.RedisCluster(host="127.0.0.1", port=target.port) as sync_client:
+                publisher = RedisPublisher(sync_client, sharded=True)
+                await asyncio.to_thread(publisher.send_event, "all")
+                message = Message(type=MessageType.EVENT, data="far")
+                await asyncio.to_thread(publisher.publish, "x", message)
+            received = {str((await listener.receive()).data) for _ in range(2)}
+            assert "far" in received
+            assert bridge.state == BridgeState.UP

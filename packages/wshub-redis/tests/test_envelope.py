@@ -87,24 +87,24 @@ def test_a_forked_process_is_another_source() -> None:
 
 def test_what_comes_a_second_time_is_told() -> None:
     last = LastIDs()
-    assert [last.is_new("a", number) for number in (1, 2, 5, 2, 5, 6)] == [
+    assert [last.is_new("a", b"c", number) for number in (1, 2, 5, 2, 5, 6)] == [
         *(True, True, True),
         *(False, False, True),
     ]
-    assert last.is_new("b", 1)
+    assert last.is_new("b", b"c", 1)
     # Hubs of go-ws number nothing.
-    assert all(last.is_new("c", None) for _ in range(2))
-    assert all(last.is_new("", 1) for _ in range(2))
+    assert all(last.is_new("c", b"c", None) for _ in range(2))
+    assert all(last.is_new("", b"c", 1) for _ in range(2))
 
 
 def test_sources_that_were_silent_longest_are_forgotten() -> None:
     last = LastIDs(limit=2)
-    assert last.is_new("a", 1)
-    assert last.is_new("b", 1)
-    assert last.is_new("a", 2)
-    assert last.is_new("c", 1)
-    assert not last.is_new("a", 2)
-    assert last.is_new("b", 1)
+    assert last.is_new("a", b"c", 1)
+    assert last.is_new("b", b"c", 1)
+    assert last.is_new("a", b"c", 2)
+    assert last.is_new("c", b"c", 1)
+    assert not last.is_new("a", b"c", 2)
+    assert last.is_new("b", b"c", 1)
 
 
 def test_channels_have_the_names_that_go_ws_gives_them() -> None:

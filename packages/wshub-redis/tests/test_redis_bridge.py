@@ -345,7 +345,7 @@ async def test_a_state_callback_may_be_async_and_may_fail(server: RedisServer) -
         ({"sharded": True}, InvalidConfigError, "RedisCluster"),
         ({"timeout": 0}, InvalidConfigError, "above 0"),
         ({"probe_interval": -1}, InvalidConfigError, "above 0"),
-        ({"replay_seconds": -1}, InvalidConfigError, "above 0"),
+        ({"replay_seconds": -1}, InvalidConfigError, "0 or above"),
         ({"max_queue_bytes": 0}, InvalidConfigError, "above 0"),
     ],
 )

@@ -83,7 +83,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
             assert self.on_server == self.wanted
             if not self.confirmations:
                 assert all(map(self.subscriptions.is_carried, self.wanted))
-                assert not self.subscriptions.has_unanswered
+                assert self.subscriptions.unanswered == 0
 
 
 SubscriptionsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50)

@@ -1,6 +1,7 @@
 """Publishing from asyncio programs that have no hub."""
 
 import asyncio
+import contextlib
 from asyncio import Future
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +19,11 @@ from wshub_core import (
     validate_channel,
 )
 from wshub_redis.counters import Counters
+from wshub_redis.errors import PublisherOpenError
 from wshub_redis.outbound import Outbound
 from wshub_redis.sender import Sender
 from wshub_redis.server import CONNECTION_ERRORS, find_server
+from wshub_redis.settings import LinkSettings
 
 _SETTLE_SECONDS = 0.5
 """How long what waited for a connection waits on: the hubs were cut off as well, maybe."""
@@ -64,9 +67,12 @@ class AsyncRedisPublisher:
     ) -> None:
         self._outbound = Outbound(prefix, max_message_bytes)
         self._server = find_server(redis, options)
-        self._timeout = timeout
-        self._replay_seconds = replay_seconds
-        self._max_queue_bytes = max_queue_bytes
+        self._settings = LinkSettings(
+            timeout=timeout,
+            probe_interval=timeout,  # there is nothing to listen to
+            replay_seconds=replay_seconds,
+            max_queue_bytes=max_queue_bytes,
+        )
         self._sender: Sender | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,28 +80,32 @@ class AsyncRedisPublisher:
 
         Raises:
             BridgeUnavailableError: Redis cannot be reached, or refuses us.
+            PublisherOpenError: It was entered already.
         """
+        if self._sender is not None:
+            raise PublisherOpenError
+        settings = self._settings
         sender = Sender(
             self._server,
-            self._timeout,
+            settings.timeout,
             lambda: None,
             Counters(),
             command="PUBLISH",
-            replay_seconds=self._replay_seconds,
-            max_queue_bytes=self._max_queue_bytes,
+            replay_seconds=settings.replay_seconds,
+            max_queue_bytes=settings.max_queue_bytes,
             settle=lambda: asyncio.sleep(_SETTLE_SECONDS),
         )
+        self._sender = sender
         try:
             await sender.open()
         except CONNECTION_ERRORS as exc:
-            await sender.close()
+            await self._close()
             raise BridgeUnavailableError(
                 f"redis at {self._server.address} does not serve us: {exc}"
             ) from exc
         except BaseException:
-            await sender.close()
+            await self._close()
             raise
-        self._sender = sender
         return self
 
     async def __aexit__(
@@ -104,6 +114,16 @@ class AsyncRedisPublisher:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Send what waits, within ``timeout``, and close the connection."""
+        assert self._sender is not None, "it was entered"
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.timeout):
+                    await self._sender.flush()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         sender, self._sender = self._sender, None
         if sender is not None:
             await sender.close()

@@ -18,25 +18,25 @@ from wshub_core import (
     Hub,
     HubClosedError,
     HubNotStartedError,
-    InvalidConfigError,
     Message,
     MessageTooLargeError,
     WSHubError,
     validate_channel,
 )
 from wshub_redis.counters import Counters
-from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, decode_envelope
-from wshub_redis.lane import Lane, LaneSettings
+from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode_envelope
+from wshub_redis.lane import Lane
 from wshub_redis.lanes import Lanes, OneLane, ShardLanes
 from wshub_redis.names import Names
 from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
+from wshub_redis.settings import LinkSettings
 
 logger = logging.getLogger("wshub.redis")
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeStats:
-    """What a bridge has done since it was started.
+    """What a bridge has done since it was made.
 
     Attributes:
         published: Messages that Redis has confirmed.
@@ -79,8 +79,9 @@ class RedisBridge:
         timeout: How long Redis may take over an answer, in seconds.
         probe_interval: After how many seconds without a message it is checked that messages
             arrive.
-        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all.
-            They arrive late, in order and once, at the hubs that listen again by then.
+        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all,
+            and otherwise more than one. They arrive late, in order and once, at the hubs that
+            listen again by then.
         max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
             counted.
         on_state_change: Called with the bridge when its ``state`` has changed; a plain or an
@@ -109,25 +110,26 @@ class RedisBridge:
         on_state_change: "Callable[[RedisBridge], Awaitable[object] | object] | None" = None,
         **options: Any,
     ) -> None:
-        if timeout <= 0 or probe_interval <= 0 or replay_seconds < 0 or max_queue_bytes <= 0:
-            raise InvalidConfigError(
-                "timeout, probe_interval and max_queue_bytes must be above 0, and replay_seconds "
-                "not below"
-            )
         require_cluster(sharded, isinstance(redis, RedisCluster))
         self._hub = hub
         self._redis = redis
         self._names = Names(prefix)
         self._server = find_server(redis, options)
-        self._settings = LaneSettings(
-            sharded, timeout, probe_interval, replay_seconds, max_queue_bytes
+        self._settings = LinkSettings(
+            timeout=timeout,
+            probe_interval=probe_interval,
+            replay_seconds=replay_seconds,
+            max_queue_bytes=max_queue_bytes,
+            is_sharded=sharded,
         )
         self._on_state_change = on_state_change
         self._envelopes = EnvelopeWriter()
         self._lanes: Lanes | None = None
+        self._last_ids = LastIDs()
         self._counters = Counters()
         self._state = BridgeState.DOWN
         self._is_started = False
+        self._stopping = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -184,8 +186,9 @@ class RedisBridge:
             self._hub.attach(self)
             self._is_started = True
             # Who came while the lanes were opened.
-            waiters = filter(None, map(self.subscribe, self._hub.carried_channels))
-            await asyncio.wait_for(asyncio.gather(*waiters), self._settings.timeout)
+            waiters = list(filter(None, map(self.subscribe, self._hub.carried_channels)))
+            if waiters:
+                await asyncio.wait(waiters, timeout=self._settings.timeout)
         except CONNECTION_ERRORS as exc:
             await self.stop()
             raise BridgeUnavailableError(
@@ -200,18 +203,24 @@ class RedisBridge:
 
         Stopping again is harmless.
         """
-        lanes = self._lanes
-        if lanes is None:
-            return
-        if self._is_started:
-            self._is_started = False
-            self._hub.detach()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.timeout):
-                    await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
-        await lanes.close()
-        self._lanes = None
-        self._state = BridgeState.DOWN
+        async with self._stopping:
+            lanes = self._lanes
+            if lanes is None:
+                return
+            try:
+                if self._is_started:
+                    self._is_started = False
+                    self._hub.detach()
+                    await self._flush(lanes)
+            finally:
+                await lanes.close()
+                self._lanes = None
+                self._state = BridgeState.DOWN
+
+    async def _flush(self, lanes: Lanes) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.timeout):
+                await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
 
     # Publishing that says what happened.
 
@@ -282,6 +291,7 @@ class RedisBridge:
             server,
             self._settings,
             probe_channel=self._names.probe(self.source_id, tag),
+            broadcast=self._names.broadcast,
             wanted=self._wanted_on,
             on_message=self._receive,
             on_change=self._note_change,
@@ -298,14 +308,14 @@ class RedisBridge:
     def _wanted_on(self, lane: Lane) -> list[bytes]:
         return [name for name in self._wanted_names() if self._lane_of(name) is lane]
 
-    def _receive(self, lane: Lane, name: bytes, data: bytes) -> None:
+    def _receive(self, name: bytes, data: bytes) -> None:
         if self._envelopes.is_own(data):
             return
         try:
             if len(data) > self._hub.config.max_message_bytes:
                 raise MessageTooLargeError(len(data), self._hub.config.max_message_bytes)
             envelope = decode_envelope(data)
-            if not lane.last_ids.is_new(envelope.source_id, envelope.id):
+            if not self._last_ids.is_new(envelope.source_id, name, envelope.id):
                 self._counters.duplicates += 1
                 return
             self._hub.deliver(self._names.parse(name), bytes(envelope.message))

@@ -3,6 +3,7 @@
 import os
 import secrets
 from itertools import count
+from typing import Annotated
 
 import msgspec
 
@@ -22,7 +23,7 @@ class Envelope(msgspec.Struct, rename="camel"):
     """
 
     message: msgspec.Raw
-    source_id: str = ""
+    source_id: Annotated[str, msgspec.Meta(max_length=128)] = ""
     id: int | None = None
 
 
@@ -76,24 +77,29 @@ class EnvelopeWriter:
 class LastIDs:
     """Tells which envelopes have come already, as those that were sent a second time have.
 
+    What a source publishes to one channel goes one way and comes in order. In a cluster two
+    channels may go two ways, so each has its own count.
+
     Args:
-        limit: The most sources to remember; beyond it the one that was silent longest goes.
+        limit: The most pairs of source and channel to remember; beyond it the one that was silent
+            longest goes.
     """
 
-    def __init__(self, limit: int = 4_096) -> None:
+    def __init__(self, limit: int = 16_384) -> None:
         self._limit = limit
-        self._last: dict[str, int] = {}
+        self._last: dict[tuple[str, bytes], int] = {}
 
-    def is_new(self, source_id: str, envelope_id: int | None) -> bool:
+    def is_new(self, source_id: str, channel: bytes, envelope_id: int | None) -> bool:
         """Note an envelope; return whether it has not come before, as far as can be told.
 
-        Envelopes of one source come in the order of their numbers, with gaps.
+        Envelopes of one source and channel come in the order of their numbers, with gaps.
         """
         if not source_id or envelope_id is None:
             return True
-        last = self._last.pop(source_id, 0)
+        key = source_id, channel
+        last = self._last.pop(key, None)
         # Taken out and put in again, the last is always the most recent.
-        self._last[source_id] = max(last, envelope_id)
+        self._last[key] = envelope_id if last is None else max(last, envelope_id)
         if len(self._last) > self._limit:
             del self._last[next(iter(self._last))]
-        return envelope_id > last
+        return last is None or envelope_id > last

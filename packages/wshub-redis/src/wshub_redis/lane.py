@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 from asyncio import Future
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from wshub_core import BridgeUnavailableError
 from wshub_redis.counters import Counters
-from wshub_redis.envelope import LastIDs
 from wshub_redis.listener import Listener
 from wshub_redis.sender import Sender
 from wshub_redis.server import Server
+from wshub_redis.settings import LinkSettings
 
 _SETTLE_SECONDS = 0.5
 """How long what waited for a connection waits on after this side listens again: the other hubs
@@ -21,17 +20,6 @@ _LONGEST_SETTLE_SECONDS = 2.0
 """How long that may take if this side cannot listen."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
-    """What `RedisBridge` was told about its connections; documented there."""
-
-    is_sharded: bool
-    timeout: float
-    probe_interval: float
-    replay_seconds: float
-    max_queue_bytes: int
-
-
 class Lane:
     """A sender and a listener, on a connection each.
 
@@ -39,28 +27,28 @@ class Lane:
         server: The server.
         settings: Timeouts and bounds.
         probe_channel: A channel that nobody else publishes to.
+        broadcast: The channel of broadcasts.
         wanted: Returns the channels that are to be heard here, besides that one.
-        on_message: Called with the lane, a channel and a message.
+        on_message: Called with a channel and a message.
         on_change: Called when one of the directions came or went.
         counters: Where is counted.
 
     Attributes:
         sender, listener: The two directions.
-        last_ids: Which envelopes have come this way.
     """
 
     def __init__(
         self,
         server: Server,
-        settings: LaneSettings,
+        settings: LinkSettings,
         *,
         probe_channel: bytes,
+        broadcast: bytes,
         wanted: Callable[["Lane"], Iterable[bytes]],
-        on_message: Callable[["Lane", bytes, bytes], None],
+        on_message: Callable[[bytes, bytes], None],
         on_change: Callable[[], None],
         counters: Counters,
     ) -> None:
-        self.last_ids = LastIDs()
         self._probe_channel = probe_channel
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
@@ -81,6 +69,7 @@ class Lane:
             counters,
             is_sharded=settings.is_sharded,
             wanted=lambda: (probe_channel, *wanted(self)),
+            essential={probe_channel} if settings.is_sharded else {probe_channel, broadcast},
             on_message=self._receive,
             probe_interval=settings.probe_interval,
             probe=self._probe,
@@ -106,7 +95,7 @@ class Lane:
 
     def _receive(self, channel: bytes, data: bytes) -> None:
         if channel != self._probe_channel:
-            self._on_message(self, channel, data)
+            self._on_message(channel, data)
 
     async def _probe(self) -> bool:
         if not self.sender.is_up:

@@ -1,7 +1,6 @@
 """The lanes of a bridge: one, or in a sharded cluster one to each of its primaries."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 from itertools import count
 from typing import Protocol
@@ -109,8 +108,7 @@ class ShardLanes:
         """Close all lanes."""
         if self._refreshing is not None:
             self._refreshing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._refreshing
+            await asyncio.wait([self._refreshing])
         await asyncio.gather(*(lane.close() for lane in self.all))
 
     async def _keep_up(self) -> None:
@@ -118,7 +116,10 @@ class ShardLanes:
         while True:
             for _ in range(int(_REFRESH_SECONDS / _TROUBLE_SECONDS)):
                 await asyncio.sleep(_TROUBLE_SECONDS)
-                is_well = all(lane.sender.is_up and lane.listener.is_up for lane in self.all)
+                is_well = all(
+                    lane.sender.is_up and lane.listener.is_up and not lane.listener.has_refused
+                    for lane in self.all
+                )
                 if not is_well or self._refused() != refused:
                     break
             refused = self._refused()
@@ -126,13 +127,17 @@ class ShardLanes:
                 await self._refresh()
             except CONNECTION_ERRORS as exc:
                 logger.warning("the cluster does not say how it is cut: %s", exc)
+            except Exception:
+                # A bug of ours; to be without news for good would be worse.
+                logger.exception("the cluster could not be looked at")
 
     def _refused(self) -> int:
         return sum(lane.sender.refused for lane in self.all)
 
     async def _refresh(self) -> None:
-        before = {channel: self.lane_of(channel) for channel in self._channels()}
         await self._cluster.nodes_manager.initialize()
+        # Nobody else gets a turn from here on until all is in its place.
+        before = {channel: self.lane_of(channel) for channel in self._channels()}
         known = set(self.all)
         gone = self._learn()
         for lane in self.all:
@@ -142,12 +147,19 @@ class ShardLanes:
             now = self.lane_of(channel)
             if now is not lane:
                 lane.listener.hand_over(channel, now.listener)
+            else:
+                lane.listener.ask_refused_again(channel)
+        for lane in gone:
+            for item in lane.sender.give_away():
+                self.lane_of(item.channel).sender.take_over(item)
         for lane in gone:
             await lane.close()
 
     def _learn(self) -> list[Lane]:
         """Make the lanes that the cluster needs now; return those that it does not any more."""
         owners = {slot: nodes[0] for slot, nodes in self._cluster.nodes_manager.slots_cache.items()}
+        if not owners:
+            return []  # whoever said that knows nothing
         primaries = {node.name: node for node in owners.values()}
         gone = [
             self._lanes.pop(name)

@@ -53,6 +53,7 @@ class Link:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._first_try: asyncio.Future[None] = self._loop.create_future()
 
     def start(self) -> None:
@@ -71,10 +72,11 @@ class Link:
 
     async def close(self) -> None:
         """End the connection; it is not opened again."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
+        self.is_up = False
         if self._first_try.done():
             self._first_try.exception()  # somebody else has reported it, or nobody wants to know
         self._first_try.cancel()
@@ -104,7 +106,8 @@ class Link:
 
     async def _run(self) -> None:
         backoff = Backoff(_INITIAL_BACKOFF, _MAX_BACKOFF, 2.0)
-        while True:
+        # A group of tasks that fails while it is cancelled reports the failure alone.
+        while not self._is_closing:
             started = self._loop.time()
             try:
                 await self._connect_and_serve()
@@ -117,7 +120,8 @@ class Link:
             if self._loop.time() - started > _STABLE_SECONDS:
                 backoff.reset()
             backoff.fail()
-            await asyncio.sleep(backoff.delay())
+            if not self._is_closing:
+                await asyncio.sleep(backoff.delay())
 
     async def _connect_and_serve(self) -> None:
         connection = await self._server.connect(self._timeout)

@@ -2,12 +2,15 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from wshub_redis.counters import Counters
-from wshub_redis.link import Link, LinkLostError
+from wshub_redis.link import Link, LinkLostError, logger
 from wshub_redis.server import Server
 from wshub_redis.subscriptions import Subscriptions
 
@@ -31,6 +34,7 @@ class Listener(Link):
         counters: Where is counted.
         is_sharded: Whether to subscribe with ``SSUBSCRIBE``.
         wanted: Returns the channels to be subscribed to on a new connection.
+        essential: Those without which a connection is of no use. Others may be refused.
         on_message: Called with each channel and message; must not block and must not raise.
         probe_interval: After how many seconds without a message the connection is put to the test.
         probe: Publishes a message that has to come back; returns whether the server has it.
@@ -45,6 +49,7 @@ class Listener(Link):
         *,
         is_sharded: bool,
         wanted: Callable[[], Iterable[bytes]],
+        essential: Collection[bytes],
         on_message: Callable[[bytes, bytes], None],
         probe_interval: float,
         probe: Callable[[], Awaitable[bool]],
@@ -52,11 +57,16 @@ class Listener(Link):
         super().__init__(server, timeout, on_change, counters)
         self._is_sharded = is_sharded
         self._wanted = wanted
+        self._essential = essential
         self._on_message = on_message
         self._probe_interval = probe_interval
         self._probe = probe
         self._subscriptions = Subscriptions()
         self._waiters: dict[bytes, Future[None]] = {}
+        # Asked for one by one, because one of them was refused, and those that were.
+        self._suspects: deque[bytes] = deque()
+        self._refused: set[bytes] = set()
+        self._refusals: list[ResponseError] = []
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._is_ping_due = False
@@ -68,6 +78,7 @@ class Listener(Link):
         """Subscribe to a channel; see `wshub_core.Bridge.subscribe`."""
         if self._subscriptions.add(channel):
             return None
+        self._refused.discard(channel)
         self._work.set()
         if channel not in self._waiters:
             self._waiters[channel] = self._loop.create_future()
@@ -76,6 +87,7 @@ class Listener(Link):
     def unsubscribe(self, channel: bytes) -> None:
         """End a subscription."""
         self._subscriptions.discard(channel)
+        self._refused.discard(channel)
         self._work.set()
         self._wake(channel)
 
@@ -87,7 +99,7 @@ class Listener(Link):
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Subscribe to all that is wanted, and hear it, until the connection is lost."""
-        self._subscriptions.reset(self._wanted())
+        self._start_anew()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
@@ -95,16 +107,25 @@ class Listener(Link):
 
     def note_lost(self) -> None:
         """Nothing is carried any more; what is wanted is asked for again on the next connection."""
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self._subscriptions.reset(self._wanted())
+        self._suspects.clear()
+        self._refused.clear()
+        self._refusals.clear()
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
-            while self._subscriptions.has_changes:
-                commands = self._take_commands(connection)
+            while self._subscriptions.has_changes or self._suspects:
+                subscribe, unsubscribe = self._take_changes()
                 async with asyncio.timeout(self._timeout):
+                    commands = self._pack(connection, subscribe, unsubscribe)
                     await connection.send_packed_command(commands, check_health=False)
-                    while self._subscriptions.has_unanswered:
+                    while self._subscriptions.unanswered > self._count_refused(subscribe):
                         await self._wait_progress()
+                if self._refusals:
+                    self._take_refusals(subscribe)
             if not self.is_up:
                 self.note_up()
             if self._is_ping_due:
@@ -113,24 +134,63 @@ class Listener(Link):
                 async with asyncio.timeout(self._timeout):
                     await connection.send_packed_command(ping, check_health=False)
             self._work.clear()
+            self._refusals.clear()
             if not self._subscriptions.has_changes and not self._is_ping_due:
                 await self._work.wait()
 
-    def _take_commands(self, connection: AbstractConnection) -> list[bytes]:
-        subscribe, unsubscribe = self._subscriptions.take_changes(_BATCH_CHANNELS)
+    def _take_changes(self) -> tuple[list[bytes], list[bytes]]:
+        while self._suspects:
+            channel = self._suspects.popleft()
+            if self._subscriptions.ask(channel):
+                return [channel], []
+        return self._subscriptions.take_changes(_BATCH_CHANNELS)
+
+    def _pack(
+        self, connection: AbstractConnection, subscribe: list[bytes], unsubscribe: list[bytes]
+    ) -> list[bytes]:
+        commands: list[tuple[bytes, ...]]
         if self._is_sharded:
             # One command cannot name channels of several slots.
-            return connection.pack_commands(
-                [(b"SSUBSCRIBE", channel) for channel in subscribe]
-                + [(b"SUNSUBSCRIBE", channel) for channel in unsubscribe]
-            )
-        commands = [(b"SUBSCRIBE", *subscribe), (b"UNSUBSCRIBE", *unsubscribe)]
+            commands = [(b"SSUBSCRIBE", channel) for channel in subscribe]
+            commands += [(b"SUNSUBSCRIBE", channel) for channel in unsubscribe]
+        else:
+            commands = [(b"SUBSCRIBE", *subscribe), (b"UNSUBSCRIBE", *unsubscribe)]
         return connection.pack_commands(each for each in commands if len(each) > 1)
+
+    def _count_refused(self, subscribe: list[bytes]) -> int:
+        """Return how many channels of a batch cannot be confirmed any more."""
+        if not self._refusals:
+            return 0
+        return len(self._refusals) if self._is_sharded else len(subscribe)
+
+    def _take_refusals(self, subscribe: list[bytes]) -> None:
+        """Ask for a batch that was refused one by one, and do without what is refused then."""
+        refusal = self._refusals[0]
+        self._refusals.clear()
+        left = self._subscriptions.give_up(subscribe)
+        if len(subscribe) > 1 and not self._is_sharded:
+            self._suspects.extend(left)
+            return
+        for channel in left:
+            self._note_refused(channel, refusal)
+
+    def _note_refused(self, channel: bytes, why: Exception) -> None:
+        if channel in self._essential:
+            raise why
+        logger.warning("%s refuses %r: %s", self._server.address, channel.decode(), why)
+        self._refused.add(channel)
 
     async def _read(self, connection: AbstractConnection) -> None:
         taken = 0
         while True:
-            reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            try:
+                reply = await connection.read_response(
+                    disable_decoding=True, disconnect_on_error=False
+                )
+            except ResponseError as exc:
+                # One that refuses something is alive, at least.
+                self._refusals.append(exc)
+                reply = [b"pong", b""]
             match reply:
                 case [b"message" | b"smessage", channel, data]:
                     self._heard += 1
@@ -138,13 +198,12 @@ class Listener(Link):
                 case [b"subscribe" | b"ssubscribe", channel, _]:
                     if self._subscriptions.confirm(channel):
                         self._wake(channel)
-                    if not self._subscriptions.has_unanswered:
-                        self._progress.set()
-                case [b"sunsubscribe", channel, _] if self._subscriptions.is_carried(channel):
-                    raise LinkLostError(f"{self._server.address} has passed a channel on")
+                    self._progress.set()
+                case [b"sunsubscribe", channel, _] if self._subscriptions.lose(channel):
+                    self._note_refused(channel, LinkLostError("its slot has moved"))
                 case [b"pong", _] | b"PONG":
                     self._pongs += 1
-            if self._is_tested:
+            if self._is_tested or self._refusals:
                 self._progress.set()
             taken += 1
             # What has been received already is read without waiting.
@@ -180,17 +239,27 @@ class Listener(Link):
         finally:
             self._is_tested = False
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether the server does not let this hub have a channel, or not any more."""
+        return bool(self._refused)
+
+    def ask_refused_again(self, channel: bytes) -> None:
+        """Ask for a channel once more, if it was refused."""
+        if channel in self._refused:
+            self._refused.discard(channel)
+            self._subscriptions.add(channel)
+            self._work.set()
+
     def hand_over(self, channel: bytes, other: "Listener") -> None:
         """Have another listener carry a channel, and those who wait for it wait for that one."""
         waiter = self._waiters.pop(channel, None)
         self.unsubscribe(channel)
         carried = other.subscribe(channel)
-        if waiter is not None:
-            self._waiters[channel] = waiter
-            if carried is None:
-                self._wake(channel)
-            else:
-                carried.add_done_callback(lambda _: self._wake(channel))
+        if waiter is not None and carried is None:
+            waiter.set_result(None)
+        elif waiter is not None and carried is not None:
+            carried.add_done_callback(partial(_pass_on, waiter))
 
     def _wake(self, channel: bytes) -> None:
         waiter = self._waiters.pop(channel, None)
@@ -200,3 +269,8 @@ class Listener(Link):
     async def _wait_progress(self) -> None:
         self._progress.clear()
         await self._progress.wait()
+
+
+def _pass_on(waiter: Future[None], _: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

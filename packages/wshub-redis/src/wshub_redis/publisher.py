@@ -4,11 +4,12 @@ import os
 import threading
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from wshub_core import (
@@ -23,7 +24,13 @@ from wshub_core import (
     validate_channel,
 )
 from wshub_redis.outbound import Outbound
-from wshub_redis.server import check_options, describe_pool, invalid_url, require_cluster
+from wshub_redis.server import (
+    CONNECTION_ERRORS,
+    check_options,
+    describe_pool,
+    invalid_url,
+    require_cluster,
+)
 
 
 class RedisPublisher:
@@ -34,7 +41,8 @@ class RedisPublisher:
         publisher = RedisPublisher("redis://localhost:6379")
         publisher.send_event("job:done", {"id": 7})
 
-    Threads may share one; what one thread publishes arrives in order. After a fork it goes on
+    Threads may share one: they publish one after the other, so that what one publishes arrives in
+    order, and while Redis stands still each waits for those before it. After a fork it goes on
     working, in both processes. `AsyncRedisPublisher` is the same for event loops.
 
     Args:
@@ -78,8 +86,8 @@ class RedisPublisher:
             except ValueError:
                 raise invalid_url() from None
             check_options(self._client.connection_pool)
-        self._pid = 0
         self._lock = threading.Lock()
+        _publishers.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -156,17 +164,18 @@ class RedisPublisher:
         message = process_status_message(process_id, status, exit_code)
         self.publish(message.channel, message)
 
+    def renew_lock(self) -> None:
+        """Start anew in a forked process: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
     def _send(self, channel: str, message: Message) -> None:
         name, payload = self._outbound.address(channel, message)
-        if self._pid != os.getpid():
-            # A thread of the parent may have held the lock when the process forked.
-            self._pid, self._lock = os.getpid(), threading.Lock()
         publish = self._client.spublish if self._is_sharded else self._client.publish
         with self._lock:
             envelope = self._outbound.seal(payload)
             try:
                 publish(name, envelope)
-            except (RedisError, OSError) as exc:
+            except CONNECTION_ERRORS as exc:
                 raise BridgeUnavailableError(
                     f"redis at {self._address} does not take the message: {exc}",
                     may_have_arrived=not isinstance(exc, ResponseError),
@@ -176,3 +185,15 @@ class RedisPublisher:
     def _address(self) -> str:
         is_cluster = isinstance(self._client, RedisCluster)
         return "the cluster" if is_cluster else describe_pool(self._client.connection_pool)
+
+
+_publishers: WeakSet[RedisPublisher] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for publisher in _publishers:
+        publisher.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -14,8 +14,8 @@ from wshub_redis.link import Link, LinkLostError, logger
 from wshub_redis.publish_queue import Outgoing, PublishQueue
 from wshub_redis.server import Server
 
-_BATCH_BYTES = 262_144
-"""How many bytes go out in one round trip."""
+_BATCH_BYTES = 65_536
+"""How many bytes go out in one round trip. A slow line has to take them within the timeout."""
 
 _EXPIRY_SECONDS = 0.1
 """How often it is looked whether messages have waited too long."""
@@ -103,6 +103,17 @@ class Sender(Link):
         else:
             self._schedule_expiry()
 
+    def give_away(self) -> list[Outgoing[Confirmation]]:
+        """Return all that is not confirmed, for a sender that takes the place of this one."""
+        self._queue.take_back()
+        return self._queue.drop(float("inf"))
+
+    def take_over(self, item: Outgoing[Confirmation]) -> None:
+        """Queue what another sender has given away."""
+        if not self._queue.push(item):
+            self._lose(item, f"{self._max_queue_bytes} bytes are waiting to be sent already")
+        self._work.set()
+
     async def drain(self) -> None:
         """Wait while more than half of what may wait does, and there is a connection."""
         while self.is_up and self._queue.size > self._max_queue_bytes // 2:
@@ -116,7 +127,9 @@ class Sender(Link):
     async def close(self) -> None:
         """End the connection; what still waits is lost."""
         await super().close()
-        self._lose_waiting(float("inf"), "the bridge was stopped")
+        self._queue.take_back()
+        self._lose_waiting(float("inf"), "it was closed before it could be sent")
+        self._progress.set()
         if self._expiry is not None:
             self._expiry.cancel()
 

@@ -8,11 +8,11 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from wshub_core import InvalidConfigError
 
-CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
+CONNECTION_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What connecting to Redis, and talking to it, raises when it fails."""
 
 _NOT_FOR_US = ("event_dispatcher", "himport_registry", "maint_", "maintenance_", "orig_", "oss_")
@@ -70,10 +70,18 @@ class AnyNode:
         """Open a connection to the first primary that lets us."""
         async with asyncio.timeout(timeout):
             await self._cluster.initialize()
-            primaries = self._cluster.get_primaries()
+        try:
+            return await self._connect_to_one(timeout)
+        except CONNECTION_ERRORS:
+            # All that were known are gone; others may have come in their place.
+            async with asyncio.timeout(timeout):
+                await self._cluster.nodes_manager.initialize()
+            return await self._connect_to_one(timeout)
+
+    async def _connect_to_one(self, timeout: float) -> AbstractConnection:
         failure: Exception = ConnectionError("the cluster has no primary")
         # Another first each time, so that a fleet spreads over the nodes.
-        for node in sorted(primaries, key=lambda _: random()):
+        for node in sorted(self._cluster.get_primaries(), key=lambda _: random()):
             try:
                 return await open_connection(node.connection_class, node.connection_kwargs, timeout)
             except CONNECTION_ERRORS as exc:

@@ -29,9 +29,9 @@ class Subscriptions:
         return bool(self._changes)
 
     @property
-    def has_unanswered(self) -> bool:
-        """Whether confirmations are to come."""
-        return bool(self._unanswered)
+    def unanswered(self) -> int:
+        """How many confirmations are to come."""
+        return self._unanswered.total()
 
     def add(self, channel: bytes) -> bool:
         """Want a channel; return whether it is carried already."""
@@ -75,6 +75,29 @@ class Subscriptions:
                 self._asked.discard(channel)
                 unsubscribe.append(channel)
         return subscribe, unsubscribe
+
+    def ask(self, channel: bytes) -> bool:
+        """Return whether there is to be a command to subscribe to a channel; there is then."""
+        if channel not in self._wanted or channel in self._asked:
+            return False
+        self._changes.pop(channel, None)
+        self._asked.add(channel)
+        self._unanswered[channel] += 1
+        return True
+
+    def give_up(self, channels: Iterable[bytes]) -> list[bytes]:
+        """Expect no confirmation of these any more; return those that were not confirmed yet."""
+        left = [channel for channel in channels if self._unanswered.pop(channel, 0)]
+        self._asked.difference_update(left)
+        return left
+
+    def lose(self, channel: bytes) -> bool:
+        """Note that the server has ended a subscription; return whether it was carried."""
+        is_lost = channel in self._carried
+        if is_lost:
+            self._carried.discard(channel)
+            self._asked.discard(channel)
+        return is_lost
 
     def confirm(self, channel: bytes) -> bool:
         """Note a confirmation; return whether the channel is carried from now on."""

@@ -39,7 +39,7 @@ _CHANNEL = "wshub:page"
 _SHARE_SECONDS = 0.5
 """How long changes are collected before they are told."""
 
-_MOST_CHANGES = 100
+_MOST_CHANGES = 50
 """How many channels one message tells about, so that it does not get too large."""
 
 

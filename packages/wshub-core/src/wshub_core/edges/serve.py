@@ -63,6 +63,8 @@ class Server:
             await self._listen(acceptor)
         except OSError as exc:
             await self.close()
+            if self._sockets:
+                raise ServeError(f"cannot listen on the given sockets: {exc}") from exc
             if self._unix is None:
                 raise ServeError(_explain(self._host, self._port, exc)) from exc
             raise ServeError(f"cannot listen at {self._unix}: {exc.strerror or exc}") from exc

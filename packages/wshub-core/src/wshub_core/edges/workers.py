@@ -66,8 +66,9 @@ class _Slot:
         """Start a process; return None when it is ready, or its exit status if it has ended."""
         context = multiprocessing.get_context("spawn")
         ready, writer = context.Pipe(duplex=False)
-        self._process = context.Process(target=self._work, args=(writer, *self._arguments))
-        self._process.start()
+        process = context.Process(target=self._work, args=(writer, *self._arguments))
+        process.start()
+        self._process = process
         writer.close()
         with ready:
             # It is at its end when the process is, too.
@@ -75,7 +76,7 @@ class _Slot:
             with contextlib.suppress(EOFError):
                 ready.recv()
                 return None
-        return await self._wait_ended(self._process)
+        return await self._wait_ended(process)
 
     async def keep(self) -> None:
         """Replace the process whenever it dies."""
@@ -90,7 +91,9 @@ class _Slot:
             backoff.fail()
             print(f"wshub: worker {pid} has ended with {status}, starting another", file=sys.stderr)
             await asyncio.sleep(backoff.delay())
-            await self.start()
+            # If the machine cannot do it now, the next round tries again.
+            with contextlib.suppress(OSError):
+                await self.start()
 
     async def stop(self) -> None:
         """End the process, politely at first."""

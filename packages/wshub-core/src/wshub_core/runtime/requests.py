@@ -163,17 +163,31 @@ class Requests:
         if await self._manager.bridging.confirm(carried):
             self._confirm_subscription(session, channel, frame_id)
         elif frame_id is not None and carried is not None:
-            if channel not in self._unconfirmed:
-                self._unconfirmed[channel] = {}
-                carried.add_done_callback(lambda _: self._confirm_late(channel))
             # The last one counts for all, so that a client cannot pile them up.
-            self._unconfirmed[channel][session] = frame_id
+            self._confirm_when(carried, channel, {session: frame_id})
+
+    def _confirm_when(
+        self, carried: Future[None], channel: str, waiting: dict[Session, RequestID]
+    ) -> None:
+        if channel not in self._unconfirmed:
+            self._unconfirmed[channel] = {}
+            carried.add_done_callback(lambda _: self._confirm_late(channel))
+        self._unconfirmed[channel] |= waiting
 
     def _confirm_late(self, channel: str) -> None:
-        for session, frame_id in self._unconfirmed.pop(channel).items():
+        waiting = {
+            session: frame_id
+            for session, frame_id in self._unconfirmed.pop(channel).items()
             # It may have changed its mind.
-            if channel in session.subscriptions:
-                self._confirm_subscription(session, channel, frame_id)
+            if channel in session.subscriptions
+        }
+        # The connection may have been lost again.
+        carried = self._manager.bridging.carry(channel) if waiting else None
+        if carried is not None:
+            self._confirm_when(carried, channel, waiting)
+            return
+        for session, frame_id in waiting.items():
+            self._confirm_subscription(session, channel, frame_id)
 
     def forget(self, session: Session) -> None:
         """Owe no answer to a session that is about to leave."""

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 from wshub_core.values.messages import Message, MessageType
 
+_LONGEST_STATUS = 64
+"""How much of a status is remembered; the usual ones are one word."""
+
+_MOST_SOURCES = 256
+"""How many sources one channel is remembered of."""
+
 
 @dataclass(slots=True)
 class ChannelActivity:
@@ -44,8 +50,9 @@ class ChannelDirectory:
         activities[""] = activity
         activity.messages += 1
         if message.type == MessageType.PROCESS_STATUS and isinstance(message.data, dict):
-            activity.status = str(message.data.get("status"))
-            activity.exit_code = message.data.get("exitCode")
+            exit_code = message.data.get("exitCode")
+            activity.status = str(message.data.get("status"))[:_LONGEST_STATUS]
+            activity.exit_code = exit_code if isinstance(exit_code, int) else None
         self._changed.add(channel)
 
     def learn(self, source: str, changes: Mapping[str, ChannelActivity]) -> None:
@@ -54,6 +61,9 @@ class ChannelDirectory:
             activities = self._touch(channel)
             activities.pop(source, None)
             activities[source] = activity
+            if len(activities) > _MOST_SOURCES:
+                # Who has said nothing for longest is gone, most likely.
+                del activities[next(iter(activities))]
 
     def take_changes(self, most: int) -> dict[str, ChannelActivity]:
         """Return what was recorded here and not taken yet.

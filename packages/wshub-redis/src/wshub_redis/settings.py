@@ -1,0 +1,29 @@
+"""What bridges and publishers were told about their connections."""
+
+from dataclasses import dataclass
+
+from wshub_core import InvalidConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkSettings:
+    """Timeouts and bounds; `RedisBridge` says what each means.
+
+    Raises:
+        InvalidConfigError: One has a value that cannot work.
+    """
+
+    timeout: float
+    probe_interval: float
+    replay_seconds: float
+    max_queue_bytes: int
+    is_sharded: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "probe_interval", "max_queue_bytes"):
+            if not getattr(self, name) > 0:
+                raise InvalidConfigError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not self.replay_seconds >= 0:
+            raise InvalidConfigError(
+                f"replay_seconds must be 0 or above, not {self.replay_seconds}"
+            )
