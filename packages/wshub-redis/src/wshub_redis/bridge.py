@@ -283,7 +283,7 @@ class RedisBridge:
     def _make_lanes(self) -> Lanes:
         if self._settings.is_sharded:
             assert isinstance(self._redis, RedisCluster), "was checked at the beginning"
-            return ShardLanes(self._make_lane, self._redis, self._wanted_names)
+            return ShardLanes(self._make_lane, self._redis, self._wanted_names, self._note_change)
         return OneLane(self._make_lane, self._server)
 
     def _make_lane(self, server: Server, tag: str) -> Lane:

@@ -69,6 +69,7 @@ class ShardLanes:
         make_lane: Makes a lane.
         cluster: Knows the nodes; it is asked again now and then, and soon when there is trouble.
         channels: Returns the channels that are to be heard.
+        on_change: Called when there are other lanes.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class ShardLanes:
         make_lane: MakeLane,
         cluster: RedisCluster,
         channels: Callable[[], Collection[bytes]],
+        on_change: Callable[[], None],
     ) -> None:
         self._make_lane = make_lane
         self._cluster = cluster
         self._channels = channels
+        self._on_change = on_change
         self._lanes: dict[str, Lane] = {}
         self._tags: dict[str, str] = {}
         # The cluster's own map changes whenever somebody else asks for it.
@@ -154,6 +157,7 @@ class ShardLanes:
                 self.lane_of(item.channel).sender.take_over(item)
         for lane in gone:
             await lane.close()
+        self._on_change()
 
     def _learn(self) -> list[Lane]:
         """Make the lanes that the cluster needs now; return those that it does not any more."""

@@ -1,6 +1,7 @@
 """The listening side of a bridge: subscribed to exactly what its hub needs."""
 
 import asyncio
+import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -67,6 +68,7 @@ class Listener(Link):
         self._suspects: deque[bytes] = deque()
         self._refused: set[bytes] = set()
         self._refusals: list[ResponseError] = []
+        self._noted_refusals = 0
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._is_ping_due = False
@@ -177,7 +179,10 @@ class Listener(Link):
     def _note_refused(self, channel: bytes, why: Exception) -> None:
         if channel in self._essential:
             raise why
-        logger.warning("%s refuses %r: %s", self._server.address, channel.decode(), why)
+        # The first is worth a look; a client can bring about many.
+        self._noted_refusals += 1
+        level = logging.WARNING if self._noted_refusals == 1 else logging.DEBUG
+        logger.log(level, "%s refuses %r: %s", self._server.address, channel.decode(), why)
         self._refused.add(channel)
 
     async def _read(self, connection: AbstractConnection) -> None:
