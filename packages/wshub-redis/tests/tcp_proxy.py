@@ -11,11 +11,11 @@ class TCPProxy:
     """Passes bytes on, unless told otherwise.
 
     Attributes:
-        keeps: What of the server's bytes is passed on; by default everything.
+        edit: Returns what is passed on of the bytes that the server has sent; all, at first.
     """
 
     def __init__(self, target: int) -> None:
-        self.keeps: Callable[[bytes], bool] = lambda _: True
+        self.edit: Callable[[bytes], bytes] = bytes
         self.port = 0
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
@@ -34,8 +34,8 @@ class TCPProxy:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass_on(reader, far_writer, lambda _: True))
-                group.create_task(self._pass_on(far_reader, writer, lambda data: self.keeps(data)))
+                group.create_task(self._pass_on(reader, far_writer, bytes))
+                group.create_task(self._pass_on(far_reader, writer, lambda data: self.edit(data)))
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -49,13 +49,12 @@ class TCPProxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        keeps: Callable[[bytes], bool],
+        edit: Callable[[bytes], bytes],
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if keeps(data):
-                    writer.write(data)
-                    await writer.drain()
+                writer.write(edit(data))
+                await writer.drain()
         writer.close()
 
     async def end(self) -> None:

@@ -140,7 +140,7 @@ async def test_a_failover_of_sentinel_is_followed() -> None:
         run_server("--replicaof", "127.0.0.1", str(old.port)) as new,
         run_sentinel(old, "main") as watcher,
     ):
-        await wait_for_replica(watcher, "main")
+        await wait_for_replica(watcher)
         sentinel = Sentinel([("127.0.0.1", watcher.port)])
         primary = sentinel.master_for("main")
         async with run_fleet(lambda _: primary) as fleet:
@@ -158,10 +158,10 @@ async def test_a_failover_of_sentinel_is_followed() -> None:
             await each.aclose()
 
 
-async def wait_for_replica(watcher: RedisServer, name: str) -> None:
+async def wait_for_replica(watcher: RedisServer) -> None:
     def knows_replica() -> bool:
         with watcher.client() as client:
-            return bool(client.sentinel_master(name)["num-slaves"])
+            return bool(client.info("sentinel")["master0"]["slaves"])
 
     await wait_until(knows_replica)
 
