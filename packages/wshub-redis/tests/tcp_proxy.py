@@ -11,10 +11,12 @@ class TCPProxy:
     """Passes bytes on, unless told otherwise.
 
     Attributes:
+        is_refusing: Whether connections are closed as soon as they are opened.
         edit: Returns what is passed on of the bytes that the server has sent; all, at first.
     """
 
     def __init__(self, target: int) -> None:
+        self.is_refusing = False
         self.edit: Callable[[bytes], bytes] = bytes
         self.port = 0
         self._target = target
@@ -31,6 +33,8 @@ class TCPProxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
+            if self.is_refusing:
+                return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:

@@ -11,6 +11,7 @@ import pytest
 import redis
 import redis.asyncio
 from redis_servers import RedisServer, find_free_port, run_server
+from tcp_proxy import run_proxy
 
 from wshub_core import (
     BridgeUnavailableError,
@@ -172,18 +173,18 @@ async def test_a_server_that_is_gone_is_an_error(server: RedisServer) -> None:
             await async_publisher.send_event("x")
 
 
-async def test_what_was_published_in_a_short_outage_arrives(server: RedisServer) -> None:
-    async with AsyncRedisPublisher(server.url) as publisher:
-        server.kill()
+async def test_what_was_published_in_a_short_outage_arrives(
+    server: RedisServer, listener: MemoryClient
+) -> None:
+    async with run_proxy(server.port) as proxy, AsyncRedisPublisher(proxy.url) as publisher:
+        proxy.is_refusing = True
+        proxy.close_connections()
         events = [asyncio.create_task(publisher.send_event(str(number))) for number in range(20)]
         await asyncio.sleep(0.2)
-        server.start()
-        async with Hub() as hub:
-            await asyncio.to_thread(server.wait_ready)
-            async with RedisBridge(hub, server.url):
-                client = await connect(hub)
-                await asyncio.gather(*events)
-                names = [(await client.receive()).data["event"] for _ in range(20)]
+        assert not any(event.done() for event in events)
+        proxy.is_refusing = False
+        await asyncio.gather(*events)
+        names = [(await listener.receive()).data["event"] for _ in range(20)]
     assert names == [str(number) for number in range(20)]
 
 

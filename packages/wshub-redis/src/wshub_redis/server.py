@@ -5,6 +5,7 @@ from random import random
 from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -57,31 +58,60 @@ class PoolServer:
         )
 
 
+class ClusterMap:
+    """Which node of a cluster has what, as its client knows it.
+
+    A client forgets the nodes it was given as soon as it has seen others. If those are replaced one
+    day, it asks nobody that is left; so they are kept here.
+    """
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self._cluster = cluster
+        self._given = dict(cluster.nodes_manager.startup_nodes)
+
+    @property
+    def owners(self) -> dict[int, ClusterNode]:
+        """The primary of each slot."""
+        slots = self._cluster.nodes_manager.slots_cache
+        return {slot: nodes[0] for slot, nodes in slots.items()}
+
+    async def load(self) -> None:
+        """Ask the cluster, unless its client has done so already."""
+        await self._cluster.initialize()
+
+    async def reload(self) -> None:
+        """Ask the cluster again."""
+        nodes = self._cluster.nodes_manager
+        for name, node in self._given.items():
+            nodes.startup_nodes.setdefault(name, node)
+        await nodes.initialize()
+
+
 class AnyNode:
     """Any node of a cluster: ordinary publishing reaches the subscribers of all nodes."""
 
     db = 0
 
     def __init__(self, cluster: RedisCluster) -> None:
-        self._cluster = cluster
+        self._map = ClusterMap(cluster)
         self.address = "the cluster"
 
     async def connect(self, timeout: float) -> AbstractConnection:
         """Open a connection to the first primary that lets us."""
         async with asyncio.timeout(timeout):
-            await self._cluster.initialize()
+            await self._map.load()
         try:
             return await self._connect_to_one(timeout)
         except CONNECTION_ERRORS:
             # All that were known are gone; others may have come in their place.
             async with asyncio.timeout(timeout):
-                await self._cluster.nodes_manager.initialize()
+                await self._map.reload()
             return await self._connect_to_one(timeout)
 
     async def _connect_to_one(self, timeout: float) -> AbstractConnection:
         failure: Exception = ConnectionError("the cluster has no primary")
         # Another first each time, so that a fleet spreads over the nodes.
-        for node in sorted(self._cluster.get_primaries(), key=lambda _: random()):
+        for node in sorted(set(self._map.owners.values()), key=lambda _: random()):
             try:
                 return await open_connection(node.connection_class, node.connection_kwargs, timeout)
             except CONNECTION_ERRORS as exc:
