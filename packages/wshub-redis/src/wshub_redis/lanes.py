@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from wshub_redis.lane import Lane
 from wshub_redis.link import logger
-from wshub_redis.server import CONNECTION_ERRORS, Server, open_connection
+from wshub_redis.server import CONNECTION_ERRORS, ClusterMap, Server, open_connection
 
 _REFRESH_SECONDS = 30.0
 """How often the cluster is asked how it is cut, while all is well."""
@@ -80,7 +80,7 @@ class ShardLanes:
         on_change: Callable[[], None],
     ) -> None:
         self._make_lane = make_lane
-        self._cluster = cluster
+        self._map = ClusterMap(cluster)
         self._channels = channels
         self._on_change = on_change
         self._lanes: dict[str, Lane] = {}
@@ -102,7 +102,7 @@ class ShardLanes:
 
     async def open(self) -> None:
         """Ask the cluster for its nodes, and open a lane to each primary."""
-        await self._cluster.initialize()
+        await self._map.load()
         self._learn()
         await asyncio.gather(*(lane.open() for lane in self.all))
         self._refreshing = asyncio.create_task(self._keep_up())
@@ -138,7 +138,7 @@ class ShardLanes:
         return sum(lane.sender.refused for lane in self.all)
 
     async def _refresh(self) -> None:
-        await self._cluster.nodes_manager.initialize()
+        await self._map.reload()
         # Nobody else gets a turn from here on until all is in its place.
         before = {channel: self.lane_of(channel) for channel in self._channels()}
         known = set(self.all)
@@ -161,7 +161,7 @@ class ShardLanes:
 
     def _learn(self) -> list[Lane]:
         """Make the lanes that the cluster needs now; return those that it does not any more."""
-        owners = {slot: nodes[0] for slot, nodes in self._cluster.nodes_manager.slots_cache.items()}
+        owners = self._map.owners
         if not owners:
             return []  # whoever said that knows nothing
         primaries = {node.name: node for node in owners.values()}
