@@ -164,7 +164,7 @@ class ShardLanes:
         owners = self._map.owners
         if not owners:
             return []  # whoever said that knows nothing
-        primaries = {node.name: node for node in owners.values()}
+        primaries = {node.name: node for node in self._map.primaries}
         gone = [
             self._lanes.pop(name)
             for name in tuple(self._lanes)

@@ -75,6 +75,12 @@ class ClusterMap:
         slots = self._cluster.nodes_manager.slots_cache
         return {slot: nodes[0] for slot, nodes in slots.items()}
 
+    @property
+    def primaries(self) -> list[ClusterNode]:
+        """All nodes that have slots."""
+        # By name, because not every version of redis-py has nodes that can be members of a set.
+        return list({node.name: node for node in self.owners.values()}.values())
+
     async def load(self) -> None:
         """Ask the cluster, unless its client has done so already."""
         await self._cluster.initialize()
@@ -111,7 +117,7 @@ class AnyNode:
     async def _connect_to_one(self, timeout: float) -> AbstractConnection:
         failure: Exception = ConnectionError("the cluster has no primary")
         # Another first each time, so that a fleet spreads over the nodes.
-        for node in sorted(set(self._map.owners.values()), key=lambda _: random()):
+        for node in sorted(self._map.primaries, key=lambda _: random()):
             try:
                 return await open_connection(node.connection_class, node.connection_kwargs, timeout)
             except CONNECTION_ERRORS as exc:
