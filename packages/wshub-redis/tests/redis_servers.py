@@ -143,7 +143,23 @@ def run_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
         while not all(map(_is_formed, servers)):
             assert time.monotonic() < deadline, servers[0].log()
             time.sleep(0.02)
+        _wait_passed_on(servers)
         yield servers
+
+
+def _wait_passed_on(servers: list[RedisServer]) -> None:
+    """Wait until what is published on any node reaches every node."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for server in servers]
+        listeners = [stack.enter_context(client.pubsub()) for client in clients]
+        for listener in listeners:
+            listener.subscribe("formed")
+        for number, client in enumerate(clients):
+            for listener in listeners:
+                message = None
+                while message is None or message["data"] != str(number).encode():
+                    client.publish("formed", number)
+                    message = listener.get_message(timeout=0.05)
 
 
 def _is_formed(server: RedisServer) -> bool:
