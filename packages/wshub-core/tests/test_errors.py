@@ -21,7 +21,6 @@ def test_long_names_do_not_fill_the_log() -> None:
 
 def test_texts_say_what_to_do() -> None:
     assert str(errors.MessageTooLargeError(70_000, 65_536)) == (
-        "encoded message has 70000 bytes, the limit is 65536: "
-        "send less, or raise HubConfig.max_message_bytes"
+        "encoded message has 70000 bytes, the limit is 65536: send less, or raise max_message_bytes"
     )
     assert str(errors.SubscriptionLimitError(3)).startswith("subscription limit exceeded")

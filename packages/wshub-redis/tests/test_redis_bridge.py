@@ -1,12 +1,14 @@
 """The bridge on Redis: what is on the wire, what it subscribes to, and what it refuses."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import redis
 import redis.asyncio
 from fleet import wait_until
 from redis_servers import RedisServer, find_free_port, run_server
@@ -24,7 +26,13 @@ from wshub_core import (
     MessageType,
 )
 from wshub_core.testing import MemoryClient, connect
-from wshub_redis import BridgeStats, InvalidPrefixError, RedisBridge
+from wshub_redis import (
+    AsyncRedisPublisher,
+    BridgeStats,
+    InvalidPrefixError,
+    RedisBridge,
+    RedisPublisher,
+)
 
 
 @pytest.fixture(scope="module")
@@ -356,3 +364,50 @@ async def test_settings_that_cannot_work_are_refused(
         with pytest.raises(error, match=match) as caught:
             RedisBridge(hub, **settings)
         assert "pa/" not in str(caught.value)
+
+
+def test_what_is_given_in_the_wrong_place_is_refused() -> None:
+    hub: Any = Hub()
+    sync_client: Any = redis.Redis()
+    async_client: Any = redis.asyncio.Redis()
+    with pytest.raises(InvalidConfigError, match="its hub first"):
+        RedisBridge("redis://localhost", hub)  # type: ignore[arg-type]
+    given: list[Any] = [sync_client, None, redis.Redis]
+    for wrong in given:
+        with pytest.raises(InvalidConfigError, match=r"of redis\.asyncio, not"):
+            RedisBridge(hub, wrong)
+        with pytest.raises(InvalidConfigError, match=r"of redis\.asyncio, not"):
+            AsyncRedisPublisher(wrong)
+    # These would take every message, and do nothing.
+    given = [async_client, sync_client.pipeline(), None]
+    for wrong in given:
+        with pytest.raises(InvalidConfigError, match="without asyncio, not"):
+            RedisPublisher(wrong)
+    with pytest.raises(InvalidConfigError, match="timeout must be above 0"):
+        RedisPublisher(timeout=0)
+
+
+async def test_what_a_state_callback_raises_has_nothing_to_do_with_redis(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: RedisBridge) -> None:
+        raise RuntimeError("a bug of the application")
+
+    async with (
+        Hub() as hub,
+        RedisBridge(hub, server.url, on_state_change=fail) as bridge,
+        redis.asyncio.Redis(port=server.port) as client,
+    ):
+        await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await wait_until(lambda: bridge.stats().reconnects == 1)
+        await wait_until(lambda: bridge.state == BridgeState.UP)
+    assert "a bug of the application" in caplog.text
+    assert "During handling" not in caplog.text
+    assert "is up" in caplog.text
+
+
+async def test_a_name_that_leads_nowhere_leaves_nothing_behind() -> None:
+    async with Hub() as hub:
+        with pytest.raises(BridgeUnavailableError, match="nowhere"):
+            await RedisBridge(hub, "redis://nowhere.invalid:6379").start()
+    gc.collect()

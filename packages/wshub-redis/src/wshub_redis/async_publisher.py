@@ -69,7 +69,6 @@ class AsyncRedisPublisher:
         self._server = find_server(redis, options)
         self._settings = LinkSettings(
             timeout=timeout,
-            probe_interval=timeout,  # there is nothing to listen to
             replay_seconds=replay_seconds,
             max_queue_bytes=max_queue_bytes,
         )

@@ -18,6 +18,7 @@ from wshub_core import (
     Hub,
     HubClosedError,
     HubNotStartedError,
+    InvalidConfigError,
     Message,
     MessageTooLargeError,
     WSHubError,
@@ -79,13 +80,13 @@ class RedisBridge:
         timeout: How long Redis may take over an answer, in seconds.
         probe_interval: After how many seconds without a message it is checked that messages
             arrive.
-        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all,
-            and otherwise more than one. They arrive late, in order and once, at the hubs that
-            listen again by then.
+        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all.
+            They arrive late, in order and once, at the hubs that listen again by then, for which
+            half a second is left after an outage of both directions.
         max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
             counted.
-        on_state_change: Called with the bridge when its ``state`` has changed; a plain or an
-            async function.
+        on_state_change: Called with the bridge when its ``state`` has changed, from the start
+            to the stop but for these themselves; a plain or an async function.
         **options: With a URL, more for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
@@ -110,6 +111,8 @@ class RedisBridge:
         on_state_change: "Callable[[RedisBridge], Awaitable[object] | object] | None" = None,
         **options: Any,
     ) -> None:
+        if not isinstance(hub, Hub):
+            raise InvalidConfigError("a bridge is given its hub first, then the URL of redis")
         require_cluster(sharded, isinstance(redis, RedisCluster))
         self._hub = hub
         self._redis = redis
@@ -343,8 +346,8 @@ class RedisBridge:
         self._state = state
         if not self._is_started:
             return
-        level = logging.INFO if state == BridgeState.UP else logging.WARNING
-        logger.log(level, "the bridge to %s is %s%s", self._server.address, state, why)
+        # Also that it is over: whoever reads the first wants to read the last.
+        logger.warning("the bridge to %s is %s%s", self._server.address, state, why)
         if self._on_state_change is not None:
             with contextlib.suppress(HubClosedError):
                 self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)

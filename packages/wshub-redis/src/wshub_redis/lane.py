@@ -87,7 +87,11 @@ class Lane:
             RedisError: The server refuses us.
             OSError: It cannot be reached, or does not answer in time.
         """
-        await asyncio.gather(self.sender.open(), self.listener.open())
+        # Both are waited for, so that no failure is left for later.
+        opening = (self.sender.open(), self.listener.open())
+        failures = await asyncio.gather(*opening, return_exceptions=True)
+        for failure in filter(None, failures):
+            raise failure
 
     async def close(self) -> None:
         """Close both connections; what still waits to be sent is lost."""

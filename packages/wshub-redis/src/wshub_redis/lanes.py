@@ -104,7 +104,9 @@ class ShardLanes:
         """Ask the cluster for its nodes, and open a lane to each primary."""
         await self._map.load()
         self._learn()
-        await asyncio.gather(*(lane.open() for lane in self.all))
+        failures = await asyncio.gather(*(lane.open() for lane in self.all), return_exceptions=True)
+        for failure in filter(None, failures):
+            raise failure
         self._refreshing = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:

@@ -44,7 +44,7 @@ class Link:
         self, server: Server, timeout: float, on_change: Callable[[], None], counters: Counters
     ) -> None:
         self.is_up = False
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self._up_since = 0.0
         self._up = asyncio.Event()
         self._server = server
@@ -68,7 +68,7 @@ class Link:
             OSError: It cannot be reached, or does not answer in time.
         """
         self.start()
-        await asyncio.shield(self._first_try)
+        await self._first_try
 
     async def close(self) -> None:
         """End the connection; it is not opened again."""
@@ -77,8 +77,6 @@ class Link:
             self._task.cancel()
             await asyncio.wait([self._task])
         self.is_up = False
-        if self._first_try.done():
-            self._first_try.exception()  # somebody else has reported it, or nobody wants to know
         self._first_try.cancel()
 
     async def wait_up(self) -> float:
@@ -109,33 +107,37 @@ class Link:
         # A group of tasks that fails while it is cancelled reports the failure alone.
         while not self._is_closing:
             started = self._loop.time()
-            try:
-                await self._connect_and_serve()
-            except CONNECTION_ERRORS as exc:
-                self._note_failure(exc)
-            except Exception as exc:
-                # A bug of ours; deaf for good would be worse than noisy.
-                logger.exception("the link to %s failed", self._server.address)
-                self._note_failure(exc)
+            failure = await self._connect_and_serve()
+            # Not where it was caught: what a callback raises has nothing to do with it.
+            self._note_failure(failure)
             if self._loop.time() - started > _STABLE_SECONDS:
                 backoff.reset()
             backoff.fail()
             if not self._is_closing:
                 await asyncio.sleep(backoff.delay())
 
-    async def _connect_and_serve(self) -> None:
-        connection = await self._server.connect(self._timeout)
+    async def _connect_and_serve(self) -> Exception:
+        """Use a connection for as long as it lasts; return why it did not last longer."""
         try:
-            await self.serve(connection)
-        except BaseExceptionGroup as group:
-            # Which one of the tasks found out first does not matter.
-            raise next(_leaves(group)) from None
-        finally:
-            # The other side may be gone, and is not waited for.
-            with contextlib.suppress(*CONNECTION_ERRORS):
-                await connection.disconnect(nowait=True)
+            connection = await self._server.connect(self._timeout)
+            try:
+                await self.serve(connection)
+            except BaseExceptionGroup as group:
+                # Which one of the tasks found out first does not matter.
+                raise next(_leaves(group)) from None
+            finally:
+                # The other side may be gone, and is not waited for.
+                with contextlib.suppress(*CONNECTION_ERRORS):
+                    await connection.disconnect(nowait=True)
+        except CONNECTION_ERRORS as exc:
+            return exc
+        except Exception as exc:
+            # A bug of ours; deaf for good would be worse than noisy.
+            logger.exception("the link to %s failed", self._server.address)
+            return exc
+        return LinkLostError("it was not used any more")
 
-    def _note_failure(self, exc: BaseException) -> None:
+    def _note_failure(self, exc: Exception) -> None:
         was_up, self.is_up = self.is_up, False
         self._counters.reconnects += was_up
         self.error = exc

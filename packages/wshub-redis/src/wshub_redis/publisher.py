@@ -9,6 +9,7 @@ from weakref import WeakSet
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
@@ -30,7 +31,9 @@ from wshub_redis.server import (
     describe_pool,
     invalid_url,
     require_cluster,
+    wrong_client,
 )
+from wshub_redis.settings import LinkSettings
 
 
 class RedisPublisher:
@@ -72,6 +75,9 @@ class RedisPublisher:
     ) -> None:
         self._outbound = Outbound(prefix, max_message_bytes)
         require_cluster(sharded, isinstance(redis, RedisCluster))
+        LinkSettings(timeout=timeout)
+        if not isinstance(redis, str | Redis | RedisCluster) or isinstance(redis, Pipeline):
+            raise wrong_client("a Redis or RedisCluster of redis, without asyncio", redis)
         if options and not isinstance(redis, str):
             raise InvalidConfigError("a client has its settings already, give options with a URL")
         self._is_sharded = sharded

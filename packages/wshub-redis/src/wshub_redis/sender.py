@@ -128,7 +128,8 @@ class Sender(Link):
         """End the connection; what still waits is lost."""
         await super().close()
         self._queue.take_back()
-        self._lose_waiting(float("inf"), "it was closed before it could be sent")
+        self._lose_waiting(float("inf"), "it was closed before they could be sent")
+        self._report_lost()
         self._progress.set()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -139,6 +140,7 @@ class Sender(Link):
         if self._queue.has_waiting:
             await self._settle()
         self.note_up()
+        self._report_lost()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
@@ -183,9 +185,7 @@ class Sender(Link):
                 self._progress.set()
 
     def _confirm(self, item: Outgoing[Confirmation]) -> None:
-        if self._lost_in_a_row:
-            logger.warning("%d messages for other hubs were lost", self._lost_in_a_row)
-            self._lost_in_a_row = 0
+        self._report_lost()
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
@@ -209,6 +209,11 @@ class Sender(Link):
                     f"not confirmed by Redis: {why}", may_have_arrived=item.was_sent
                 )
             )
+
+    def _report_lost(self) -> None:
+        if self._lost_in_a_row:
+            logger.warning("messages for other hubs that were lost: %d", self._lost_in_a_row)
+            self._lost_in_a_row = 0
 
     def _lose_waiting(self, before: float, why: str) -> None:
         for item in self._queue.drop(before):

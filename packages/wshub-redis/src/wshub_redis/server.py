@@ -146,7 +146,17 @@ def find_server(
         )
     if isinstance(redis, RedisCluster):
         return AnyNode(redis)
+    if not isinstance(redis, Redis):
+        raise wrong_client("a Redis or RedisCluster of redis.asyncio", redis)
     return PoolServer(redis.connection_pool)
+
+
+def wrong_client(expected: str, given: object) -> InvalidConfigError:
+    """Return the error for a client of the other side of redis-py, which would do nothing."""
+    kind = type(given)
+    return InvalidConfigError(
+        f"give the URL of redis or {expected}, not {kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def invalid_url() -> InvalidConfigError:
@@ -169,7 +179,8 @@ def check_options(pool: Any) -> None:
     try:
         pool.connection_class(**pool.connection_kwargs)
     except TypeError as exc:
-        raise InvalidConfigError(f"invalid option for a connection to redis: {exc}") from None
+        why = str(exc).rpartition("() ")[2]
+        raise InvalidConfigError(f"invalid option for a connection to redis: {why}") from None
 
 
 def require_cluster(sharded: bool, is_cluster: bool) -> None:

@@ -13,10 +13,10 @@ class LinkSettings:
         InvalidConfigError: One has a value that cannot work.
     """
 
-    timeout: float
-    probe_interval: float
-    replay_seconds: float
-    max_queue_bytes: int
+    timeout: float = 5.0
+    probe_interval: float = 30.0
+    replay_seconds: float = 5.0
+    max_queue_bytes: int = 8_388_608
     is_sharded: bool = False
 
     def __post_init__(self) -> None:

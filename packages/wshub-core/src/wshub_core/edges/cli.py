@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import io
+import logging
 import os
 import signal
 import socket
@@ -153,6 +154,8 @@ async def _serve_here(
     sockets: Sequence[socket.socket] = (),
     tell_ready: Callable[[], None] | None = None,
 ) -> int:
+    # What several processes have to say is told apart.
+    logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
     allow: dict[str, Any] = (
         {"publish_authorizer": lambda *_: True} if arguments.allow_publish else {}
     )

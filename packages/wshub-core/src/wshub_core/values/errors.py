@@ -86,7 +86,7 @@ class MessageTooLargeError(WSHubError):
         but = f" ({reserved} of max_message_bytes are for the bridge)" if reserved else ""
         super().__init__(
             f"encoded message has {size} bytes, the limit is {limit}{but}: "
-            "send less, or raise HubConfig.max_message_bytes"
+            "send less, or raise max_message_bytes"
         )
 
 
