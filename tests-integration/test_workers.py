@@ -14,34 +14,14 @@ from typing import Any
 
 import pytest
 from redis_servers import RedisServer, find_free_port, run_server
-from support import WireClient, eventually
+from support import WSHUB, WireClient, eventually, wshub
 from websockets.asyncio.client import connect
-
-WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     with run_server() as server:
         yield server
-
-
-@asynccontextmanager
-async def wshub(*arguments: str, code: str = WSHUB) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        code,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @asynccontextmanager

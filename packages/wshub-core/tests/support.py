@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
 from wshub_core import Hub, Server
+
+WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+"""The ``wshub`` command, also where it is not on the path."""
 
 
 class WireClient:
@@ -76,3 +80,22 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - nobody is there to set an event
             await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def wshub(*arguments: str, code: str = WSHUB) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the command as a process of its own; what is left of it is ended."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -5,37 +5,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support import WireClient, eventually
+from support import WSHUB, WireClient, eventually, wshub
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 import wshub_core
-
-WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
-
-
-@asynccontextmanager
-async def wshub(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        WSHUB,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def first_line(pipe: asyncio.StreamReader | None) -> str:

@@ -147,6 +147,7 @@ class Link:
         self._up.clear()
         if not self._first_try.done():
             self._first_try.set_exception(self.error)
+            self._first_try.exception()  # whether anybody waits for it or not
         self.note_lost()
         if was_up:
             self._on_change()

@@ -20,6 +20,9 @@ _BATCH_BYTES = 65_536
 _EXPIRY_SECONDS = 0.1
 """How often it is looked whether messages have waited too long."""
 
+_QUIET_SECONDS = 10.0
+"""How long nothing more is said about losses while others get through."""
+
 Confirmation: TypeAlias = Future[None] | None
 """Who waits for the server to have a message; None for nobody."""
 
@@ -60,6 +63,7 @@ class Sender(Link):
         super().__init__(server, timeout, on_change, counters)
         self.refused = 0
         self._lost_in_a_row = 0
+        self._quiet_until = 0.0
         self._head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
@@ -185,7 +189,8 @@ class Sender(Link):
                 self._progress.set()
 
     def _confirm(self, item: Outgoing[Confirmation]) -> None:
-        self._report_lost()
+        if self._lost_in_a_row and self._loop.time() > self._quiet_until:
+            self._report_lost()
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
@@ -203,6 +208,7 @@ class Sender(Link):
             # The first is worth a look; a flood of them is not.
             if self._lost_in_a_row == 1:
                 logger.warning("messages for other hubs are lost: %s", why)
+                self._quiet_until = self._loop.time() + _QUIET_SECONDS
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_exception(
                 BridgeUnavailableError(
