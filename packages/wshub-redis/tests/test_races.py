@@ -15,6 +15,7 @@ from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, Messag
 from wshub_core.testing import connect
 from wshub_redis import AsyncRedisPublisher, PublisherOpenError, RedisBridge, RedisPublisher
 from wshub_redis.counters import Counters
+from wshub_redis.link import end_task
 from wshub_redis.listener import Listener
 from wshub_redis.server import find_server
 
@@ -195,3 +196,23 @@ async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one
         await waiter
     assert new.subscribe(b"ws:channel:x") is None
     await new.close()
+
+
+async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 3:
+                    raise
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await end_task(task)
+    assert task.cancelled()

@@ -11,7 +11,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
 from wshub_redis.lane import Lane
-from wshub_redis.link import logger
+from wshub_redis.link import end_task, logger
 from wshub_redis.server import CONNECTION_ERRORS, ClusterMap, Server, open_connection
 
 _REFRESH_SECONDS = 30.0
@@ -112,8 +112,7 @@ class ShardLanes:
     async def close(self) -> None:
         """Close all lanes."""
         if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.wait([self._refreshing])
+            await end_task(self._refreshing)
         await asyncio.gather(*(lane.close() for lane in self.all))
 
     async def _keep_up(self) -> None:

@@ -15,6 +15,7 @@ logger = logging.getLogger("wshub.redis")
 
 _INITIAL_BACKOFF = 0.1
 _MAX_BACKOFF = 5.0
+_CANCEL_SECONDS = 0.2
 _STABLE_SECONDS = 10.0
 """After how long a connection counts as one that holds."""
 
@@ -74,8 +75,7 @@ class Link:
         """End the connection; it is not opened again."""
         self._is_closing = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
         self.is_up = False
         self._first_try.cancel()
 
@@ -151,6 +151,17 @@ class Link:
         self.note_lost()
         if was_up:
             self._on_change()
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task, and wait until it has ended.
+
+    Once is not always enough: what is awaited deep below may take the cancellation for its own
+    timeout, or a failure of the same moment may hide it.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
