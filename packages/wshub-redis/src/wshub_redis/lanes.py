@@ -85,6 +85,7 @@ class ShardLanes:
         self._on_change = on_change
         self._lanes: dict[str, Lane] = {}
         self._tags: dict[str, str] = {}
+        self._gone: list[Lane] = []
         # The cluster's own map changes whenever somebody else asks for it.
         self._lane_of_slot: dict[int, Lane] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -113,7 +114,7 @@ class ShardLanes:
         """Close all lanes."""
         if self._refreshing is not None:
             await end_task(self._refreshing)
-        await asyncio.gather(*(lane.close() for lane in self.all))
+        await asyncio.gather(*(lane.close() for lane in (*self.all, *self._gone)))
 
     async def _keep_up(self) -> None:
         refused = self._refused()
@@ -156,8 +157,11 @@ class ShardLanes:
         for lane in gone:
             for item in lane.sender.give_away():
                 self.lane_of(item.channel).sender.take_over(item)
+        # Until they are closed they can be found, should the bridge be stopped meanwhile.
+        self._gone = gone
         for lane in gone:
             await lane.close()
+        self._gone = []
         self._on_change()
 
     def _learn(self) -> list[Lane]:
