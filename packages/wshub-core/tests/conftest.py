@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from support import Serve, Served
+from support import fresh_logs as fresh_logs
 
 from wshub_core import Hub, HubConfig
 

@@ -8,12 +8,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from wshub_core import Hub, Server
+from wshub_core.logs import throttle
 
 WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
 """The ``wshub`` command, also where it is not on the path."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_logs() -> None:
+    """Have the log leave out nothing that an earlier test has caused."""
+    throttle.reset()
 
 
 class WireClient:

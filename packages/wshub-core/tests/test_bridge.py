@@ -59,6 +59,9 @@ class BridgeInTrouble:
         future = self.carried.setdefault(channel, asyncio.get_running_loop().create_future())
         return None if future.done() else future
 
+    def subscribe_all(self) -> Future[None] | None:
+        raise NotImplementedError
+
     def unsubscribe(self, channel: str) -> None:
         self.let_go.append(channel)
 

@@ -1,14 +1,14 @@
 """Channel authorizers: who may listen to what, by patterns."""
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 
 from wshub_core import ChannelAuthorizer, Connection, InvalidConfigError
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.auth")
+logger = get_logger("wshub.auth")
 
 _LITERAL = r"[A-Za-z0-9_.-]*"
 

@@ -1,6 +1,5 @@
 """Several authenticators as one."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,8 +19,9 @@ from wshub_core import (
     TokenAuthenticator,
     settle_auth_result,
 )
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.auth")
+logger = get_logger("wshub.auth")
 
 
 class FirstOf:

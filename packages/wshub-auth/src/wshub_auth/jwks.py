@@ -1,7 +1,6 @@
 """The public keys of an identity provider, fetched and kept up to date (RFC 7517)."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,9 @@ import msgspec
 
 from wshub_auth.errors import InvalidTokenError, KeysUnavailableError
 from wshub_core import InvalidConfigError
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.auth")
+logger = get_logger("wshub.auth")
 
 _FRESH_SECONDS = 300.0
 """How old keys may be before they are fetched again, beside the work."""

@@ -1,7 +1,6 @@
 """Tickets: tokens for one connection, within seconds, that your own HTTP route hands out."""
 
 import hashlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +12,9 @@ from wshub_auth.credentials import BearerSubprotocol, CredentialSource, QueryPar
 from wshub_auth.errors import InvalidTicketError
 from wshub_auth.tokens import TokenAuth
 from wshub_core import JSON, AuthResult, InvalidConfigError
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.auth")
+logger = get_logger("wshub.auth")
 
 _MOST_TICKETS = 100_000
 

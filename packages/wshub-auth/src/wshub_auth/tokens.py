@@ -1,6 +1,5 @@
 """Authenticators for tokens that a function of the application validates."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,8 +16,9 @@ from wshub_auth.credentials import (
 )
 from wshub_auth.errors import MissingCredentialError
 from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, settle_auth_result
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.auth")
+logger = get_logger("wshub.auth")
 
 Validator: TypeAlias = Callable[[str], AuthResult | Awaitable[AuthResult]]
 """Tells whose token this is. Plain or async; raising refuses."""

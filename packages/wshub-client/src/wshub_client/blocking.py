@@ -1,7 +1,6 @@
 """The client for programs without an event loop: scripts and threads."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
@@ -11,8 +10,9 @@ from typing import Any, Self, TypeVar
 from wshub_client.client import ConnectionState, ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
 from wshub_core import JSON, Message
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.client")
+logger = get_logger("wshub.client")
 
 T = TypeVar("T")
 

@@ -1,15 +1,15 @@
 """The application's callbacks: called one after the other, off the path of the connection."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from inspect import isawaitable
 from typing import TypeAlias
 
 from wshub_client.inbox import Inbox, InboxOverflow
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.client")
+logger = get_logger("wshub.client")
 
 Call: TypeAlias = Callable[[], object]
 """A callback with its arguments; plain or async."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import ssl as tls
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from enum import Enum
@@ -40,8 +39,9 @@ from wshub_core import (
     encode_message,
     validate_channel,
 )
+from wshub_core.logs import get_logger
 
-logger = logging.getLogger("wshub.client")
+logger = get_logger("wshub.client")
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """What a client presents: a text, or a function that is asked at every dial, plain or async."""

@@ -20,10 +20,11 @@ from websockets.uri import parse_uri
 from wshub_client.errors import DialError, RefusedError
 from wshub_client.verdicts import is_final_status, read_retry_after
 from wshub_core import InvalidConfigError
+from wshub_core.logs import get_logger
 
 # At debug level `websockets` writes headers to its log, tokens included. Whoever wants that sets
 # the level of this logger, and not by accident that of the root.
-_wire_logger = logging.getLogger("wshub.client.wire")
+_wire_logger = get_logger("wshub.client.wire")
 _wire_logger.setLevel(logging.WARNING)
 
 

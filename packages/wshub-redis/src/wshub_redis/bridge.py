@@ -24,6 +24,7 @@ from wshub_core import (
     WSHubError,
     validate_channel,
 )
+from wshub_core.logs import get_logger
 from wshub_redis.counters import Counters
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode_envelope
 from wshub_redis.lane import Lane
@@ -32,7 +33,7 @@ from wshub_redis.names import Names
 from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
 from wshub_redis.settings import LinkSettings
 
-logger = logging.getLogger("wshub.redis")
+logger = get_logger("wshub.redis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,9 @@ class RedisBridge:
     def subscribe(self, channel: str) -> Future[None] | None:  # noqa: D102
         name = self._names.channel(channel)
         return self._lane_of(name).listener.subscribe(name)
+
+    def subscribe_all(self) -> Future[None] | None:  # noqa: D102
+        raise NotImplementedError
 
     def unsubscribe(self, channel: str) -> None:  # noqa: D102
         name = self._names.channel(channel)

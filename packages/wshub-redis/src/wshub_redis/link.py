@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 
 from redis.asyncio.connection import AbstractConnection
 
 from wshub_core import Backoff
+from wshub_core.logs import get_logger
 from wshub_redis.counters import Counters
 from wshub_redis.server import CONNECTION_ERRORS, Server
 
-logger = logging.getLogger("wshub.redis")
+logger = get_logger("wshub.redis")
 
 _INITIAL_BACKOFF = 0.1
 _MAX_BACKOFF = 5.0

@@ -6,12 +6,12 @@ what a `Transport` does. Order, bounds and policies are the hub's own, as everyw
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.manager import ConnectionManager
 from wshub_core.runtime.session import Session
@@ -22,7 +22,7 @@ from wshub_core.values.errors import HubClosedError, HubNotStartedError
 from wshub_core.values.http import Request, Response
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
-logger = logging.getLogger("wshub.asgi")
+logger = get_logger("wshub.asgi")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Event: TypeAlias = MutableMapping[str, Any]

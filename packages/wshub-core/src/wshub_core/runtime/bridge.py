@@ -43,6 +43,16 @@ class Bridge(Protocol):
             once the bridge is stopped. It may take as long as an outage, and never raises.
         """
 
+    def subscribe_all(self) -> Future[None] | None:
+        """Have what other hubs publish arrive from every channel, until the bridge is stopped.
+
+        A message still arrives once, whether its channel has been subscribed to or not. A bridge
+        that cannot do it logs a warning and returns None.
+
+        Returns:
+            A future as `subscribe` returns it.
+        """
+
     def unsubscribe(self, channel: str) -> None:
         """Have it arrive no more: nobody here has listened for a while."""
 

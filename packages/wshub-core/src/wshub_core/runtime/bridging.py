@@ -40,6 +40,7 @@ class Bridging:
         self.bridge: Bridge | None = None
         self._registry = registry
         self._listeners: dict[str, ChannelListener] = {}
+        self._needs_all = False
         self._lingering: Timeouts[str] = Timeouts(clock, LINGER_SECONDS, self._let_go)
 
     @property
@@ -59,6 +60,8 @@ class Bridging:
         self.bridge = bridge
         for channel in self.channels:
             bridge.subscribe(channel)
+        if self._needs_all:
+            bridge.subscribe_all()
 
     def detach(self) -> None:
         """Do without the bridge."""
@@ -80,6 +83,12 @@ class Bridging:
             return None
         self._lingering.discard(channel)
         return self.bridge.subscribe(channel)
+
+    async def subscribe_all(self) -> None:
+        """Have every channel carried; see `Hub.subscribe_all`."""
+        self._needs_all = True
+        if self.bridge is not None:
+            await self.confirm(self.bridge.subscribe_all())
 
     async def confirm(self, carried: Future[None] | None) -> bool:
         """Wait until a channel is carried, but not for an outage to end.

@@ -1,14 +1,14 @@
 """Calls into the application: what they raise is logged and counted, and goes no further."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
+from wshub_core.logs import get_logger
 from wshub_core.state.counters import Counters
 
-logger = logging.getLogger("wshub.callbacks")
+logger = get_logger("wshub.callbacks")
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,7 +1,6 @@
 """The door: who may come in, judged by the request with which a client knocks."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from inspect import isawaitable
@@ -9,6 +8,7 @@ from math import ceil
 from time import time
 from typing import Any, TypeVar, cast
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.state.counters import Counters
 from wshub_core.values.auth import AuthResult, TokenAuthenticator, settle_auth_result
@@ -21,7 +21,7 @@ from wshub_core.values.errors import (
 from wshub_core.values.http import Request, Response
 from wshub_core.values.origins import origin_allowed
 
-logger = logging.getLogger("wshub.door")
+logger = get_logger("wshub.door")
 
 T = TypeVar("T")
 

@@ -1,6 +1,5 @@
 """The fan-out: carries messages into outboxes, and outboxes to the network, in short slices."""
 
-import logging
 import math
 import sys
 from collections import deque
@@ -8,11 +7,12 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.session import Session
 from wshub_core.state.counters import Counters
 from wshub_core.state.prepared import PreparedMessage
 
-logger = logging.getLogger("wshub.fanout")
+logger = get_logger("wshub.fanout")
 
 _SLICE_SECONDS = 0.002
 """How long one slice may hold the event loop. Others wait for at most this and one chunk."""

@@ -1,7 +1,6 @@
 """The hub: what an application holds in its hands."""
 
 import asyncio
-import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -9,6 +8,7 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.acceptor import ProcessRequest
 from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.clock import Clock
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wshub_core.edges.asgi import HubApp
     from wshub_core.edges.serve import Server
 
-logger = logging.getLogger("wshub.hub")
+logger = get_logger("wshub.hub")
 
 Closer: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited when the hub begins to close, while it still takes messages."""
@@ -232,13 +232,22 @@ class Hub:
         """
         self.broadcast(error_message(text), local_only=local_only)
 
-    def send_process_output(self, process_id: str, line: str, *, local_only: bool = False) -> None:
+    def send_process_output(
+        self, process_id: str, line: str, *, overwrites: bool = False, local_only: bool = False
+    ) -> None:
         """Publish one line of a process's output to the channel ``process:<process_id>``.
+
+        Args:
+            process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
+            line: The line without its end.
+            overwrites: Whether the line takes the place of the line before it, as progress
+                displays do with a carriage return.
+            local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        message = process_output_message(process_id, line)
+        message = process_output_message(process_id, line, overwrites=overwrites)
         self.publish(message.channel, message, local_only=local_only)
 
     def send_process_status(
@@ -290,6 +299,19 @@ class Hub:
         if self._manager is not None:
             self._manager.bridging.detach()
 
+    async def subscribe_all(self) -> None:
+        """Have a bridge carry the messages of every channel to this hub, from now on.
+
+        For programs that watch all channels of a fleet, such as `LivePage`. The hub then reads
+        every message of the fleet. A bridge that cannot do this logs a warning. Like `subscribe`,
+        this returns when the messages arrive, or after a second.
+
+        Raises:
+            HubNotStartedError: The hub has not been entered yet.
+            HubClosedError: The hub has been closed.
+        """
+        await self.manager.bridging.subscribe_all()
+
     @property
     def carried_channels(self) -> Collection[str]:
         """The channels that a bridge has to carry now; a bridge that starts anew goes by them."""
@@ -316,9 +338,12 @@ class Hub:
         self.manager.deliver(channel, payload)
 
     def add_publish_listener(self, listener: PublishListener) -> None:
-        """Have a function called with every message that is published to a channel.
+        """Have a function called with every message of a channel that reaches this hub.
 
-        For programs that watch a hub from the inside, such as `LivePage`.
+        These are the messages that are published here, and those that a bridge delivers. The
+        function is called before the message is delivered, so that connections that it subscribes
+        with `subscribe_nowait` receive the message. An exception is logged and counted. For
+        programs that watch a hub from the inside, such as `LivePage`.
         """
         self._listeners.append(listener)
 
@@ -353,6 +378,19 @@ class Hub:
         """
         await self.manager.subscribe(connection, channel)
 
+    def subscribe_nowait(self, connection: Connection, channel: str) -> None:
+        """Start to subscribe a connection to a channel, and do not wait for the end.
+
+        Without a channel authorizer, or with a plain one, the connection is subscribed when this
+        returns, or was refused; an async authorizer decides later. A refusal is not reported.
+        Call it on the hub's event loop.
+
+        Raises:
+            HubNotStartedError: The hub has not been entered yet.
+            HubClosedError: The hub has been closed.
+        """
+        self.manager.subscribe_nowait(connection, channel)
+
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a connection's subscription to a channel; harmless if there is none.
 
@@ -378,6 +416,12 @@ class Hub:
     def channels(self) -> tuple[str, ...]:
         """All channels that have subscribers now, sorted."""
         return () if self._manager is None else self._manager.registry.channels
+
+    def subscribers(self, channel: str) -> tuple[Connection, ...]:
+        """Return the connections that are subscribed to a channel now, in no order."""
+        return (
+            () if self._manager is None else tuple(self._manager.registry.subscribers_of(channel))
+        )
 
     def subscriber_count(self, channel: str) -> int:
         """Return how many connections are subscribed to a channel."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.bridging import Bridging
 from wshub_core.runtime.callbacks import Callbacks
 from wshub_core.runtime.clock import Clock
@@ -37,10 +37,11 @@ from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
     MessageTooLargeError,
     SubscriptionDeniedError,
+    WSHubError,
 )
 from wshub_core.values.messages import Message, decode_message, encode_message
 
-logger = logging.getLogger("wshub.connections")
+logger = get_logger("wshub.connections")
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """Called on the hub's loop with every channel and message published; must not block."""
@@ -217,9 +218,8 @@ class ConnectionManager:
     ) -> None:
         """Deliver a message to every subscriber of a channel, and tell those who watch."""
         self.counters.messages += 1
+        self._tell_listeners(channel, message)
         self._fanout.send_all(self.registry.subscribers_of(channel), prepared)
-        for listener in self._publish_listeners:
-            listener(channel, message)
         if self.bridging.has_listener(channel):
             self.bridging.tell(channel, message)
         if not local_only:
@@ -232,6 +232,8 @@ class ConnectionManager:
         if len(settled) > limit:
             raise MessageTooLargeError(len(settled), limit)
         self.counters.messages += 1
+        if channel and self._publish_listeners:
+            self._tell_listeners(channel, decode_message(settled))
         targets = self.registry.subscribers_of(channel) if channel else self.registry.connections
         self._fanout.send_all(targets, PreparedMessage(settled))
         if self.bridging.has_listener(channel):
@@ -245,6 +247,24 @@ class ConnectionManager:
             if isawaitable(is_allowed):
                 is_allowed = await is_allowed
             await self.bridging.confirm(self.add_subscription(connection, channel, is_allowed))
+
+    def subscribe_nowait(self, connection: Connection, channel: str) -> None:
+        """Start to subscribe a connection; see `Hub.subscribe_nowait`."""
+        if not isinstance(connection, Session) or connection not in self.registry:
+            return
+        validate_channel(channel)
+        is_allowed = self.authorize(connection, channel)
+        if isawaitable(is_allowed):
+            self.spawn(self._finish_subscribe(connection, channel, is_allowed))
+        else:
+            with contextlib.suppress(WSHubError):
+                self.add_subscription(connection, channel, is_allowed)
+
+    async def _finish_subscribe(
+        self, session: Session, channel: str, is_allowed: Awaitable[bool]
+    ) -> None:
+        with contextlib.suppress(WSHubError):
+            self.add_subscription(session, channel, await is_allowed)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a subscription; see `Hub.unsubscribe`."""
@@ -310,6 +330,10 @@ class ConnectionManager:
             return None
         self.registry.subscribe(session, channel)
         return self.bridging.carry(channel)
+
+    def _tell_listeners(self, channel: str, message: Message) -> None:
+        for listener in self._publish_listeners:
+            self.callbacks.call("publish listener", None, listener, channel, message)
 
     def _note_empty(self, channel: str) -> None:
         self.bridging.note_empty(channel)

@@ -16,6 +16,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.acceptor import Acceptor
 from wshub_core.runtime.door import ANYONE
 from wshub_core.runtime.http_messages import format_address, read_request, write_response
@@ -26,11 +27,11 @@ from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.http import Request, Response
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
-logger = logging.getLogger("wshub.native")
+logger = get_logger("wshub.native")
 
 # At debug level `websockets` writes headers and frames to its log, secrets included. Whoever wants
 # that sets the level of this logger, and not by accident that of the root.
-_wire_logger = logging.getLogger("wshub.wire")
+_wire_logger = get_logger("wshub.wire")
 _wire_logger.setLevel(logging.WARNING)
 
 _MOST_REQUEST_BYTES = 65_536

@@ -1,11 +1,11 @@
 """What clients ask for, and what they are answered (wire protocol, "Client frames")."""
 
-import logging
 from asyncio import Future
 from collections.abc import Awaitable, Coroutine
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.session import Session, Work
 from wshub_core.state.client_frames import (
     Other,
@@ -31,7 +31,7 @@ from wshub_core.values.messages import Message, MessageType, Reply
 if TYPE_CHECKING:
     from wshub_core.runtime.manager import ConnectionManager
 
-logger = logging.getLogger("wshub.connections")
+logger = get_logger("wshub.connections")
 
 REFUSAL_TEXTS: dict[type[WSHubError], str] = {
     InvalidChannelError: "Subscribe: invalid channel name",

@@ -27,6 +27,9 @@ class BridgeContract:
     Every test opens bridges for hubs of its own; all of one test must meet.
     """
 
+    can_subscribe_all = True
+    """Whether the bridge can carry every channel; see `wshub_core.Bridge.subscribe_all`."""
+
     def open_bridge(self, hub: Hub) -> AbstractAsyncContextManager[Bridge]:
         """Return a bridge for a hub; entered, it is attached, and left, it is detached."""
         raise NotImplementedError
@@ -218,6 +221,28 @@ class BridgeContract:
             near, far = await connect(here), await subscribe(there, "news")
             near.send(Message(type=MessageType.EVENT, channel="news", data=1))
             assert await receive(far) == 1
+
+    async def test_a_hub_that_wants_all_channels_gets_each_message_once(self) -> None:
+        if not self.can_subscribe_all:
+            return
+        heard: list[tuple[str, Any]] = []
+        async with self.open_hubs(2) as (here, there):
+            there.add_publish_listener(lambda channel, each: heard.append((channel, each.data)))
+            await there.subscribe_all()
+            client = await subscribe(there, "wanted")
+            for n in range(10):
+                here.publish("unwanted", Message(type=MessageType.EVENT, data=n))
+                here.publish("wanted", Message(type=MessageType.EVENT, data=n))
+            # A channel that is let go is still heard.
+            there.unsubscribe(there.connections[0], "wanted")
+            await asyncio.sleep(LINGER_SECONDS * 1.5)
+            here.publish("wanted", Message(type=MessageType.EVENT, data="late"))
+            here.broadcast(Message(type=MessageType.EVENT, data="end"))
+            while await receive(client) != "end":
+                pass
+        for channel in ("unwanted", "wanted"):
+            data = [each for name, each in heard if name == channel]
+            assert data == [*range(10), *(["late"] if channel == "wanted" else [])], channel
 
     async def test_a_hub_has_one_bridge(self) -> None:
         async with Hub() as hub, self.open_bridge(hub):

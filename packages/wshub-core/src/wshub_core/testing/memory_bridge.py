@@ -37,6 +37,7 @@ class MemoryBridge:
         self._hub = hub
         self._exchange = exchange
         self._channels: set[str] = set()
+        self._wants_all = False
 
     async def __aenter__(self) -> Self:
         self._hub.attach(self)
@@ -60,12 +61,17 @@ class MemoryBridge:
 
     def take(self, channel: str, payload: bytes) -> None:
         """Take a message of another hub."""
-        if not channel or channel in self._channels:
+        if not channel or self._wants_all or channel in self._channels:
             self._hub.deliver(channel, payload)
 
     def subscribe(self, channel: str) -> Future[None] | None:
         """Want a channel, from now on."""
         self._channels.add(channel)
+        return None
+
+    def subscribe_all(self) -> Future[None] | None:
+        """Want every channel, from now on."""
+        self._wants_all = True
         return None
 
     def unsubscribe(self, channel: str) -> None:

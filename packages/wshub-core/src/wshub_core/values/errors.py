@@ -20,6 +20,7 @@ Every one is a `WSHubError`::
     ├── HubNotStartedError         the hub has not been entered yet
     ├── HubAlreadyStartedError     the hub was entered a second time
     ├── HubClosedError             the hub has been closed
+    ├── ForkedProcessError         a forked child used what belongs to its parent
     ├── BridgeAttachedError        the hub has a bridge already
     ├── BridgeUnavailableError     other hubs cannot be reached
     ├── InvalidCloseError          a close code or reason must not be sent
@@ -201,6 +202,19 @@ class HubClosedError(WSHubError):
 
     def __init__(self) -> None:
         super().__init__("the hub has been closed: create a new one")
+
+
+class ForkedProcessError(WSHubError):
+    """A forked child process used an object that belongs to its parent; nothing was done.
+
+    Parent and child share the sockets. The child's bytes would appear in the middle of the
+    parent's messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"this {name} belongs to the parent process: create a new one in the forked child"
+        )
 
 
 class BridgeAttachedError(WSHubError):

@@ -57,6 +57,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
         process_id: The process it is about; empty for none.
         data: Any JSON value; None is left out on the wire, and nothing else is.
         timestamp: When the server sent it, with a zone; None for not stamped.
+        overwrites: Whether a line of process output takes the place of the line before it, as
+            progress displays do with a carriage return.
     """
 
     type: str
@@ -64,6 +66,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     process_id: str = ""
     data: JSON = None
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    overwrites: bool = False
 
 
 class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -14,8 +14,13 @@ def error_message(text: str) -> Message:
     return Message(type=MessageType.ERROR, data=text)
 
 
-def process_output_message(process_id: str, line: str) -> Message:
+def process_output_message(process_id: str, line: str, *, overwrites: bool = False) -> Message:
     """Return the message with one line that a process printed, addressed to its channel.
+
+    Args:
+        process_id: The process.
+        line: The line without its end.
+        overwrites: Whether it takes the place of the line before it.
 
     Raises:
         InvalidProcessIDError: The id is not allowed.
@@ -25,6 +30,7 @@ def process_output_message(process_id: str, line: str) -> Message:
         channel=process_channel(process_id),
         process_id=process_id,
         data=line,
+        overwrites=overwrites,
     )
 
 

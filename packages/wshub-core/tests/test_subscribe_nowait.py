@@ -1,0 +1,60 @@
+"""`Hub.subscribe_nowait`: connections that are subscribed before a message is delivered."""
+
+import asyncio
+
+import pytest
+from support import eventually
+
+from wshub_core import Connection, Hub, HubConfig, Message
+from wshub_core.testing import connect
+
+
+async def test_a_listener_subscribes_connections_in_time_for_the_message() -> None:
+    async with Hub() as hub:
+        client = await connect(hub)
+        hub.add_publish_listener(
+            lambda channel, _: hub.subscribe_nowait(hub.connections[0], channel)
+        )
+        hub.publish("news", Message(type="event", data=1))
+        assert (await client.receive()).data == 1
+        assert hub.subscribers("news") == hub.connections
+
+
+async def test_the_authorizer_is_asked() -> None:
+    def is_allowed(_: Connection, channel: str) -> bool:
+        return channel == "public"
+
+    async with Hub(HubConfig(channel_authorizer=is_allowed)) as hub:
+        client = await connect(hub)
+        hub.subscribe_nowait(hub.connections[0], "secret")
+        hub.subscribe_nowait(hub.connections[0], "public")
+        assert hub.channels == ("public",)
+        await client.settle()
+
+
+async def test_an_async_authorizer_decides_later() -> None:
+    async def is_allowed(_: Connection, channel: str) -> bool:
+        await asyncio.sleep(0)
+        return channel == "public"
+
+    async with Hub(HubConfig(channel_authorizer=is_allowed)) as hub:
+        await connect(hub)
+        hub.subscribe_nowait(hub.connections[0], "secret")
+        hub.subscribe_nowait(hub.connections[0], "public")
+        await eventually(lambda: hub.channels == ("public",))
+
+
+async def test_a_listener_that_raises_is_counted_and_the_message_is_delivered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(channel: str, message: Message) -> None:
+        raise ValueError("mistake")
+
+    async with Hub() as hub:
+        client = await connect(hub)
+        hub.add_publish_listener(fail)
+        await hub.subscribe(hub.connections[0], "news")
+        hub.publish("news", Message(type="event", data=1))
+        assert (await client.receive()).data == 1
+        assert hub.stats().callback_errors == 1
+    assert "publish listener failed" in caplog.text
