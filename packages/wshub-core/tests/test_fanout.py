@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -79,8 +80,10 @@ class NoOwner:
     def send(self, session: Session, message: Message) -> bool:
         return False
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+    def spawn(self, work: Coroutine[Any, Any, object], context: Context) -> asyncio.Task[Any]:
         raise NotImplementedError
+
+    def limit_step(self, session: Session) -> None: ...
 
     def time(self) -> float:
         return 0.0
@@ -103,7 +106,7 @@ class Audience:
         self.fanout = Fanout(self.loop, self.counters, self.overflow)
         self.transports = [RecordingTransport() for _ in range(size)]
         self.sessions = [
-            Session(number, "", AuthResult(True), NoOwner(), transport, Outbox(limit))
+            Session(number, "", AuthResult(True), NoOwner(), transport, Outbox(limit), Context())
             for number, transport in enumerate(self.transports)
         ]
 
@@ -264,7 +267,7 @@ def test_a_transport_that_raises_harms_only_itself(caplog: pytest.LogCaptureFixt
 
     audience = Audience(3)
     broken = BrokenTransport()
-    session = Session(9, "", AuthResult(True), NoOwner(), broken, Outbox(1_000))
+    session = Session(9, "", AuthResult(True), NoOwner(), broken, Outbox(1_000), Context())
     audience.fanout.send_all(frozenset([*audience.sessions, session]), message(1))
     audience.loop.run_all()
     assert broken.is_aborted

@@ -357,7 +357,7 @@ async def test_any_sign_of_life_counts() -> None:
         assert client.close_code == 1011
 
 
-async def test_one_whose_callback_takes_its_time_is_not_taken_for_dead() -> None:
+async def test_a_client_that_answers_pings_may_wait_for_a_callback_for_any_time() -> None:
     gate = asyncio.Event()
 
     async def wait(connection: Connection, message: Message) -> None:
@@ -366,14 +366,32 @@ async def test_one_whose_callback_takes_its_time_is_not_taken_for_dead() -> None
     clock = ManualClock()
     async with Hub(HubConfig(on_message=wait), clock=clock) as hub:
         client = await connect(hub)
-        client.fall_silent()
         say(client, "x")
         clock.advance(600.0)
         assert client.close_code is None
         gate.set()
         await client.settle()
-        clock.advance(62.0)
+
+
+async def test_a_dead_client_is_closed_in_time_also_during_a_callback() -> None:
+    ends: list[DisconnectCause] = []
+
+    async def hang(connection: Connection) -> None:
+        await asyncio.Event().wait()
+
+    clock = ManualClock()
+    config = HubConfig(on_connect=hang, on_disconnect=lambda _, end: ends.append(end.cause))
+    async with Hub(config, clock=clock) as hub:
+        client = await connect(hub)
+        client.fall_silent()
+        clock.advance(61.0)
         assert client.close_code == 1011
+        assert hub.stats().clients == 0
+        await eventually(lambda: not hub.manager.registry)
+        # The callback has ten seconds to end by itself.
+        await asyncio.sleep(0)
+        clock.advance(11.0)
+        await eventually(lambda: ends == [DisconnectCause.PONG_TIMEOUT])
 
 
 async def test_no_timer_runs_for_an_empty_hub() -> None:

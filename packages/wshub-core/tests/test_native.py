@@ -413,22 +413,37 @@ async def test_authentication_comes_after_the_origin_and_before_the_handshake(
         assert served.hub.channels == ("a",)
 
 
-async def test_after_authentication_a_greeting_that_takes_its_time_still_holds_the_reading(
-    serve: Serve,
+@pytest.mark.parametrize("authenticator", [None, lambda _: AuthResult(True, "alice")])
+async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
+    serve: Serve, authenticator: Any
 ) -> None:
     gate = asyncio.Event()
+    received: list[Any] = []
 
     async def greet(connection: Connection) -> None:
         await gate.wait()
 
-    served = await serve(authenticator=lambda _: AuthResult(True, "alice"), on_connect=greet)
+    served = await serve(
+        authenticator=authenticator,
+        on_connect=greet,
+        on_message=lambda _, message: received.append(message.data),
+    )
     async with raw(served) as client:
         await client.open()
         (transport,) = served.server.acceptor.transports
-        assert not transport.is_reading
-        client.writer.write(PING)
+        assert transport.is_reading
+        sent = 0
+        while transport.is_reading:
+            client.writer.write(text(f'{{"type":"x","data":{sent}}}'))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+            sent += 1
+            assert sent < 5_000, "what waits for a callback is bounded"
+        assert received == []
         gate.set()
+        client.writer.write(PING)
         await client.expect_pong()
+        assert received == list(range(sent))
         assert transport.is_reading
 
 

@@ -8,18 +8,20 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextvars import Context, copy_context
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from wshub_core.logs import get_logger
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.reading import TURN_SECONDS
 from wshub_core.runtime.session import Session
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.errors import HubClosedError, HubNotStartedError
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = get_logger("wshub.asgi")
@@ -34,8 +36,6 @@ _NO_CODES = (None, 1005, 1006)
 """
 
 _NOT_RUNNING = Response(503, b"Hub is not running\n")
-
-_UPGRADE_REQUIRED = Response(426, b"This is a WebSocket endpoint\n", {"Upgrade": "websocket"})
 
 
 class HubApp:
@@ -69,7 +69,9 @@ class HubApp:
             await _refuse_websocket(scope, send, _NOT_RUNNING)
             return
         request = read_request(scope)
-        identity = await manager.door.admit(request)
+        context = copy_context()
+        # In a task of its own, because the context of the server's task cannot be named.
+        identity = await manager.spawn(manager.door.admit(request, context), context)
         if isinstance(identity, Response):
             close = refusal_as_close(request, identity)
             if close is None:
@@ -84,14 +86,16 @@ class HubApp:
             await send({"type": "websocket.close", "code": CloseCode.TRY_AGAIN_LATER})
             return
         transport = ASGITransport(manager, receive, send)
-        await transport.run(request.remote_address, identity)
+        await transport.run(request.remote_address, identity, context)
 
     async def _refuse_http(self, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            return METHOD_NOT_ALLOWED
         try:
-            identity = await self._hub.manager.door.admit(read_request(scope))
+            identity = await self._hub.manager.door.admit(read_request(scope), copy_context())
         except (HubNotStartedError, HubClosedError):
             return _NOT_RUNNING
-        return identity if isinstance(identity, Response) else _UPGRADE_REQUIRED
+        return identity if isinstance(identity, Response) else UPGRADE_REQUIRED
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
@@ -121,11 +125,11 @@ class ASGITransport:
         self._time_limit = asyncio.timeout(None)
         self._ending: tuple[DisconnectCause, int, str] = (DisconnectCause.LOST, 1006, "")
 
-    async def run(self, remote_address: str, identity: AuthResult) -> None:
+    async def run(self, remote_address: str, identity: AuthResult, context: Context) -> None:
         """Serve the connection until it ends."""
         with contextlib.suppress(TimeoutError):
             async with self._time_limit:
-                session = self._manager.connect(self, remote_address, identity)
+                session = self._manager.connect(self, remote_address, identity, context)
                 self._session = session
                 writing = asyncio.create_task(self._write_all(session))
                 try:
@@ -136,8 +140,14 @@ class ASGITransport:
 
     async def _read_all(self, session: Session) -> None:
         limit = self._manager.config.max_message_bytes
+        loop = asyncio.get_running_loop()
+        turn_end = loop.time() + TURN_SECONDS
         while True:
             await self._may_read.wait()
+            if loop.time() >= turn_end:
+                # What a server has read already it gives without a pause.
+                await asyncio.sleep(0)
+                turn_end = loop.time() + TURN_SECONDS
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
                 code, reason = event.get("code"), event.get("reason") or ""

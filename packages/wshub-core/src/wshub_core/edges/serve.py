@@ -5,21 +5,22 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from collections.abc import Sequence
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from wshub_core.forks import ForkGuard
 from wshub_core.runtime.acceptor import Acceptor, ProcessRequest
+from wshub_core.runtime.listener import Listener
 from wshub_core.runtime.native import NativeTransport
 from wshub_core.values.errors import ServeError
+from wshub_core.values.paths import normalize_path
 
 if TYPE_CHECKING:
     from wshub_core.runtime.hub import Hub
-
-_BACKLOG = 1_024
-"""Connections that may wait to be accepted, so that a fleet that reconnects at once gets in."""
 
 
 class Server:
@@ -49,15 +50,18 @@ class Server:
         self._port = port or 0
         self._unix = unix
         self._sockets = sockets
-        self._path = path
+        self._path = _check_path(path)
         self._ssl = ssl
         self._process_request = process_request
+        self._guard: ForkGuard | None = None
         self._acceptor: Acceptor | None = None
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._unix_file: tuple[int, int] | None = None
         self._closed = asyncio.Event()
         self.addresses: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
+        self._guard = ForkGuard("server")
         acceptor = Acceptor(self._hub.manager, self._hub.clock, self._path, self._process_request)
         try:
             await self._listen(acceptor)
@@ -68,10 +72,13 @@ class Server:
             if self._unix is None:
                 raise ServeError(_explain(self._host, self._port, exc)) from exc
             raise ServeError(f"cannot listen at {self._unix}: {exc.strerror or exc}") from exc
-        if self._unix is None:
-            names = [each.getsockname() for server in self._servers for each in server.sockets]
-            self._port = names[0][1]
-            self.addresses = tuple(name[0] for name in names)
+        names = [
+            each.socket.getsockname()
+            for each in self._listeners
+            if each.socket.family in (socket.AF_INET, socket.AF_INET6)
+        ]
+        self._port = names[0][1] if names else 0
+        self.addresses = tuple(name[0] for name in names)
         self._acceptor = acceptor
         return self
 
@@ -91,7 +98,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port that the server listens on, also when any free one was asked for."""
+        """The TCP port that the server listens on; 0 for a unix socket."""
         return self._port
 
     async def serve_forever(self) -> None:
@@ -102,33 +109,55 @@ class Server:
         """Stop listening, close this server's connections with 1001, and wait until they are gone.
 
         The wait is bounded by the hub's ``close_timeout``. Closing again is harmless.
+
+        Raises:
+            ForkedProcessError: The server belongs to the parent process of this one.
         """
-        for server in self._servers:
-            server.close()
+        if self._guard is not None:
+            self._guard.check()
+        for listener in self._listeners:
+            listener.close()
+        self._remove_unix_file()
         if self._acceptor is not None:
             await self._acceptor.close()
-            if self._unix is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._unix)
         self._closed.set()
 
     async def _listen(self, acceptor: Acceptor) -> None:
-        loop = asyncio.get_running_loop()
         make_transport = partial(NativeTransport, acceptor)
-        options: dict[str, Any] = {"backlog": _BACKLOG, **self._tls_options()}
         if self._unix is not None:
-            server = await loop.create_unix_server(make_transport, self._unix, **options)
-            self._servers.append(server)
-            return
-        sockets = self._sockets or await bind(self._host, self._port)
+            sockets: Sequence[socket.socket] = [self._bind_unix(self._unix)]
+        else:
+            sockets = self._sockets or await bind(self._host, self._port)
+        options = self._tls_options()
+        self._listeners = [Listener(each, make_transport, options) for each in sockets]
+        for listener in self._listeners:
+            listener.start()
+
+    def _bind_unix(self, path: str) -> socket.socket:
+        """Bind a unix socket; a server that listens at the path already is relieved."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            for each in sockets:
-                server = await loop.create_server(make_transport, sock=each, **options)
-                self._servers.append(server)
-        except OSError:
-            for each in sockets[len(self._servers) :]:
-                each.close()
+            is_abstract = path.startswith("\0")
+            if not is_abstract and _is_socket(path):
+                os.unlink(path)
+            listening.bind(path)
+            if not is_abstract:
+                status = os.stat(path)
+                self._unix_file = status.st_dev, status.st_ino
+        except BaseException:
+            listening.close()
             raise
+        return listening
+
+    def _remove_unix_file(self) -> None:
+        """Remove the path of the unix socket, unless another server has taken it."""
+        if self._unix is None or self._unix_file is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(self._unix)
+            if (status.st_dev, status.st_ino) == self._unix_file:
+                os.unlink(self._unix)
+        self._unix_file = None
 
     def _tls_options(self) -> dict[str, Any]:
         if self._ssl is None:
@@ -139,6 +168,29 @@ class Server:
             "ssl_handshake_timeout": self._hub.config.open_timeout,
             "ssl_shutdown_timeout": self._hub.config.close_timeout,
         }
+
+
+def _check_path(path: str) -> str:
+    """Return the path of the hub in the spelling in which it is compared.
+
+    Raises:
+        ServeError: No request has such a path.
+    """
+    if not path.startswith("/"):
+        raise ServeError(f"path {path!r} must begin with a slash: use {'/' + path!r}")
+    for character, what in ("?", "a query"), ("#", "a fragment"):
+        if character in path:
+            raise ServeError(
+                f"path {path!r} must not have {what}: use {path.partition(character)[0]!r}"
+            )
+    return normalize_path(path)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:

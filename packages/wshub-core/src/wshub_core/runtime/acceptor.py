@@ -1,17 +1,22 @@
 """What the transports of one listening socket share."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from wshub_core.logs import get_logger
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.manager import ConnectionManager
+from wshub_core.runtime.reading import ReadingTurns
 from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.http import Request, Response
 
 if TYPE_CHECKING:
     from wshub_core.runtime.native import NativeTransport
+
+logger = get_logger("wshub.native")
 
 ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
 """Answers HTTP requests to other paths than the hub's; None means that nothing is there. Plain or
@@ -40,6 +45,7 @@ class Acceptor:
         self.clock = clock
         self.path = path
         self.process_request = process_request
+        self.turns = ReadingTurns(asyncio.get_running_loop())
         self.transports: set[NativeTransport] = set()
         self.opening: Timeouts[NativeTransport] = Timeouts(
             clock, config.open_timeout, lambda transport: transport.abort()
@@ -86,7 +92,18 @@ class Acceptor:
         self._is_closed = True
         for transport in tuple(self.transports):
             transport.shut_down()
+        # Transports have the same timeout, by the hub's clock; this one goes by the real one.
+        await self._wait_all_gone()
+        for transport in tuple(self.transports):
+            transport.abort()
+        await self._wait_all_gone()
         if self.transports:
-            await self._all_gone.wait()
+            logger.error("%d sockets do not close", len(self.transports))
         self.opening.cancel()
         self.closing.cancel()
+
+    async def _wait_all_gone(self) -> None:
+        if self.transports:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.manager.config.close_timeout):
+                    await self._all_gone.wait()

@@ -1,11 +1,14 @@
-"""Calls into the application: what they raise is logged and counted, and goes no further."""
+"""Calls of the application's functions, which may raise anything and take any time."""
 
 import asyncio
+from asyncio import AbstractEventLoop, CancelledError
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
 from wshub_core.logs import get_logger
+from wshub_core.runtime.tasks import Tasks
 from wshub_core.state.counters import Counters
 
 logger = get_logger("wshub.callbacks")
@@ -17,12 +20,20 @@ T = TypeVar("T")
 class Callbacks:
     """Calls an application's functions, plain or async.
 
+    No exception of a function reaches the caller, so the caller finishes its work whatever the
+    function does. Exceptions are counted and logged. `KeyboardInterrupt` and `SystemExit` also end
+    the event loop's run, as they would have done by themselves, but in a turn of their own.
+
     Args:
-        counters: Where failures are counted.
+        loop: The event loop.
+        counters: Where exceptions are counted.
+        tasks: Where calls with a time limit run.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, loop: AbstractEventLoop, counters: Counters, tasks: Tasks) -> None:
+        self._loop = loop
         self._counters = counters
+        self._tasks = tasks
 
     def call(
         self,
@@ -36,35 +47,88 @@ class Callbacks:
 
         Args:
             name: The callback's name, for the log.
-            if_raised: What counts as the result when the function raises.
+            if_raised: The result when the function raises.
             function: The application's function.
             *args: Its arguments.
             **kwargs: Its arguments.
 
         Returns:
-            The result, or for an async function a coroutine of it; neither raises.
+            The result, or for an async function a coroutine of it. The coroutine raises only when
+            its own task is cancelled.
         """
         try:
             result = function(*args, **kwargs)
-        except Exception:
-            return self._note_failure(name, if_raised)
+        except BaseException as error:
+            return self._note_error(name, if_raised, error)
         if isawaitable(result):
             return self._wait(name, if_raised, result)
         return result
 
+    async def call_within(
+        self,
+        seconds: float,
+        context: Context,
+        name: str,
+        if_raised: T,
+        function: Callable[..., Any],
+        *args: object,
+    ) -> T:
+        """Call a function and wait for its result for a limited time.
+
+        A function that does not end in time is cancelled and not waited for: it may ignore that.
+
+        Args:
+            seconds: The time limit.
+            context: The context of the calling task; an async function runs in it, too.
+            name: The callback's name, for the log.
+            if_raised: The result when the function raises or takes too long.
+            function: The application's function.
+            *args: Its arguments.
+        """
+        answer: Any = self.call(name, if_raised, function, *args)
+        if not isinstance(answer, Coroutine):
+            return answer  # type: ignore[no-any-return]
+        task = self._tasks.spawn(answer, context)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        except CancelledError:
+            task.cancel()
+            raise
+        if not task.done():
+            logger.warning(
+                "%s took longer than %g s and is cancelled", name, seconds, extra={"kind": name}
+            )
+            task.cancel()
+        return task.result() if task.done() and not task.cancelled() else if_raised
+
     async def _wait(self, name: str, if_raised: T, result: Awaitable[T]) -> T:
         try:
             return await result
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as error:
+            if _is_end_of_caller(error):
                 raise
-            # Nobody has cancelled this call: the function has awaited something that was.
-            return self._note_failure(name, if_raised)
-        except Exception:
-            return self._note_failure(name, if_raised)
+            return self._note_error(name, if_raised, error)
 
-    def _note_failure(self, name: str, if_raised: T) -> T:
+    def _note_error(self, name: str, if_raised: T, error: BaseException) -> T:
         self._counters.callback_errors += 1
-        logger.exception("%s failed", name)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self._loop.call_soon(_raise, error)
+        else:
+            logger.error("%s failed", name, exc_info=error, extra={"kind": name})
         return if_raised
+
+
+def _is_end_of_caller(error: BaseException) -> bool:
+    """Tell whether a function was ended from outside, and has not raised the exception itself."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None  # The loop has ended and its coroutines are closed.
+    if isinstance(error, CancelledError):
+        # A function that awaits something that was cancelled raises the same exception.
+        return task is None or task.cancelling() > 0
+    return isinstance(error, GeneratorExit) and task is None
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -1,12 +1,11 @@
 """The door: who may come in, judged by the request with which a client knocks."""
 
-import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from http import HTTPStatus
-from inspect import isawaitable
 from math import ceil
 from time import time
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from wshub_core.logs import get_logger
 from wshub_core.runtime.callbacks import Callbacks
@@ -22,8 +21,6 @@ from wshub_core.values.http import Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = get_logger("wshub.door")
-
-T = TypeVar("T")
 
 _RETRY_AFTER_SECONDS = "5"
 """When a client that found the hub full should come back."""
@@ -58,12 +55,17 @@ class Door:
         self._counters = counters
         self._count_connections = count_connections
 
-    async def admit(self, request: Request) -> AuthResult | Response:
-        """Judge a request from beginning to end; return who comes in, or the refusal."""
+    async def admit(self, request: Request, context: Context) -> AuthResult | Response:
+        """Judge a request from beginning to end; return who comes in, or the refusal.
+
+        Args:
+            request: The request.
+            context: The context of the calling task, in which the application's functions run.
+        """
         refusal = self.check(request)
         if refusal is not None:
             return refusal
-        identity = await self.authenticate(request)
+        identity = await self.authenticate(request, context)
         if isinstance(identity, Response):
             return identity
         # The hub may have been closed, or filled up, meanwhile.
@@ -94,7 +96,7 @@ class Door:
             )
         return None
 
-    async def authenticate(self, request: Request) -> AuthResult | Response:
+    async def authenticate(self, request: Request, context: Context) -> AuthResult | Response:
         """Find out who a client is; return the refusal if it may not connect.
 
         Takes at most ``open_timeout`` for the authenticator, and as long for ``on_auth_failure``.
@@ -102,7 +104,7 @@ class Door:
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANYONE
-        result = await self._judge(authenticator, request)
+        result = await self._judge(authenticator, request, context)
         if result.valid:
             return result
         # The texts of AuthErrors hold no secrets; of others nobody knows that.
@@ -111,7 +113,15 @@ class Door:
         logger.info("refused authentication from %s: %s", request.remote_address, why)
         on_auth_failure = self._config.on_auth_failure
         if on_auth_failure is not None:
-            await self._ask("on_auth_failure", None, on_auth_failure, request, result)
+            await self._callbacks.call_within(
+                self._config.open_timeout,
+                context,
+                "on_auth_failure",
+                None,
+                on_auth_failure,
+                request,
+                result,
+            )
         return self._refuse_authentication(result)
 
     @property
@@ -119,16 +129,18 @@ class Door:
         """Whether the authenticator judges tokens that come after the handshake."""
         return isinstance(self._config.authenticator, TokenAuthenticator)
 
-    async def authenticate_token(self, token: str) -> AuthResult:
+    async def authenticate_token(self, token: str, context: Context) -> AuthResult:
         """Find out whose token this is; takes at most ``open_timeout``."""
         authenticator = cast("TokenAuthenticator", self._config.authenticator)
-        return await self._judge(authenticator.authenticate_token, token)
+        return await self._judge(authenticator.authenticate_token, token, context)
 
     async def _judge(
-        self, authenticate: Callable[..., Any], presented: Request | str
+        self, authenticate: Callable[..., Any], presented: Request | str, context: Context
     ) -> AuthResult:
         failed = AuthResult(False, error=AuthenticatorError())
-        result = await self._ask("authenticator", failed, authenticate, presented)
+        result = await self._callbacks.call_within(
+            self._config.open_timeout, context, "authenticator", failed, authenticate, presented
+        )
         try:
             # A function without annotations can return anything, and nobody gets in by accident.
             return settle_auth_result(result, time())
@@ -145,18 +157,6 @@ class Door:
         if result.challenge:
             headers["WWW-Authenticate"] = result.challenge
         return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised", headers)
-
-    async def _ask(self, name: str, otherwise: T, function: Any, *args: object) -> T:
-        """Call a function of the application, and wait for it for as long as is reasonable."""
-        answer: Any = self._callbacks.call(name, otherwise, function, *args)
-        if not isawaitable(answer):
-            return cast("T", answer)
-        try:
-            async with asyncio.timeout(self._config.open_timeout):
-                return cast("T", await answer)
-        except TimeoutError:
-            logger.warning("%s took longer than open_timeout", name)
-            return otherwise
 
     def _is_origin_allowed(self, request: Request) -> bool:
         config = self._config

@@ -1,6 +1,7 @@
 """Between the HTTP messages of `websockets` and those that an application sees."""
 
 import asyncio
+import re
 from email.utils import formatdate
 from http.client import responses
 
@@ -9,14 +10,33 @@ from websockets.datastructures import Headers
 
 from wshub_core.values.http import Request, Response
 
+_ABSOLUTE_FORM = re.compile(r"https?://([^/]*)(/.*)?", re.IGNORECASE)
 
-def read_request(request: http11.Request, remote_address: str) -> Request:
-    """Return a request as an application sees it."""
-    path, _, query = request.path.partition("?")
+
+def read_request(request: http11.Request, transport: asyncio.Transport) -> Request:
+    """Return a request as an application sees it.
+
+    Args:
+        request: The request.
+        transport: The socket that it came from.
+    """
+    target, _, query = request.path.partition("?")
     headers: dict[str, tuple[str, ...]] = {}
     for name, value in request.headers.raw_items():
         headers[name.lower()] = (*headers.get(name.lower(), ()), value)
-    return Request(request.method, path, query, headers, remote_address)
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is not None:
+        # The target decides, whatever the Host header says (RFC 9112 section 3.2.2).
+        headers["host"] = (absolute[1],)
+        target = absolute[2] or "/"
+    return Request(
+        request.method,
+        target,
+        query,
+        headers,
+        format_address(transport),
+        transport.get_extra_info("peercert") or None,
+    )
 
 
 def write_response(response: Response, *, with_body: bool) -> http11.Response:

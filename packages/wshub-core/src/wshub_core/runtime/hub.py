@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -35,6 +35,10 @@ logger = get_logger("wshub.hub")
 
 Closer: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited when the hub begins to close, while it still takes messages."""
+
+
+_CLOSERS_SECONDS = 10.0
+"""How long closers may take, at least: a process gets SIGTERM and five seconds before SIGKILL."""
 
 
 class Hub:
@@ -90,9 +94,10 @@ class Hub:
         """Close every connection, after what was queued for it, and wait until all are gone.
 
         First the processes that `run_process` runs for this hub are ended, and their last status
-        is published. From then on the hub takes no new connections and no new messages. The wait
-        for clients is bounded by ``close_timeout``, and so is that for callbacks that still run.
-        Closing again is harmless.
+        is published, for which they get ten seconds, or ``close_timeout`` if that is longer. From
+        then on the hub takes no new connections and no new messages. The wait for clients is
+        bounded by ``close_timeout``, and so is that for callbacks that still run. A callback that
+        ignores its cancellation is logged and left behind. Closing again is harmless.
 
         Args:
             code: The close code that clients get.
@@ -100,14 +105,18 @@ class Hub:
 
         Raises:
             InvalidCloseError: The code or the reason must not be sent.
+            ForkedProcessError: The hub belongs to the parent process of this one.
         """
         validate_close(code, reason)
+        if self._manager is None:
+            self._is_closed = True
+            return
+        self._manager.check_process()
         try:
-            await self._await_closers()
+            await self._await_closers(self._manager)
         finally:
             self._is_closed = True
-            if self._manager is not None:
-                await self._manager.close_all(code, reason)
+            await self._manager.close_all(code, reason)
 
     def serve(
         self,
@@ -168,6 +177,7 @@ class Hub:
         # A loop that has ended takes nothing any more, whether the hub was closed before or not.
         if self._is_closed or self._manager is None or self._is_loop_closed():
             raise HubClosedError
+        self._manager.check_process()
         return self._manager
 
     # Publishing.
@@ -350,8 +360,9 @@ class Hub:
     def add_closer(self, closer: Closer) -> None:
         """Have a function awaited when the hub begins to close, while it still takes messages.
 
-        For what lives with a hub and should say goodbye, such as a process that it follows. The
-        hub waits for as long as it takes; one that raises is logged.
+        For what lives with a hub and has something to publish at its end, such as a process. The
+        hub waits for ten seconds, or for ``close_timeout`` if that is longer. An exception is
+        logged and counted.
         """
         self._closers.append(closer)
 
@@ -446,15 +457,20 @@ class Hub:
             callback_errors=counters.callback_errors,
         )
 
-    async def _await_closers(self) -> None:
-        awaited: set[Closer] = set()
+    async def _await_closers(self, manager: ConnectionManager) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max(self.config.close_timeout, _CLOSERS_SECONDS)
+        called: set[Closer] = set()
         # One may come while others are awaited, as when a process is started then.
-        while new := [closer for closer in self._closers if closer not in awaited]:
-            awaited.update(new)
-            results = await asyncio.gather(*(each() for each in new), return_exceptions=True)
-            for result in results:
-                if isinstance(result, Exception):
-                    logger.error("a closer failed", exc_info=result)
+        while new := [closer for closer in self._closers if closer not in called]:
+            called.update(new)
+            calls = [manager.callbacks.call("closer", None, closer) for closer in new]
+            tasks = {manager.spawn(each) for each in calls if isinstance(each, Coroutine)}
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=deadline - loop.time())
+                for task in late:
+                    logger.error("a closer takes too long and is cancelled")
+                    task.cancel()
 
     def _is_loop_closed(self) -> bool:
         return self._loop is not None and self._loop.is_closed()

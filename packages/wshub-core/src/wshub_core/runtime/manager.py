@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from functools import partial
 from inspect import isawaitable
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 from wshub_core.runtime.bridging import Bridging
 from wshub_core.runtime.callbacks import Callbacks
@@ -23,6 +25,7 @@ from wshub_core.runtime.fanout import Fanout
 from wshub_core.runtime.pulse import Pulse
 from wshub_core.runtime.requests import Requests
 from wshub_core.runtime.session import Session, Work
+from wshub_core.runtime.tasks import Tasks
 from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.runtime.transport import Transport
 from wshub_core.state.counters import Counters
@@ -73,26 +76,49 @@ class ConnectionManager:
         self.registry: Registry[Session] = Registry(config.max_subscriptions, self._note_empty)
         self.bridging = Bridging(clock, self.registry)
         self._publish_listeners = publish_listeners
-        self._loop = loop
+        self._guard = ForkGuard("hub")
         self._clock = clock
         self._ids = count(1)
-        self.callbacks = Callbacks(self.counters)
+        self._tasks = Tasks(loop)
+        self.callbacks = Callbacks(loop, self.counters, self._tasks)
         self.door = Door(config, self.callbacks, self.counters, lambda: len(self._sessions))
         self._fanout = Fanout(loop, self.counters, self._evict)
         self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
         self._requests = Requests(self)
         self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
         self.expiry = Expiry(clock, self._end_expired)
+        self._late: Timeouts[Session] = Timeouts(clock, config.close_timeout, self._end_late_step)
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
-        self._tasks: set[asyncio.Task[object]] = set()
 
     # What transports call.
 
-    def connect(self, transport: Transport, remote_address: str, identity: AuthResult) -> Session:
-        """Take in a connection whose handshake has succeeded."""
+    def connect(
+        self,
+        transport: Transport,
+        remote_address: str,
+        identity: AuthResult,
+        context: Context | None = None,
+    ) -> Session:
+        """Take in a connection whose handshake has succeeded.
+
+        Args:
+            transport: Carries the connection's messages.
+            remote_address: The address of the peer.
+            identity: What the authenticator returned.
+            context: The context for the connection's callbacks, in which nothing runs now; a copy
+                of the present one if None.
+        """
         outbox = Outbox(self.config.max_outbox_bytes, self.config.overflow)
-        session = Session(next(self._ids), remote_address, identity, self, transport, outbox)
+        session = Session(
+            next(self._ids),
+            remote_address,
+            identity,
+            self,
+            transport,
+            outbox,
+            context or copy_context(),
+        )
         self.expiry.set(session, identity.expires_at)
         self._sessions.add(session)
         self.registry.add(session)
@@ -145,12 +171,24 @@ class ConnectionManager:
         """Return the time of the hub's clock."""
         return self._clock.time()
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        """Start a task that the hub waits for when it is closed."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def check_process(self) -> None:
+        """Raise an error in a forked child.
+
+        Raises:
+            ForkedProcessError: The hub belongs to the parent process.
+        """
+        self._guard.check()
+
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Start a task that the hub waits for when it is closed; see `Tasks.spawn`."""
+        return self._tasks.spawn(work, context)
+
+    def limit_step(self, session: Session) -> None:
+        """Give a callback ``close_timeout`` from now on; its connection has ended."""
+        self._late.discard(session)
+        self._late.add(session)
 
     def subscriptions_of(self, session: Session) -> tuple[str, ...]:
         """Return the channels of a session, sorted."""
@@ -158,6 +196,7 @@ class ConnectionManager:
 
     def send(self, session: Session, message: Message) -> bool:
         """Queue a message for a session alone; return whether that was possible."""
+        self.check_process()
         _, prepared = self.prepare(message, message.channel, local_only=True)
         if session not in self.registry:
             return False
@@ -166,6 +205,7 @@ class ConnectionManager:
 
     def close(self, session: Session, code: int, reason: str) -> None:
         """Take a session out of the hub; it gets what was queued, then the close frame."""
+        self.check_process()
         self._end(session, DisconnectCause.SERVER_CLOSED, code, reason)
 
     def serve_frame(self, session: Session, payload: bytes | bytearray) -> Work:
@@ -275,31 +315,29 @@ class ConnectionManager:
         """Refuse who knocks, close every connection, and wait until the last is gone.
 
         Connections that take longer than ``close_timeout`` are aborted. Callbacks that still run
-        then get as long again, and are cancelled.
+        then get as long again, and are cancelled. No wait has another end than its time.
         """
         self.door.is_closed = True
         sessions = tuple(self._sessions)
         for session in sessions:
             self.close(session, code, reason)
         # Transports have the same timeout, by the hub's clock; this one goes by the real one.
+        await self._wait_gone(sessions)
+        for session in sessions:
+            session.abort()
+        await self._wait_gone(sessions)
+        for session in self._sessions & {*sessions}:
+            logger.error("the transport of %r does not end", session)
+            self.disconnect(session, DisconnectCause.LOST, 1006, "")
+        await self._tasks.finish(self.config.close_timeout)
+        self._late.cancel()
+        self._stalled.cancel()
+
+    async def _wait_gone(self, sessions: Sequence[Session]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.close_timeout):
                 for session in sessions:
                     await session.wait_gone()
-        for session in sessions:
-            session.abort()
-        for session in sessions:
-            await session.wait_gone()
-        tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.config.close_timeout)
-            for task in late:
-                task.cancel()
-            if late:
-                _, stuck = await asyncio.wait(late, timeout=self.config.close_timeout)
-                if stuck:
-                    logger.error("%d callbacks ignore their cancellation", len(stuck))
-        self._stalled.cancel()
 
     # Subscriptions.
 
@@ -365,6 +403,11 @@ class ConnectionManager:
         logger.info("authentication of %r has expired, closing it", session)
         cause = DisconnectCause.AUTH_EXPIRED
         self._end(session, cause, CloseCode.UNAUTHORIZED, "authentication expired")
+
+    def _end_late_step(self, session: Session) -> None:
+        if session.is_working:
+            logger.warning("a callback of %r takes too long after its end, cancelling it", session)
+            session.end_step()
 
     def _end_stalled(self, session: Session) -> None:
         """Abort a connection that has taken no byte for too long."""

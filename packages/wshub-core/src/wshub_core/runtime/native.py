@@ -6,12 +6,14 @@ messages come as finished frames. A connection has no task and no timer of its o
 
 import asyncio
 import logging
+import re
 from collections.abc import Coroutine, Sequence
+from contextvars import Context, copy_context
 from http import HTTPStatus
-from inspect import isawaitable
 from typing import Any, cast
 
 from websockets import http11
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
@@ -19,12 +21,13 @@ from websockets.server import ServerProtocol
 from wshub_core.logs import get_logger
 from wshub_core.runtime.acceptor import Acceptor
 from wshub_core.runtime.door import ANYONE
-from wshub_core.runtime.http_messages import format_address, read_request, write_response
+from wshub_core.runtime.http_messages import read_request, write_response
 from wshub_core.runtime.session import Session
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
+from wshub_core.values.paths import normalize_path
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = get_logger("wshub.native")
@@ -37,6 +40,24 @@ _wire_logger.setLevel(logging.WARNING)
 _MOST_REQUEST_BYTES = 65_536
 """The most bytes of a request. The library bounds each line and their number; this bounds both."""
 
+_LONGEST_LINE = 8_192
+"""The length at which the library refuses a line, whether its end has come or not."""
+
+_BODY_HEADERS = (b"content-length:", b"transfer-encoding:")
+"""Headers that announce a body. The library refuses such requests without an answer."""
+
+_CHUNK_BYTES = 1_024
+"""How many bytes are processed between two looks at the clock: at most 170 frames, or 3 ms."""
+
+_MAX_UNREAD_BYTES = 65_536
+"""How many bytes may wait to be processed before no more are taken from the socket."""
+
+
+_REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
+"""What a request begins with, valid or not (RFC 9112 section 3)."""
+
+_FAILED = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
+
 
 class NativeTransport(asyncio.Protocol):
     """One socket: first an HTTP request, then, if that is granted, a WebSocket."""
@@ -44,9 +65,12 @@ class NativeTransport(asyncio.Protocol):
     __slots__ = (
         "_acceptor",
         "_answer",
-        "_early_data",
         "_fragments",
         "_fragments_are_text",
+        "_has_body",
+        "_has_eof",
+        "_is_lost",
+        "_is_processing",
         "_is_reading_held",
         "_is_refused",
         "_is_writing_held",
@@ -55,6 +79,8 @@ class NativeTransport(asyncio.Protocol):
         "_request_bytes",
         "_session",
         "_transport",
+        "_unread",
+        "_unread_start",
     )
 
     def __init__(self, acceptor: Acceptor) -> None:
@@ -65,8 +91,14 @@ class NativeTransport(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._request: http11.Request | None = None
         self._request_bytes = 0
+        self._has_body = False
         self._answer: asyncio.Task[object] | None = None
-        self._early_data = b""
+        # What the socket has given and nobody has looked at yet, from `_unread_start` on.
+        self._unread = b""
+        self._unread_start = 0
+        self._is_processing = False
+        self._has_eof = False
+        self._is_lost = False
         self._session: Session | None = None
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
@@ -83,33 +115,82 @@ class NativeTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        if self._session is not None:
-            # Any byte proves life.
-            self._session.last_heard = self._acceptor.clock.time()
-            self._feed(data)
-        elif self._is_refused:
-            # All that matters of what it says is its close frame.
-            self._protocol.receive_data(data)
-            self._protocol.events_received()
-            self._write_protocol()
+        if self._session is not None or self._is_refused:
+            if self._session is not None:
+                # Any byte proves life.
+                self._session.last_heard = self._acceptor.clock.time()
+            self._unread = self._unread[self._unread_start :] + data
+            self._unread_start = 0
+            self._process_unread()
+            if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
+                self._transport.pause_reading()
         elif self._protocol.eof_sent:
             pass  # it has been answered, and that was that
         elif self._request is None:
             self._feed_request(data)
         else:
-            self._early_data += data
+            self._unread += data
 
     def eof_received(self) -> None:
         """Note that the peer sends nothing more, and let asyncio close the socket."""
-        if self._session is not None:
-            self._acceptor.manager.leave(self._session)
-        self._protocol.receive_eof()
-        self._write_protocol()
+        self._has_eof = True
+        if not self._is_processing and not self._has_unread:
+            self._end_reading()
         # asyncio closes the socket once all is sent, which a peer that does not read can put off.
         self._acceptor.closing.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
+        self._is_lost = True
+        # Frames that came before are still served.
+        if not self._is_processing:
+            self._end()
+
+    def process_chunk(self) -> bool:
+        """Process some of the bytes that wait; see `Reader.process_chunk`."""
+        chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
+        self._unread_start += len(chunk)
+        try:
+            self._feed(chunk)
+        except BaseException:
+            # A bug of ours ends this connection, and no other.
+            self._is_processing = False
+            self._transport.abort()
+            raise
+        if self._has_unread and self._may_read:
+            return True
+        self._is_processing = False
+        if not self._has_unread:
+            self._unread = b""
+            self._unread_start = 0
+        if self._is_lost:
+            self._end()
+        elif self._has_eof and not self._has_unread:
+            self._end_reading()
+        else:
+            self._read_if_allowed()
+        return False
+
+    def _process_unread(self) -> None:
+        if self._has_unread and self._may_read and not self._is_processing:
+            self._is_processing = True
+            self._acceptor.turns.process(self)
+
+    @property
+    def _has_unread(self) -> bool:
+        return self._unread_start < len(self._unread)
+
+    @property
+    def _may_read(self) -> bool:
+        return not self._is_reading_held and not self._is_writing_held
+
+    def _end_reading(self) -> None:
+        if self._session is not None:
+            self._acceptor.manager.leave(self._session)
+        self._protocol.receive_eof()
+        self._write_protocol()
+
+    def _end(self) -> None:
         self._protocol.receive_eof()
         if self._answer is not None:
             self._answer.cancel()
@@ -152,7 +233,7 @@ class NativeTransport(asyncio.Protocol):
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
         """Write messages in one go; see `Transport.send`."""
-        self._transport.write(self._acceptor.join(messages))
+        self._write(self._acceptor.join(messages))
         return self._transport.get_write_buffer_size()
 
     def unsent_bytes(self) -> int:
@@ -199,43 +280,92 @@ class NativeTransport(asyncio.Protocol):
     def _feed_request(self, data: bytes) -> None:
         # Line by line, because what follows the request must not be parsed before it is answered:
         # a client has to wait for that (RFC 6455 section 4.1), but not every client does.
-        lines = data.splitlines(keepends=True)
-        for index, line in enumerate(lines, start=1):
-            self._request_bytes += len(line)
-            if self._request_bytes > _MOST_REQUEST_BYTES:
-                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                self._respond(Response(status, b"Request Header Fields Too Large\n"))
+        self._unread += data
+        while self._request is None and not self._protocol.eof_sent:
+            line, newline, rest = self._unread.partition(b"\n")
+            if not newline and len(line) <= _LONGEST_LINE:
                 return
-            self._protocol.receive_data(line)
-            events = self._protocol.events_received()
-            if events:
-                self._request = cast("http11.Request", events[0])
-                self._early_data = b"".join(lines[index:])
-                self._answer_request(self._request)
-                return
-            if self._protocol.handshake_exc is not None:
+            self._unread = rest
+            self._feed_line(line + newline)
+        if self._request is not None:
+            self._answer_request(self._request)
+
+    def _feed_line(self, line: bytes) -> None:
+        self._request_bytes += len(line)
+        if self._request_bytes > _MOST_REQUEST_BYTES:
+            self._refuse_request(
+                Response(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"Request Header Fields Too Large\n"
+                )
+            )
+            return
+        if line.lower().startswith(_BODY_HEADERS):
+            self._has_body = self._has_body or line.partition(b":")[2].strip() != b"0"
+            return
+        self._protocol.receive_data(line)
+        events = self._protocol.events_received()
+        if events:
+            self._request = cast("http11.Request", events[0])
+        elif isinstance(self._protocol.handshake_exc, InvalidMessage):
+            if self._request_bytes == len(line) and not _REQUEST_LINE.fullmatch(line):
+                # It is no HTTP, so there is no way to answer.
+                self._acceptor.manager.counters.refusals += 1
                 self._write_protocol()
-                return
+            else:
+                self._refuse_request(Response(HTTPStatus.BAD_REQUEST, b"Bad Request\n"))
+        elif self._protocol.handshake_exc is not None:
+            # The library has answered: a line is too long, or there are too many.
+            self._acceptor.manager.counters.refusals += 1
+            self._write_protocol()
 
     def _answer_request(self, http_request: http11.Request) -> None:
-        request = read_request(http_request, format_address(self._transport))
-        if request.path != self._acceptor.path:
+        request = read_request(http_request, self._transport)
+        if normalize_path(request.path) != self._acceptor.path:
             self._answer_later(self._ask_application(request))
             return
-        refusal = self._acceptor.manager.door.check(request)
+        manager = self._acceptor.manager
+        mismatch = self._check_handshake(http_request)
+        if mismatch is not None:
+            manager.counters.refusals += 1
+            self._respond(mismatch)
+            return
+        refusal = manager.door.check(request)
         if refusal is not None:
             self._refuse(request, http_request, refusal)
-        elif self._acceptor.manager.config.authenticator is not None:
-            self._answer_later(self._authenticate(request, http_request))
+        elif manager.config.authenticator is not None:
+            context = copy_context()
+            self._answer_later(self._authenticate(request, http_request, context), context)
         else:
             self._open(request, http_request, ANYONE)
 
-    def _answer_later(self, answer: Coroutine[Any, Any, None]) -> None:
+    def _check_handshake(self, http_request: http11.Request) -> Response | None:
+        """Return the answer to a request that cannot be a handshake; None for any other."""
+        if http_request.method == "HEAD":
+            return UPGRADE_REQUIRED
+        if http_request.method != "GET":
+            return METHOD_NOT_ALLOWED
+        if self._has_body:
+            return Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
+        return None
+
+    def _refuse_request(self, response: Response) -> None:
+        """Answer a request that cannot be read."""
+        self._acceptor.manager.counters.refusals += 1
+        self._acceptor.opening.discard(self)
+        self._acceptor.closing.add(self)
+        self._write(write_response(response, with_body=True).serialize())
+        if not self._protocol.eof_sent:
+            self._protocol.send_eof()
+        self._write_protocol()
+
+    def _answer_later(
+        self, answer: Coroutine[Any, Any, None], context: Context | None = None
+    ) -> None:
         """Answer in a task, until whose end nothing more is read."""
         # The client has done its part of the opening in time; the rest has a timeout of its own.
         self._acceptor.opening.discard(self)
         self.pause_reading()
-        self._answer = self._acceptor.manager.spawn(self._finish_answer(answer))
+        self._answer = self._acceptor.manager.spawn(self._finish_answer(answer), context)
 
     async def _finish_answer(self, answer: Coroutine[Any, Any, None]) -> None:
         try:
@@ -247,9 +377,11 @@ class NativeTransport(asyncio.Protocol):
         finally:
             self._answer = None
 
-    async def _authenticate(self, request: Request, http_request: http11.Request) -> None:
+    async def _authenticate(
+        self, request: Request, http_request: http11.Request, context: Context
+    ) -> None:
         manager = self._acceptor.manager
-        identity = await manager.door.authenticate(request)
+        identity = await manager.door.authenticate(request, context)
         # The hub may have been closed, or filled up, meanwhile.
         if self._transport.is_closing():
             return
@@ -259,6 +391,7 @@ class NativeTransport(asyncio.Protocol):
         if refusal is not None:
             self._refuse(request, http_request, refusal)
         elif isinstance(identity, AuthResult):
+            # With what the authenticator has set in the context of this task.
             self._open(request, http_request, identity)
 
     def _refuse(self, request: Request, http_request: http11.Request, refusal: Response) -> None:
@@ -291,24 +424,27 @@ class NativeTransport(asyncio.Protocol):
         # The request has done its work; its headers are many bytes, and some are secrets.
         self._request = None
         self._session = self._acceptor.manager.connect(self, request.remote_address, identity)
-        early_data, self._early_data = self._early_data, b""
-        if early_data:
-            self._feed(early_data)
+        self._process_unread()
 
     async def _ask_application(self, request: Request) -> None:
         response: Response | None = None
         ask = self._acceptor.process_request
+        manager = self._acceptor.manager
+        if ask is not None:
+            response = await manager.callbacks.call_within(
+                manager.config.open_timeout,
+                copy_context(),
+                "process_request",
+                _FAILED,
+                ask,
+                request,
+            )
         try:
-            if ask is not None:
-                async with asyncio.timeout(self._acceptor.manager.config.open_timeout):
-                    answer = ask(request)
-                    response = await answer if isawaitable(answer) else answer
             message = self._serialize(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
         except Exception:
-            logger.exception("process_request failed for %s", request.path)
-            message = self._serialize(
-                Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
-            )
+            # Whatever the application has returned, it is no response.
+            logger.exception("process_request returned no valid response")
+            message = self._serialize(_FAILED)
         self._end_with(message)
         self.resume_reading()
 
@@ -363,16 +499,22 @@ class NativeTransport(asyncio.Protocol):
 
     def _write_protocol(self) -> None:
         """Write what the protocol has to say: the handshake, pongs, the closing handshake."""
-        for data in self._protocol.data_to_send():
-            if data != SEND_EOF:
-                self._transport.write(data)
-            else:
+        data_to_send = self._protocol.data_to_send()
+        if data_to_send:
+            # In one write, because a flood of pings asks for as many pongs.
+            self._write(b"".join(data_to_send))
+            if data_to_send[-1] == SEND_EOF:
                 self._end_writing()
         if self._protocol.close_expected():
             self._acceptor.closing.add(self)
             if self._session is not None:
                 # One of both sides has said that it ends, so nothing may follow.
                 self._acceptor.manager.leave(self._session)
+
+    def _write(self, data: bytes) -> None:
+        # asyncio logs writes to a socket that the peer has reset.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def _end_writing(self) -> None:
         if self._transport.can_write_eof():
@@ -384,5 +526,11 @@ class NativeTransport(asyncio.Protocol):
             self._transport.close()
 
     def _read_if_allowed(self) -> None:
-        if not self._is_reading_held and not self._is_writing_held:
+        if not self._may_read or self._is_lost:
+            return
+        if self._has_unread and (self._session is not None or self._is_refused):
+            if not self._is_processing:
+                self._is_processing = True
+                self._acceptor.turns.add(self)
+        else:
             self._transport.resume_reading()

@@ -262,7 +262,7 @@ class Requests:
     # Tokens that come later.
 
     async def _serve_authenticate(self, session: Session, token: str, frame_id: RequestID) -> None:
-        result = await self._manager.door.authenticate_token(token)
+        result = await self._manager.door.authenticate_token(token, session.context)
         # A connection stays whose it was: its subscriptions and its past are that user's.
         if not result.valid or result.user_id != session.user_id:
             logger.info("refused a new token of %r", session)

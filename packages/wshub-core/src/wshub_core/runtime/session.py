@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -17,6 +18,13 @@ from wshub_core.values.messages import Message
 
 Work: TypeAlias = Coroutine[Any, Any, object] | None
 """What is left of a step that takes more than a moment; None for nothing."""
+
+
+_MAX_BACKLOG_BYTES = 65_536
+"""The most bytes of frames that wait for a callback before the peer is not read any more."""
+
+_STEP_BYTES = 128
+"""What a waiting frame costs beside its bytes, so that tiny frames are bounded as well."""
 
 
 class SessionOwner(Protocol):
@@ -40,8 +48,11 @@ class SessionOwner(Protocol):
     def serve_frame(self, session: "Session", payload: bytes | bytearray) -> Work:
         """Do what a frame asks for."""
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+    def spawn(self, work: Coroutine[Any, Any, object], context: Context) -> asyncio.Task[Any]:
         """Start a task that the hub waits for when it is closed."""
+
+    def limit_step(self, session: "Session") -> None:
+        """Start the time that a callback has left after its connection has ended."""
 
     def time(self) -> float:
         """Return the time of the hub's clock."""
@@ -50,23 +61,27 @@ class SessionOwner(Protocol):
 class Session(Connection):
     """The connection with its outbox, its transport, and the order of its steps.
 
-    Steps are taken strictly in order: the greeting, each frame, the farewell. While one takes its
-    time, no more is read from the peer, so that what waits is bounded by what one read brought.
+    Steps are taken strictly in order: ``on_connect``, each frame, ``on_disconnect``. While a step
+    awaits something, frames wait, and the peer is still read, so that its pongs and its end are
+    noticed. When too many bytes wait, reading pauses.
 
     Attributes:
         outbox: What waits to be written.
         is_writable: Whether the transport takes more now.
         ending: Why and how the hub has ended it; None while it has not.
         last_heard, next_ping, slot: Kept by the heartbeat.
+        context: The context variables of the connection. Its callbacks share them.
     """
 
     __slots__ = (
+        "_backlog_bytes",
         "_farewell",
         "_gone",
         "_owner",
         "_steps",
         "_transport",
         "_working",
+        "context",
         "ending",
         "is_writable",
         "last_heard",
@@ -83,9 +98,11 @@ class Session(Connection):
         owner: SessionOwner,
         transport: Transport,
         outbox: Outbox,
+        context: Context,
     ) -> None:
         super().__init__(connection_id, remote_address, identity.user_id, identity.claims)
         self.outbox = outbox
+        self.context = context
         self.is_writable = True
         self.ending: tuple[DisconnectCause, int, str] | None = None
         self.last_heard = math.inf
@@ -95,8 +112,9 @@ class Session(Connection):
         self._transport: Transport | None = transport
         self._gone: asyncio.Event | None = None
         # Both are there only while a step takes its time, which few connections ever need.
-        self._working: asyncio.Task[object] | None = None
-        self._steps: deque[Callable[[], Work]] | None = None
+        self._working: asyncio.Task[Any] | None = None
+        self._steps: deque[tuple[int, Callable[[], Work]]] | None = None
+        self._backlog_bytes = 0
         self._farewell: Callable[[], Work] | None = None
 
     # What the application sees; documented on Connection.
@@ -166,55 +184,100 @@ class Session(Connection):
             self._gone.set()
 
     def receive(self, payload: bytes | bytearray) -> None:
-        """Take one frame from the peer; one that is being closed has nothing more to say."""
+        """Take one frame from the peer; the frames of a connection that is closed are ignored."""
         if self.ending is not None:
             return
+        step = partial(self._owner.serve_frame, self, payload)
         if self._steps is None:
-            self._start(self._owner.serve_frame(self, payload))
-        else:
-            self._steps.append(partial(self._owner.serve_frame, self, payload))
+            self._start(step)
+            return
+        size = len(payload) + _STEP_BYTES
+        self._steps.append((size, step))
+        self._backlog_bytes += size
+        if self._backlog_bytes > _MAX_BACKLOG_BYTES and self._transport is not None:
+            # The peer's pongs are not read either, so its silence proves nothing.
+            self.last_heard = math.inf
+            self._transport.pause_reading()
 
     def greet(self, step: Callable[[], Work]) -> None:
         """Take the first step."""
-        self._start(step())
+        self._start(step)
 
     def bid_farewell(self, step: Callable[[], Work]) -> None:
-        """Take the last step, when those before it are done or have been cancelled."""
+        """Take the last step when those before it are done, or have been ended."""
         self._farewell = step
         if self._steps is None:
-            self._start(self._take_farewell())
+            self._take_farewell()
+        else:
+            self._owner.limit_step(self)
 
-    def _start(self, work: Work) -> None:
-        if work is None:
+    def end_step(self) -> None:
+        """End a step that takes too long after the connection has ended.
+
+        Frames that wait behind it are dropped. A step that ignores the first call is left behind
+        by the second.
+        """
+        if self._working is None:
             return
-        self._steps = deque()
-        # What the peer says meanwhile is not heard, and that is not its fault.
-        self.last_heard = math.inf
-        if self._transport is not None:
-            self._transport.pause_reading()
-        self._working = self._owner.spawn(self._work_off(work, self._steps))
+        if self._working.cancelling():
+            self._take_farewell()
+        else:
+            self._working.cancel()
+            self._owner.limit_step(self)
 
-    def _take_farewell(self) -> Work:
+    @property
+    def is_working(self) -> bool:
+        """Whether a step awaits something."""
+        return self._working is not None
+
+    def _start(self, step: Callable[[], Work]) -> None:
+        # What comes from inside the step waits for its end.
+        steps = self._steps = deque()
+        work = self.context.run(step)
+        while work is None and steps:
+            size, step = steps.popleft()
+            self._backlog_bytes -= size
+            work = self.context.run(step)
+        if work is not None:
+            self._working = self._owner.spawn(self._work_off(work, steps), self.context)
+            return
+        self._steps = None
+        if self._farewell is not None:
+            self._take_farewell()
+
+    def _take_farewell(self) -> None:
         step, self._farewell = self._farewell, None
-        return None if step is None else step()
+        work = None if step is None else self.context.run(step)
+        if work is not None:
+            self._owner.spawn(work, self.context)
 
     async def _work_off(
-        self, work: Coroutine[Any, Any, object], steps: deque[Callable[[], Work]]
+        self,
+        work: Coroutine[Any, Any, object],
+        steps: deque[tuple[int, Callable[[], Work]]],
     ) -> None:
         try:
             await work
             while steps:
-                more_work = steps.popleft()()
+                size, step = steps.popleft()
+                self._note_backlog(self._backlog_bytes - size)
+                more_work = step()
                 if more_work is not None:
+                    if self._farewell is not None:
+                        self._owner.limit_step(self)
                     await more_work
         finally:
-            try:
-                # Also when the hub has lost its patience with a callback.
-                farewell = self._take_farewell()
-                if farewell is not None:
-                    await farewell
-            finally:
-                self._working = self._steps = None
-                self.last_heard = self._owner.time()
-                if self._transport is not None:
-                    self._transport.resume_reading()
+            self._working = self._steps = None
+            self._note_backlog(0)
+            step, self._farewell = self._farewell, None
+            last_work = None if step is None else step()
+            # In a task of its own, because this one may have been cancelled.
+            if last_work is not None:
+                self._owner.spawn(last_work, self.context)
+
+    def _note_backlog(self, size: int) -> None:
+        was_held = self._backlog_bytes > _MAX_BACKLOG_BYTES
+        self._backlog_bytes = size
+        if was_held and size <= _MAX_BACKLOG_BYTES and self._transport is not None:
+            self.last_heard = self._owner.time()
+            self._transport.resume_reading()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
 
 from wshub_core.runtime.hub import Hub
 from wshub_core.runtime.session import Session
@@ -50,9 +51,9 @@ class MemoryTransport:
         self._unread: deque[bytes | tuple[DisconnectCause, int, str]] = deque()
         self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
 
-    def open(self, remote_address: str, identity: AuthResult) -> None:
+    def open(self, remote_address: str, identity: AuthResult, context: Context) -> None:
         """Have the hub take this connection in."""
-        session = self._manager.connect(self, remote_address, identity)
+        session = self._manager.connect(self, remote_address, identity, context)
         # A callback may have ended it already.
         if self._client.close_code is None:
             self._session = session
@@ -133,6 +134,9 @@ class MemoryTransport:
     def resume_reading(self) -> None:
         """Pass on what was held."""
         self._is_reading_held = False
+        self._loop.call_soon(self._read_held)
+
+    def _read_held(self) -> None:
         while self._unread and not self._is_reading_held:
             self.receive(self._unread.popleft())
 
@@ -156,7 +160,9 @@ class MemoryClient:
         close_reason: The text that came with it.
     """
 
-    def __init__(self, hub: Hub, remote_address: str, identity: AuthResult) -> None:
+    def __init__(
+        self, hub: Hub, remote_address: str, identity: AuthResult, context: Context
+    ) -> None:
         self.messages: deque[Message] = deque()
         self.pings = 0
         self.close_code: int | None = None
@@ -166,7 +172,7 @@ class MemoryClient:
         self._pings_sent = self._pongs_received = 0
         self._pongs_to_drop: set[int] = set()
         self._transport = MemoryTransport(hub, self)
-        self._transport.open(remote_address, identity)
+        self._transport.open(remote_address, identity, context)
 
     def send(self, message: Message | bytes) -> None:
         """Send a message, or the raw text of a frame, to the hub."""
@@ -288,7 +294,10 @@ async def connect(
     """
     lower = {name.lower(): (value,) for name, value in (headers or {}).items()}
     request = Request("GET", path, query, {"host": ("testserver",)} | lower, remote_address)
-    identity = await hub.manager.door.admit(request)
-    if isinstance(identity, Response):
-        raise HandshakeRefusedError(identity)
-    return MemoryClient(hub, remote_address, identity)
+    context = copy_context()
+    identity = await hub.manager.spawn(hub.manager.door.admit(request, context), context)
+    refusal = identity if isinstance(identity, Response) else hub.manager.door.check_room()
+    if refusal is not None:
+        raise HandshakeRefusedError(refusal)
+    assert isinstance(identity, AuthResult), "it is no refusal"
+    return MemoryClient(hub, remote_address, identity, context)

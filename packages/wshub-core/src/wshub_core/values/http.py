@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,9 @@ class Request:
         query: What follows the question mark, as it was sent; empty for none.
         headers: Every value of each header, in order, by lower-case name.
         remote_address: ``host:port`` of the peer, or the path of a unix socket.
+        client_certificate: What the peer's TLS certificate says, as `ssl.SSLSocket.getpeercert`
+            returns it; None without TLS, for a peer without a certificate that was verified, and in
+            an ASGI application, whose server keeps it.
     """
 
     method: str
@@ -23,6 +27,7 @@ class Request:
     query: str = field(default="", repr=False)
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     remote_address: str = ""
+    client_certificate: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, whatever the case of its name; None for none."""
@@ -59,3 +64,10 @@ class Response:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/plain; charset=utf-8"
+
+
+METHOD_NOT_ALLOWED = Response(405, b"Method Not Allowed\n", {"Allow": "GET, HEAD"})
+"""The answer to a method that a resource does not know (RFC 9110 section 15.5.6)."""
+
+UPGRADE_REQUIRED = Response(426, b"This is a WebSocket endpoint\n", {"Upgrade": "websocket"})
+"""The answer to a plain request at the path of a WebSocket (RFC 9110 section 15.5.22)."""
