@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from wshub_core import Message
 from wshub_core.state.client_frames import (
+    Malformed,
     Other,
     Ping,
     Subscribe,
@@ -70,6 +71,53 @@ def test_other_types_are_messages_for_the_application(name: str) -> None:
     ],
 )
 def test_all_other_frames_ask_for_nothing(payload: bytes) -> None:
+    assert read_client_frame(payload) is None
+
+
+DEEP = b"[" * 5_000 + b"]" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("payload", "frame_id"),
+    [
+        (b'{"type":"event","id":3,"channel":"c","data":"\\ud83d"}', 3),
+        (b'{"type":"event","channel":"c","data":"\\ud83d","id":"a-1"}', "a-1"),
+        (b'{"type":"subscribe","id":1,"channel":5}', 1),
+        (b'{"type":"subscribe","id":1}', 1),
+        (b'{"type":5,"id":-1}', -1),
+        (b'{"id":1}', 1),
+        (b'{"type":"event","data":%b,"id":1}' % DEEP, 1),
+        (b'{"type":"x","data":{"id":2,"x":["id",{"id":3}]},"id" : 1 ,"timestamp":"never"}', 1),
+        (b'{"type":"x","data":"\\"id\\":2","id":1,"timestamp":"never"}', 1),
+        (b'{"type":"x","data":1e999,"id":1}', 1),
+        (b'{"type":"x","data":%b,"id":1}' % (b"9" * 5_000), 1),
+        (b'{"type":"x","data":"\xff","id":1}', 1),
+        (b'{"type":"x","id":1,}', 1),
+    ],
+)
+def test_a_malformed_frame_with_an_id_says_what_is_wrong(payload: bytes, frame_id: object) -> None:
+    frame = read_client_frame(payload)
+    assert isinstance(frame, Malformed)
+    assert frame.id == frame_id
+    assert frame.why
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":5,"id":1.5}',
+        b'{"type":5,"id":{}}',
+        b'{"type":5,"id":9007199254740993}',
+        b'{"type":5,"id":"%b"}' % (b"x" * 129),
+        b'{"type":5,"id":"\\ud83d"}',
+        b'{"type":5,"id":"unfinished',
+        b'{"type":5,"data":{"id":1}}',
+        b'["id",1',
+        b'"' + b"\\" * 60_000,
+        b"[{" * 30_000 + b'"id":1}',
+    ],
+)
+def test_a_malformed_frame_without_a_valid_id_is_ignored(payload: bytes) -> None:
     assert read_client_frame(payload) is None
 
 

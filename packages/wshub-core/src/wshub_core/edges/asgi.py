@@ -65,7 +65,8 @@ class HubApp:
         await receive()  # websocket.connect
         try:
             manager = self._hub.manager
-        except (HubNotStartedError, HubClosedError):
+        except (HubNotStartedError, HubClosedError) as error:
+            logger.error("a client was refused: %s", error)
             await _refuse_websocket(scope, send, _NOT_RUNNING)
             return
         request = read_request(scope)

@@ -62,6 +62,7 @@ class Connection(ABC):
             InvalidProcessIDError: The message's ``process_id`` is not allowed.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
+            TypeError: The message is no `Message`.
         """
 
     @abstractmethod

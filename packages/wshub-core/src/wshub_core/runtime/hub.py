@@ -21,6 +21,7 @@ from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, Hub
 from wshub_core.values.messages import JSON, Message
 from wshub_core.values.stats import HubStats
 from wshub_core.values.well_known import (
+    channel_event_message,
     error_message,
     event_message,
     process_output_message,
@@ -196,8 +197,10 @@ class Hub:
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
+            TypeError: The message is no `Message`.
         """
         manager = self.manager
+        _require_message(message, "broadcast(message)", "send_event(name, data)")
         _, prepared = manager.prepare(message, message.channel, local_only=local_only)
         self._call_on_loop(lambda: manager.broadcast(prepared, local_only=local_only))
 
@@ -218,13 +221,23 @@ class Hub:
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
+            TypeError: The message is no `Message`, or the channel no `str`.
         """
         manager = self.manager
+        _require_message(message, "publish(channel, message)", "publish_event(channel, data)")
         validate_channel(channel)
         stamped, prepared = manager.prepare(message, channel, local_only=local_only)
         self._call_on_loop(
             lambda: manager.publish(channel, stamped, prepared, local_only=local_only)
         )
+
+    def publish_event(self, channel: str, data: JSON = None, *, local_only: bool = False) -> None:
+        """Publish an event with any data to a channel.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        self.publish(channel, channel_event_message(channel, data), local_only=local_only)
 
     def send_event(self, name: str, data: JSON = None, *, local_only: bool = False) -> None:
         """Broadcast that something happened, as ``{"event": name, "data": data}``.
@@ -441,7 +454,7 @@ class Hub:
     def stats(self) -> HubStats:
         """Return what there is now, and what has been done; of this process alone."""
         if self._manager is None:
-            return HubStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            return HubStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         registry, counters = self._manager.registry, self._manager.counters
         return HubStats(
             clients=len(registry),
@@ -454,6 +467,7 @@ class Hub:
             delivered_bytes=counters.bytes,
             dropped_messages=counters.drops,
             evictions=counters.evictions,
+            ignored_frames=counters.ignored_frames,
             callback_errors=counters.callback_errors,
         )
 
@@ -484,3 +498,16 @@ class Hub:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError as exc:  # the loop ended without the hub having been closed
             raise HubClosedError from exc
+
+
+def _require_message(message: object, call: str, other_call: str) -> None:
+    """Check the type of a message: newcomers give its data.
+
+    Raises:
+        TypeError: It is no message; the text names the method for data.
+    """
+    if not isinstance(message, Message):
+        raise TypeError(
+            f"hub.{call} takes a Message, not {type(message).__qualname__}: "
+            f"use hub.{other_call} to send plain data"
+        )

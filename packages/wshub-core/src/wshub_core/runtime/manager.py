@@ -34,7 +34,7 @@ from wshub_core.state.outbox import Outbox
 from wshub_core.state.prepared import PreparedMessage
 from wshub_core.state.registry import Registry
 from wshub_core.values.auth import AuthResult
-from wshub_core.values.channels import validate_channel, validate_process_id
+from wshub_core.values.channels import is_between_hubs, validate_channel, validate_process_id
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
@@ -197,6 +197,11 @@ class ConnectionManager:
     def send(self, session: Session, message: Message) -> bool:
         """Queue a message for a session alone; return whether that was possible."""
         self.check_process()
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"connection.send(message) takes a Message, not {type(message).__qualname__}: "
+                'use Message(type="event", data=…) to send plain data'
+            )
         _, prepared = self.prepare(message, message.channel, local_only=True)
         if session not in self.registry:
             return False
@@ -343,6 +348,8 @@ class ConnectionManager:
 
     def authorize(self, session: Session, channel: str) -> bool | Awaitable[bool]:
         """Ask whether a session may subscribe to a channel."""
+        if is_between_hubs(channel):
+            return False
         authorizer = self.config.channel_authorizer
         if authorizer is None:
             return True

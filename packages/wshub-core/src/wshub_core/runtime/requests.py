@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wshub_core.logs import get_logger
 from wshub_core.runtime.session import Session, Work
 from wshub_core.state.client_frames import (
+    Malformed,
     Other,
     Ping,
     RequestID,
@@ -15,11 +16,12 @@ from wshub_core.state.client_frames import (
     Unsubscribe,
     read_client_frame,
 )
-from wshub_core.values.channels import validate_channel
+from wshub_core.values.channels import is_for_hubs, validate_channel
 from wshub_core.values.config import PublishAuthorizer
 from wshub_core.values.errors import (
     InvalidChannelError,
     InvalidProcessIDError,
+    MessageEncodeError,
     MessageTooLargeError,
     PublishDeniedError,
     SubscriptionDeniedError,
@@ -44,6 +46,7 @@ REFUSAL_TEXTS: dict[type[WSHubError], str] = {
 REFUSAL_CODES: dict[type[WSHubError], str] = {
     InvalidChannelError: "invalid_channel",
     InvalidProcessIDError: "invalid_process_id",
+    MessageEncodeError: "invalid_message",
     MessageTooLargeError: "message_too_large",
     PublishDeniedError: "publish_denied",
     SubscriptionDeniedError: "subscription_denied",
@@ -86,6 +89,12 @@ class Requests:
                 return self._serve_subscribe(session, channel, frame_id)
             case Other(message, frame_id):
                 return self._serve_message(session, message, frame_id)
+            case Malformed(why, frame_id):
+                self._manager.counters.ignored_frames += 1
+                message = Message(type=MessageType.ERROR, data=f"malformed frame: {why}")
+                self._reply(session, frame_id, message, "malformed_frame")
+            case None:
+                self._manager.counters.ignored_frames += 1
         return None
 
     def _serve_message(self, session: Session, message: Message, frame_id: RequestID) -> Work:
@@ -219,6 +228,8 @@ class Requests:
         # Also of one that has left since: what it sent before was sent.
         try:
             validate_channel(message.channel)
+            if is_for_hubs(message.channel):
+                raise PublishDeniedError(message.channel)
         except WSHubError as exc:
             self._refuse_publish(session, message, frame_id, exc)
             return None

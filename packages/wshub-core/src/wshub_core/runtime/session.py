@@ -269,8 +269,8 @@ class Session(Connection):
         finally:
             self._working = self._steps = None
             self._note_backlog(0)
-            step, self._farewell = self._farewell, None
-            last_work = None if step is None else step()
+            last_step, self._farewell = self._farewell, None
+            last_work = None if last_step is None else last_step()
             # In a task of its own, because this one may have been cancelled.
             if last_work is not None:
                 self._owner.spawn(last_work, self.context)

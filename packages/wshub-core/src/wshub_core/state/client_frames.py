@@ -1,8 +1,10 @@
 """What clients may ask for, read from the text of their frames (wire protocol, "Client frames").
 
-A frame that is not understood is ignored and harms nobody: not the connection, not the hub.
+A frame that is not understood harms nobody: not the connection, not the hub. It is ignored, unless
+it carries an ``id``, which asks for an answer.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -49,6 +51,18 @@ class Other:
     id: RequestID = None
 
 
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A frame that cannot be understood and wants an answer.
+
+    Attributes:
+        why: What is wrong with it.
+    """
+
+    why: str
+    id: RequestID
+
+
 class _Frame(msgspec.Struct):
     """The fields that matter. All others may hold anything, so they are not even decoded."""
 
@@ -69,8 +83,8 @@ _id_decoder: msgspec.json.Decoder[RequestID] = msgspec.json.Decoder(
 
 def read_client_frame(
     payload: bytes | bytearray,
-) -> Subscribe | Unsubscribe | Ping | Other | None:
-    """Read one frame of a client; return None for one that cannot be understood.
+) -> Subscribe | Unsubscribe | Ping | Other | Malformed | None:
+    """Read one frame of a client; return None for one that cannot be understood and has no ``id``.
 
     The channel of a subscription is ``channel`` if that is a non-empty string, else ``data`` if
     that is a string. The name is not checked here. An ``id`` that is neither an integer of at most
@@ -85,8 +99,10 @@ def read_client_frame(
             return Other(decode_message(payload), frame_id)
         # Older clients know only `data`.
         channel = frame.channel or _string_decoder.decode(frame.data)
-    except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except RecursionError:
+        return _note_malformed(payload, "nested too deeply")
+    except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError) as exc:
+        return _note_malformed(payload, str(exc))
     request = Subscribe if frame.type == "subscribe" else Unsubscribe
     return request(channel, frame_id)
 
@@ -94,5 +110,31 @@ def read_client_frame(
 def _read_id(raw: msgspec.Raw) -> RequestID:
     try:
         return _id_decoder.decode(raw)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return None
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]++', re.DOTALL)
+"""A string, which may lack its end, or brackets in a row. No byte is looked at twice."""
+
+_ID = re.compile(rb'\s*+:\s*+("(?:[^"\\]++|\\.)*+"|-?\d++)\s*+[,}]')
+"""What follows the key ``id``."""
+
+
+def _note_malformed(payload: bytes | bytearray, why: str) -> Malformed | None:
+    frame_id = _find_id(payload)
+    return None if frame_id is None else Malformed(why, frame_id)
+
+
+def _find_id(payload: bytes | bytearray) -> RequestID:
+    """Return the ``id`` of an object that is no valid JSON; None if there is none to be found."""
+    depth = 0
+    for token in _TOKEN.finditer(payload):
+        text = token[0]
+        if text[0] != ord('"'):
+            depth += text.count(b"[") + text.count(b"{") - text.count(b"]") - text.count(b"}")
+        elif depth == 1 and text == b'"id"':
+            value = _ID.match(payload, token.end())
+            if value is not None:
+                return _read_id(msgspec.Raw(value[1]))
+    return None

@@ -11,6 +11,7 @@ class Counters:
         "deliveries",
         "drops",
         "evictions",
+        "ignored_frames",
         "messages",
         "refusals",
     )
@@ -23,4 +24,5 @@ class Counters:
         self.bytes = 0
         self.drops = 0
         self.evictions = 0
+        self.ignored_frames = 0
         self.callback_errors = 0

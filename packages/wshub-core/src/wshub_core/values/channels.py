@@ -2,7 +2,7 @@
 
 A name is 1 to 256 ASCII characters of ``A-Z a-z 0-9 _ - . :``. Channels that begin with
 ``process:`` belong to processes: what follows the first colon must be a process id, which is 1 to
-128 of the same characters without the colon.
+128 of the same characters without the colon. Channels that begin with ``wshub:`` are the hubs' own.
 """
 
 import re
@@ -10,6 +10,9 @@ import re
 from wshub_core.values.errors import InvalidChannelError, InvalidProcessIDError
 
 PROCESS_CHANNEL_PREFIX = "process:"
+
+_HUB_PREFIX = "wshub:"
+_PRIVATE_PREFIX = "wshub:private:"
 
 _is_channel = re.compile(r"[A-Za-z0-9_.:-]{1,256}").fullmatch
 _is_process_id = re.compile(r"[A-Za-z0-9_.-]{1,128}").fullmatch
@@ -21,7 +24,10 @@ def validate_channel(channel: str) -> None:
     Raises:
         InvalidChannelError: The name is empty, too long or has a character that is not allowed.
         InvalidProcessIDError: The name begins with ``process:`` and the rest is no process id.
+        TypeError: The name is no `str`.
     """
+    if not isinstance(channel, str):
+        raise TypeError(f"a channel must be a str, not {type(channel).__qualname__}")
     if not _is_channel(channel):
         raise InvalidChannelError(channel)
     if channel.startswith(PROCESS_CHANNEL_PREFIX):
@@ -33,9 +39,22 @@ def validate_process_id(process_id: str) -> None:
 
     Raises:
         InvalidProcessIDError: The id is empty, too long or has a character that is not allowed.
+        TypeError: The id is no `str`.
     """
+    if not isinstance(process_id, str):
+        raise TypeError(f"a process id must be a str, not {type(process_id).__qualname__}")
     if not _is_process_id(process_id):
         raise InvalidProcessIDError(process_id)
+
+
+def is_for_hubs(channel: str) -> bool:
+    """Tell whether only hubs publish to a channel: its name begins with ``wshub:``."""
+    return channel.startswith(_HUB_PREFIX)
+
+
+def is_between_hubs(channel: str) -> bool:
+    """Tell whether clients cannot subscribe to a channel: it begins with ``wshub:private:``."""
+    return channel.startswith(_PRIVATE_PREFIX)
 
 
 def process_channel(process_id: str) -> str:

@@ -187,7 +187,10 @@ class HubNotStartedError(WSHubError):
     """The hub was used before it was entered."""
 
     def __init__(self) -> None:
-        super().__init__("the hub has not been started: use it inside `async with hub`")
+        super().__init__(
+            "the hub has not been started: use it inside `async with hub`; "
+            "an ASGI application enters it in its lifespan"
+        )
 
 
 class HubAlreadyStartedError(WSHubError):

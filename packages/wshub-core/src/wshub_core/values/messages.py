@@ -2,16 +2,17 @@
 
 from datetime import datetime
 from enum import StrEnum
-from math import isfinite
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from wshub_core.values.encoding import encode
 from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
 
 JSON: TypeAlias = Any
-"""Anything JSON can hold; on the way out also what has one plain form in it: dates, UUIDs,
-dataclasses and `msgspec.Struct`."""
+"""Anything JSON can hold. On the way out also what has one plain form in it: enums, dates, UUIDs,
+`Decimal`, dataclasses, `msgspec.Struct`, models of pydantic, other mappings, sets and deques, and
+subclasses of these and of `str`, `int` and `float`."""
 
 
 class MessageType(StrEnum):
@@ -81,7 +82,6 @@ class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="came
     code: str = ""
 
 
-_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
 
 
@@ -92,21 +92,16 @@ def encode_message(message: Message) -> bytes:
 
     Raises:
         MessageEncodeError: ``data`` holds something that JSON cannot (a function, a lone
-            surrogate, NaN, a cycle), or the timestamp has no zone.
+            surrogate, NaN, a cycle), or another field has a value of another type. The text says
+            which value at which place.
     """
+    for name in ("type", "channel", "process_id"):
+        value = getattr(message, name)
+        if not isinstance(value, str):
+            raise MessageEncodeError(f"{name} must be a str, not {type(value).__qualname__}")
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
-    try:
-        payload = _encoder.encode(message)
-        # msgspec writes NaN and the infinities as null: only a payload with a null can hide one.
-        hides_non_finite = b"null" in payload and _has_non_finite(msgspec.to_builtins(message.data))
-    except RecursionError:
-        raise MessageEncodeError("data is nested too deeply or contains itself") from None
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as exc:
-        raise MessageEncodeError(str(exc)) from exc
-    if hides_non_finite:
-        raise MessageEncodeError("JSON has no NaN and no infinity")
-    return payload
+    return encode(message, message.data)
 
 
 def decode_message(payload: bytes | bytearray | str) -> Message:
@@ -127,11 +122,3 @@ def decode_message(payload: bytes | bytearray | str) -> Message:
     if message.timestamp is not None and message.timestamp.year == 1:
         return msgspec.structs.replace(message, timestamp=None)
     return message
-
-
-def _has_non_finite(data: JSON) -> bool:
-    if isinstance(data, float):
-        return not isfinite(data)
-    if isinstance(data, dict):
-        return any(map(_has_non_finite, data.values()))
-    return isinstance(data, list | tuple | set | frozenset) and any(map(_has_non_finite, data))

@@ -19,6 +19,7 @@ class HubStats:
         delivered_bytes: The bytes of these, as WebSocket frames.
         dropped_messages: Messages that were dropped because an outbox was full.
         evictions: Connections that were ended because they read too slowly or not at all.
+        ignored_frames: Frames of clients that could not be understood.
         callback_errors: Exceptions that came out of the application's callbacks.
     """
 
@@ -32,4 +33,5 @@ class HubStats:
     delivered_bytes: int
     dropped_messages: int
     evictions: int
+    ignored_frames: int
     callback_errors: int

@@ -9,6 +9,11 @@ def event_message(name: str, data: JSON = None) -> Message:
     return Message(type=MessageType.EVENT, data={"data": data, "event": name})
 
 
+def channel_event_message(channel: str, data: JSON = None) -> Message:
+    """Return the message that something happened, for the subscribers of a channel."""
+    return Message(type=MessageType.EVENT, channel=channel, data=data)
+
+
 def error_message(text: str) -> Message:
     """Return the message that something failed."""
     return Message(type=MessageType.ERROR, data=text)
