@@ -28,6 +28,7 @@ class RecordingHub:
 
     def __init__(self, longest_line: int = 10**9) -> None:
         self.lines: list[str] = []
+        self.overwriting: list[str] = []
         self.statuses: list[tuple[str, int]] = []
         self.longest_line = longest_line
         self.changed = asyncio.Event()
@@ -36,10 +37,12 @@ class RecordingHub:
     async def drain(self) -> None:
         await asyncio.sleep(0)
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
         if len(line) > self.longest_line:
             raise MessageTooLargeError(len(line), self.longest_line)
         self.lines.append(line)
+        if overwrites:
+            self.overwriting.append(line)
         self.changed.set()
 
     def add_closer(self, closer: Closer) -> None:
@@ -118,6 +121,47 @@ async def test_characters_and_line_ends_may_be_cut_in_two_by_reads() -> None:
     )
     await run_python(hub, code)
     assert hub.lines == ["grüße", "next"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "lines", "overwriting"),
+    [
+        ([b"10%\r50%\r100%\n", b"done\n"], ["10%", "50%", "100%", "done"], ["50%", "100%"]),
+        ([b"10%\r", b"50%\r", b"\n"], ["10%", "50%"], ["50%"]),
+        ([b"windows\r", b"\nlines\r\n"], ["windows", "lines"], []),
+        ([b"10%\r", b"last"], ["10%", "last"], ["last"]),
+        ([b"\r", b"\r\n", b"a\n"], ["", "", "a"], [""]),
+    ],
+)
+async def test_a_line_after_a_carriage_return_alone_overwrites(
+    parts: list[bytes], lines: list[str], overwriting: list[str]
+) -> None:
+    hub = RecordingHub()
+    code = f"import os, time\nfor part in {parts!r}:\n    os.write(1, part); time.sleep(0.05)\n"
+    await run_python(hub, code)
+    assert hub.lines == lines
+    assert hub.overwriting == overwriting
+
+
+async def test_a_carriage_return_shows_its_line_at_once(tmp_path: Path) -> None:
+    hub = RecordingHub()
+    seen = tmp_path / "seen"
+    # The process goes on when its first line has been seen.
+    code = (
+        "import os, pathlib, time\n"
+        "os.write(1, b'10%\\r')\n"
+        f"while not pathlib.Path({str(seen)!r}).exists(): time.sleep(0.01)\n"
+        "os.write(1, b'100%\\n')\n"
+    )
+    task = asyncio.create_task(run_python(hub, code))
+    async with asyncio.timeout(20):
+        while not hub.lines:
+            await hub.changed.wait()
+            hub.changed.clear()
+    assert hub.lines == ["10%"]
+    seen.touch()
+    assert await task == 0
+    assert hub.lines == ["10%", "100%"]
 
 
 async def test_a_line_that_is_too_long_comes_in_pieces() -> None:
@@ -229,7 +273,9 @@ async def test_a_background_child_that_goes_on_printing_does_not_either() -> Non
 
 async def test_a_failed_publish_ends_the_process() -> None:
     class FailingHub(RecordingHub):
-        def send_process_output(self, process_id: str, line: str) -> None:
+        def send_process_output(
+            self, process_id: str, line: str, *, overwrites: bool = False
+        ) -> None:
             super().send_process_output(process_id, line)
             raise HubClosedError
 

@@ -3,13 +3,13 @@
 import asyncio
 import codecs
 import contextlib
-import io
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from itertools import islice
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from wshub_core.values.channels import validate_process_id
 from wshub_core.values.errors import (
@@ -21,6 +21,8 @@ from wshub_core.values.errors import (
 
 _LONGEST_REST = 65_536
 """How many characters without a line end are kept before they are sent as a line."""
+
+_LINE_END = re.compile(r"(\r\n|\n|\r)")
 
 _LINES_PER_TURN = 100
 """How many lines are published before others get a turn on the event loop: about 0.5 ms of work."""
@@ -38,7 +40,7 @@ _DRAIN_SECONDS = 1.0
 class ProcessPublisher(Protocol):
     """What the runner needs of a hub."""
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
         """Publish one line; raises `MessageTooLargeError` for one that is too long."""
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
@@ -66,9 +68,10 @@ async def run_process(
 
     First comes the status ``running``, then each line of stdout and stderr as it comes, last the
     status ``exited`` with the exit code. A line ends with ``\n``, ``\r\n`` or ``\r`` and is sent
-    without it; a last line without an end is sent too, and one that is too long for a message is
-    sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command gets no input. It runs in a
-    process group of its own, which needs a POSIX system.
+    without it, as soon as its end has come. A line that follows a lone ``\r`` overwrites the line
+    before it, as a progress display means it. A last line without an end is sent too, and one that
+    is too long for a message is sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command
+    gets no input. It runs in a process group of its own, which needs a POSIX system.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
     second. When this call is cancelled or the hub is closed, the command and the children in its
@@ -218,41 +221,73 @@ async def _publish_lines(hub: ProcessPublisher, process_id: str, output: _Output
             _publish_in_pieces(hub, process_id, line)
 
 
+class _Line(NamedTuple):
+    """A line of output.
+
+    Attributes:
+        text: The line without its end.
+        overwrites: Whether it takes the place of the line before it, which ended with a carriage
+            return alone.
+    """
+
+    text: str
+    overwrites: bool
+
+
 class _Lines:
     """Cuts one pipe's bytes into lines."""
 
     def __init__(self) -> None:
-        # These two hold back a character, or a "\r\n", that is cut in two between reads.
-        self._decoder = io.IncrementalNewlineDecoder(
-            codecs.getincrementaldecoder("utf-8")("replace"), translate=True
-        )
+        # It holds back a character that is cut in two between reads.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
+        self._has_returned = False
 
-    def feed(self, data: bytes) -> list[str]:
+    def feed(self, data: bytes) -> list[_Line]:
         """Return the lines that these bytes complete."""
-        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        return self._cut(self._decoder.decode(data))
+
+    def end(self) -> list[_Line]:
+        """Return what was held back: a last line without an end, if there is one."""
+        lines = self._cut(self._decoder.decode(b"", final=True))
+        if self._rest:
+            lines.append(self._complete(self._rest, "\n"))
+            self._rest = ""
+        return lines
+
+    def _cut(self, text: str) -> list[_Line]:
+        if self._has_returned and text.startswith("\n"):
+            # The line has been sent at its carriage return, which did not stand alone.
+            text = text[1:]
+            self._has_returned = False
+        *pieces, self._rest = _LINE_END.split(self._rest + text)
+        # Texts and their ends take turns.
+        lines = [
+            self._complete(text, end) for text, end in zip(pieces[::2], pieces[1::2], strict=True)
+        ]
         while len(self._rest) >= _LONGEST_REST:
             # A line that does not end must not fill the memory.
-            lines.append(self._rest[:_LONGEST_REST])
+            lines.append(self._complete(self._rest[:_LONGEST_REST], "\n"))
             self._rest = self._rest[_LONGEST_REST:]
         return lines
 
-    def end(self) -> list[str]:
-        """Return what was held back: a last line without an end, if there is one."""
-        *lines, rest = (self._rest + self._decoder.decode(b"", final=True)).split("\n")
-        return [*lines, rest] if rest else lines
+    def _complete(self, text: str, end: str) -> _Line:
+        line = _Line(text, self._has_returned)
+        self._has_returned = end == "\r"
+        return line
 
 
-def _publish_in_pieces(hub: ProcessPublisher, process_id: str, line: str) -> None:
+def _publish_in_pieces(hub: ProcessPublisher, process_id: str, line: _Line) -> None:
     """Publish a line, halved as often as it takes to fit into messages."""
+    text = line.text
     try:
-        hub.send_process_output(process_id, line)
+        hub.send_process_output(process_id, text, overwrites=line.overwrites)
     except MessageTooLargeError:
-        if len(line) < 2:
+        if len(text) < 2:
             raise
-        middle = len(line) // 2
-        _publish_in_pieces(hub, process_id, line[:middle])
-        _publish_in_pieces(hub, process_id, line[middle:])
+        middle = len(text) // 2
+        _publish_in_pieces(hub, process_id, _Line(text[:middle], line.overwrites))
+        _publish_in_pieces(hub, process_id, _Line(text[middle:], False))
 
 
 async def _terminate(pid: int, output: _Output) -> int:

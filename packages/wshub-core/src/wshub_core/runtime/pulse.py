@@ -42,7 +42,12 @@ class Pulse:
 
     def _schedule(self) -> None:
         if self._timer is None and self._count:
-            self._timer = self._clock.call_at(self._wheel.next_tick, self._beat)
+            self._timer = self._clock.call_at(self._wheel.next_tick, self._look)
+
+    def _look(self) -> None:
+        # After a standstill answers may have come already, and not been read yet. So the loop gets
+        # one more round before the verdict.
+        self._timer = self._clock.call_at(self._clock.time(), self._beat)
 
     def _beat(self) -> None:
         self._timer = None

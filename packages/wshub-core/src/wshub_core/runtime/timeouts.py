@@ -43,7 +43,12 @@ class Timeouts(Generic[K]):
         # next deadline never moves closer, so a timer that is set stays right.
         due = self._deadlines.next
         if self._timer is None and due is not None:
-            self._timer = self._clock.call_at(due, self._expire)
+            self._timer = self._clock.call_at(due, self._look)
+
+    def _look(self) -> None:
+        # After a standstill what a key waits for may have come already, and not been read yet. So
+        # the loop gets one more round before the verdict.
+        self._timer = self._clock.call_at(self._clock.time(), self._expire)
 
     def _expire(self) -> None:
         self._timer = None

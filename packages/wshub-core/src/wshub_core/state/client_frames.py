@@ -6,6 +6,7 @@ it carries an ``id``, which asks for an answer.
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -117,6 +118,9 @@ def _read_id(raw: msgspec.Raw) -> RequestID:
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]++', re.DOTALL)
 """A string, which may lack its end, or brackets in a row. No byte is looked at twice."""
 
+_MOST_TOKENS = 10_000
+"""How far an ``id`` is searched for: a few milliseconds of work."""
+
 _ID = re.compile(rb'\s*+:\s*+("(?:[^"\\]++|\\.)*+"|-?\d++)\s*+[,}]')
 """What follows the key ``id``."""
 
@@ -129,7 +133,7 @@ def _note_malformed(payload: bytes | bytearray, why: str) -> Malformed | None:
 def _find_id(payload: bytes | bytearray) -> RequestID:
     """Return the ``id`` of an object that is no valid JSON; None if there is none to be found."""
     depth = 0
-    for token in _TOKEN.finditer(payload):
+    for token in islice(_TOKEN.finditer(payload), _MOST_TOKENS):
         text = token[0]
         if text[0] != ord('"'):
             depth += text.count(b"[") + text.count(b"{") - text.count(b"]") - text.count(b"}")

@@ -5,6 +5,7 @@ every interval, and the end exactly when its silence reaches the timeout. New co
 slots in turn, so that a crowd that came at once is not pinged at once.
 """
 
+import math
 from itertools import count
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -53,6 +54,8 @@ class HeartbeatWheel(Generic[B]):
         self._ticks = 0
         self._slots: list[set[B]] = [set() for _ in range(SLOTS)]
         self._phases = count(1)
+        # Silence is not counted before this moment: nothing was read then.
+        self._heard_all = -math.inf
 
     @property
     def next_tick(self) -> float:
@@ -76,6 +79,9 @@ class HeartbeatWheel(Generic[B]):
         The silent ones have been let go.
         """
         look: Look[B] = Look([], [])
+        if now > self.next_tick + self._interval:
+            # The program stood still. Nobody was pinged, so nobody had a reason to answer.
+            self._heard_all = now - self._interval
         # After a long pause one turn is enough: it passes every slot.
         due_ticks = int((now - self._start) / self._tick)
         self._ticks = max(self._ticks, due_ticks - SLOTS)
@@ -88,13 +94,14 @@ class HeartbeatWheel(Generic[B]):
         return look
 
     def _look_at(self, member: B, now: float, look: Look[B]) -> None:
-        if now - member.last_heard >= self._timeout:
+        last_heard = max(member.last_heard, self._heard_all)
+        if now - last_heard >= self._timeout:
             look.silent.append(member)
             return
         if now >= member.next_ping - self._tick / 2:
             look.to_ping.append(member)
             member.next_ping = max(member.next_ping + self._interval, now + self._tick)
-        next_look = min(member.next_ping, member.last_heard + self._timeout)
+        next_look = min(member.next_ping, last_heard + self._timeout)
         # Rounded up, and never into the slot that is being emptied.
         ticks = int((next_look - self._start) / self._tick + 0.999) - self._ticks
         self._place(member, min(max(ticks, 1), SLOTS))

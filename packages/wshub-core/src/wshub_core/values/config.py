@@ -9,6 +9,7 @@ from wshub_core.values.closing import Disconnect
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.http import Request
 from wshub_core.values.messages import Message
+from wshub_core.values.origins import normalize_origin
 
 if TYPE_CHECKING:
     from wshub_core.runtime.connection import Connection
@@ -47,8 +48,13 @@ class HubConfig:
 
     Callbacks may be plain or async functions. For each connection they are called one after the
     other: ``on_connect``, then ``on_message`` for each message in order, last ``on_disconnect``.
-    While an async one runs, nothing more is read from that connection; others notice nothing. One
-    that raises is logged and counted, and nothing else changes.
+    While an async one runs, further messages of that connection wait, at most some 64 KiB of them;
+    other connections notice nothing. Whatever a callback raises is logged and counted, and nothing
+    else changes; `KeyboardInterrupt` and `SystemExit` end the program as usual. A callback that
+    still runs ``close_timeout`` after its connection has ended is cancelled.
+
+    The callbacks of a connection share one context: what the authenticator or a callback sets in a
+    context variable is seen by the later callbacks of that connection, and by no other.
 
     Attributes:
         max_message_bytes: The most bytes of one message, in both directions. 64 KiB is what
@@ -71,7 +77,8 @@ class HubConfig:
         close_timeout: How long a client may take over the closing handshake, and how long
             callbacks may still run when the hub is closed.
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
-            ``"*"`` for all; None for the server's own pages only.
+            ``"*"`` for all; None for the server's own pages only. Upper case, a default port and a
+            slash at the end make no difference.
         require_origin: Whether requests without an ``Origin`` header are refused. Programs that
             are no browsers do not send one.
         check_origin: Decides instead of both about a request's origin; raising means no.
@@ -122,6 +129,12 @@ class HubConfig:
             raise InvalidConfigError(
                 "HubConfig.allowed_origins must be a list of origins, not one string"
             )
+        if self.allowed_origins is not None:
+            try:
+                origins = tuple(map(normalize_origin, self.allowed_origins))
+            except ValueError as exc:
+                raise InvalidConfigError(f"HubConfig.allowed_origins: {exc}") from None
+            object.__setattr__(self, "allowed_origins", origins)
         if self.max_outbox_bytes < self.max_message_bytes + _LONGEST_FRAME_HEADER:
             raise InvalidConfigError(
                 "HubConfig.max_outbox_bytes must hold at least one message of max_message_bytes "
