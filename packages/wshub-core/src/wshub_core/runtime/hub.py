@@ -298,8 +298,10 @@ class Hub:
         to send it. An outage of the bridge is not waited for.
         """
         await asyncio.sleep(0)
-        if self._manager is not None and self._manager.bridging.bridge is not None:
-            await self._manager.bridging.bridge.drain()
+        if self._manager is not None:
+            self._manager.check_process()
+            if self._manager.bridging.bridge is not None:
+                await self._manager.bridging.bridge.drain()
 
     # Other hubs.
 
@@ -320,6 +322,7 @@ class Hub:
     def detach(self) -> None:
         """Take back `attach`; the hub is on its own again. Harmless without a bridge."""
         if self._manager is not None:
+            self._manager.check_process()
             self._manager.bridging.detach()
 
     async def subscribe_all(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from wshub_core.logs import get_logger
@@ -90,22 +91,25 @@ class Listener:
                 self._loop.remove_reader(self.socket)
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
                 return
+            accepted.setblocking(False)
             task = self._loop.create_task(self._connect(accepted))
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(partial(self._note_connected, accepted))
 
     def _resume(self) -> None:
         self._pause = None
         self._loop.add_reader(self.socket, self._accept)
 
     async def _connect(self, accepted: socket.socket) -> None:
-        try:
-            accepted.setblocking(False)
-            await self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
-        except OSError as exc:
-            # A TLS handshake that fails is an OSError, too.
-            logger.debug("a connection was not made: %s", exc)
-            accepted.close()
-        except BaseException:
-            accepted.close()
-            raise
+        await self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
+
+    def _note_connected(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                return
+            # A TLS handshake that fails, or a peer that has left.
+            logger.debug("a connection was not made: %s", error)
+        # Also if the task has not even begun.
+        accepted.close()

@@ -1,0 +1,132 @@
+"""Accepting: sockets of all kinds, and what happens when none can be taken."""
+
+import asyncio
+import os
+import resource
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from support import Serve, Served, WireClient, eventually
+from websockets.asyncio.client import connect, unix_connect
+
+from wshub_core import Hub, HubConfig, ServeError
+
+
+async def test_out_of_descriptors_accepting_pauses_and_resumes(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await served.connect()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Their own descriptors are there already; those of the server are not.
+    waiting = [socket.socket() for _ in range(5)]
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        for each in waiting:
+            each.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(each, ("127.0.0.1", served.server.port))
+        await eventually(lambda: "no connections are accepted" in caplog.text)
+        # Who is there is served meanwhile.
+        await client.settle()
+        await asyncio.sleep(1.2)
+        await client.settle()
+        assert len(caplog.records) <= 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    other = await served.connect()
+    await other.settle()
+    for each in waiting:
+        each.close()
+
+
+async def test_a_new_server_takes_over_a_unix_path_and_keeps_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "hub")
+    async with Hub() as hub:
+        old = await hub.serve(unix=path).__aenter__()
+        new = await hub.serve(unix=path).__aenter__()
+        await old.close()
+        async with unix_connect(path, "ws://localhost/ws") as connection:
+            await WireClient(connection).settle()
+        await new.close()
+        assert not os.path.exists(path)  # noqa: ASYNC240
+
+
+async def test_a_path_that_is_gone_or_replaced_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hub"
+    async with Hub() as hub:
+        async with hub.serve(unix=str(path)):
+            path.unlink()
+        async with hub.serve(unix=str(path)):
+            path.unlink()
+            path.write_text("somebody's file")
+        assert path.read_text() == "somebody's file"
+
+
+async def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "hub"
+    path.write_text("somebody's file")
+    async with Hub() as hub:
+        with pytest.raises(ServeError, match="cannot listen at"):
+            await hub.serve(unix=str(path)).__aenter__()
+    assert path.read_text() == "somebody's file"
+
+
+async def test_an_abstract_socket_has_no_file(tmp_path: Path) -> None:
+    name = f"\0wshub-test-{os.getpid()}-{tmp_path.name}"
+    async with Hub() as hub, hub.serve(unix=name) as server:
+        assert (server.port, server.addresses) == (0, ())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(name)
+            client.setblocking(False)
+            # The client of uvloop cannot connect to a name.
+            async with unix_connect(uri="ws://localhost/ws", sock=client) as connection:
+                await WireClient(connection).settle()
+
+
+async def test_inherited_sockets_of_both_families(tmp_path: Path) -> None:
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(tmp_path / "hub"))
+    tcp = socket.create_server(("127.0.0.1", 0))
+    port = tcp.getsockname()[1]
+    async with Hub() as hub, hub.serve(sockets=[unix, tcp]) as server:
+        assert (server.port, server.addresses) == (port, ("127.0.0.1",))
+        async with unix_connect(str(tmp_path / "hub"), "ws://localhost/ws") as connection:
+            await WireClient(connection).settle()
+        async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None) as connection:
+            await WireClient(connection).settle()
+    # The path was made by somebody else.
+    assert (tmp_path / "hub").exists()
+
+
+async def test_an_inherited_unix_socket_alone_has_port_0(tmp_path: Path) -> None:
+    inherited = socket.socket(socket.AF_UNIX)
+    inherited.bind(str(tmp_path / "t"))
+    async with Hub() as hub, hub.serve(sockets=[inherited]) as server:
+        assert (server.port, server.addresses) == (0, ())
+
+
+async def test_a_datagram_socket_is_refused() -> None:
+    wrong = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    wrong.bind(("127.0.0.1", 0))
+    async with Hub() as hub:
+        with pytest.raises(ServeError, match="cannot listen on the given sockets"):
+            await hub.serve(sockets=[wrong]).__aenter__()
+
+
+async def test_a_tls_handshake_that_hangs_does_not_outlive_the_server(serve: Serve) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    config = HubConfig(open_timeout=60, close_timeout=60)
+    async with asyncio.timeout(5):
+        async with Hub(config) as hub, hub.serve("127.0.0.1", 0, ssl=context) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.sleep(0.05)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_many_that_come_at_once_all_get_in(served: Served) -> None:
+    clients = await asyncio.gather(*(served.connect() for _ in range(200)))
+    await asyncio.gather(*(client.settle() for client in clients))
