@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from wshub_core import HubConfig, InvalidConfigError
+from wshub_core import HubConfig, InvalidConfigError, Request
+from wshub_core.values.origins import origin_allowed
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
@@ -39,8 +40,40 @@ def test_a_pong_timeout_must_leave_time_for_a_ping(
         ({"max_connections": 0}, "HubConfig.max_connections must be above 0, not 0"),
         ({"overflow": "block"}, "must be one of close, drop_oldest, drop_newest"),
         ({"allowed_origins": "https://app.example"}, "not one string"),
+        ({"allowed_origins": ["app.example"]}, "use 'https://app.example' instead of"),
+        ({"allowed_origins": ["app.example:8443"]}, "use 'https://app.example:8443' instead of"),
+        ({"allowed_origins": ["https://app.example/page"]}, "leave out all else"),
+        ({"allowed_origins": ["https://user@app.example"]}, "leave out all else"),
+        ({"allowed_origins": ["https://*.example"]}, "check_origin can decide by pattern"),
+        ({"allowed_origins": ["https://größe.example"]}, "write the host in ASCII"),
+        ({"allowed_origins": ["https://"]}, "an origin is a scheme, a host"),
+        ({"allowed_origins": ["https://app.example:port"]}, "an origin is a scheme, a host"),
+        ({"on_connect": "greet"}, "HubConfig.on_connect must be a function, not str"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidConfigError, match=text):
         HubConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://app.example/", "https://app.example"),
+        ("HTTPS://App.Example", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://app.example:80/", "http://app.example"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("https://app.example:8443", "https://app.example:8443"),
+        ("https://xn--gre-6ka8i.example", "https://xn--gre-6ka8i.example"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("null", "null"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_may_be_spelled_in_other_ways(given: str, origin: str) -> None:
+    config = HubConfig(allowed_origins=[given])
+    assert config.allowed_origins == (origin,)
+    request = Request("GET", "/ws", headers={"origin": (origin,), "host": ("hub.example",)})
+    assert origin_allowed(request, config.allowed_origins)

@@ -1,8 +1,14 @@
 import contextlib
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from collections import ChainMap, deque
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
 from math import inf, nan
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -173,3 +179,118 @@ def test_nanoseconds_and_offsets_are_read() -> None:
 def test_null_and_the_zero_time_of_go_are_no_timestamp(timestamp: bytes) -> None:
     payload = b'{"type":"t","timestamp":' + timestamp + b"}"
     assert decode_message(payload).timestamp is None
+
+
+# What has one plain form is written.
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(float):
+    pass
+
+
+class Count(int):
+    pass
+
+
+class Model:
+    """What pydantic's models look like to a library that does not know them."""
+
+    def model_dump(self, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
+class Color(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: float
+    y: object = None
+
+
+class Moment(datetime):
+    pass
+
+
+class Key(UUID):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("data", "written"),
+    [
+        (Text("süß"), "süß"),
+        (Number(1.5), 1.5),
+        (Count(2**60), 2**60),
+        ({Text("key"): Text("value")}, {"key": "value"}),
+        (MappingProxyType({"roles": ("a", frozenset({"b"}))}), {"roles": ["a", ["b"]]}),
+        (ChainMap({"a": 1}, {"b": 2}), {"a": 1, "b": 2}),
+        (deque([1, 2]), [1, 2]),
+        ({"a": 1}.keys(), ["a"]),
+        (Color.RED, "red"),
+        (Point(1.5, Count(3)), {"x": 1.5, "y": 3}),
+        (Model(), {"mode": "json"}),
+        ([Model()], [{"mode": "json"}]),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Key(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("1.10"), "1.10"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00Z"),
+        (Moment(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        (date(2026, 1, 2), "2026-01-02"),
+    ],
+)
+def test_what_has_one_plain_form_is_written(data: Any, written: Any) -> None:
+    assert json.loads(encode_message(Message(type="t", data=data)))["data"] == written
+    assert json.loads(encode_message(Message(type="t", data=[None, data])))["data"][1] == written
+
+
+def test_the_fields_of_a_message_may_be_of_subclasses() -> None:
+    message = Message(type=Text("t"), channel=Text("c"), process_id=Text("p"))
+    assert json.loads(encode_message(message)) == {"type": "t", "channel": "c", "processId": "p"}
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            {"user": {"seen": [1, object()]}},
+            r"JSON has no form for object (at data['user']['seen'][1])",
+        ),
+        (Point(1.0, [print]), "JSON has no form for builtin_function_or_method (at data.y[0])"),
+        (
+            [{"a": {"b": "\ud83d"}}],
+            "has a lone surrogate, which is half of a character (at data[0]['a']['b'])",
+        ),
+        ({"a": None, "b": {"c": nan}}, "JSON has no NaN and no infinity (at data['b']['c'])"),
+        ({"a": Number(inf)}, "JSON has no NaN and no infinity (at data['a'])"),
+        ({"a": {True: 1}}, "JSON objects have strings as keys (at data['a'])"),
+        ({"a": {None: 1}}, "JSON objects have strings as keys (at data['a'])"),
+        (object(), "JSON has no form for object (at data)"),
+        (Model, "JSON has no form for type (at data)"),
+    ],
+)
+def test_what_cannot_be_written_is_named_with_its_place(data: Any, text: str) -> None:
+    with pytest.raises(MessageEncodeError) as raised:
+        encode_message(Message(type="t", data=data))
+    assert text in str(raised.value)
+
+
+def test_a_model_that_raises_is_an_error_of_the_message() -> None:
+    class Broken:
+        def model_dump(self, mode: str) -> object:
+            raise LookupError("mistake")
+
+    with pytest.raises(MessageEncodeError, match="LookupError: mistake"):
+        encode_message(Message(type="t", data=[Broken()]))
+
+
+@pytest.mark.parametrize("field", ["type", "channel", "process_id"])
+def test_a_field_of_another_type_is_refused(field: str) -> None:
+    fields: dict[str, Any] = {"type": "t", field: 5}
+    with pytest.raises(MessageEncodeError, match=f"{field} must be a str, not int"):
+        encode_message(Message(**fields))

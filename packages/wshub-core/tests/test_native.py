@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, cast
 
 import pytest
@@ -40,6 +41,13 @@ def text(payload: str | bytes, fin: bool = True) -> bytes:
 
 def continuation(payload: bytes, fin: bool) -> bytes:
     return Frame(Opcode.CONT, payload, fin).serialize(mask=True)
+
+
+def reset(client: "RawClient") -> None:
+    """Close a socket so that its peer gets a reset."""
+    socket = client.writer.get_extra_info("socket")
+    socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    client.writer.transport.abort()
 
 
 PING = text('{"type":"ping"}')
@@ -519,10 +527,79 @@ async def test_an_answer_that_cannot_be_written_ends_the_socket(serve: Serve) ->
     await eventually(lambda: not served.server.acceptor.transports)
 
 
+async def test_writing_after_a_reset_is_quiet(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(SUBSCRIBE + PING)
+        await client.expect_pong()
+        # The hub learns of the reset in the middle of many pings, which ask for as many pongs.
+        client.writer.write(Frame(Opcode.PING, b"").serialize(mask=True) * 20_000)
+        reset(client)
+        for number in range(200):
+            served.hub.publish_event("a", number)
+            await asyncio.sleep(0)
+        await eventually(lambda: served.hub.stats().clients == 0)
+    assert "socket.send() raised" not in caplog.text
+    assert len(caplog.records) < 5
+
+
 async def test_a_head_request_gets_no_body(serve: Serve) -> None:
     served = await serve(lambda request: Response(200, b"body"))
     status, headers, body = await exchange(served, b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (status, headers["content-length"], body) == (200, "4", b"")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 405),
+        (b"POST /ws HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 405),
+        (b"PUT /ws HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"OPTIONS /ws HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"HEAD /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 400),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\ncontent-length: 0\r\n\r\n", 426),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n", 400),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\nBad Name: x\r\n\r\n", 400),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET /gr\xc3\xb6\xc3\x9fe HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /ws HTTP/2.0\r\nHost: x\r\n\r\n", 400),
+        (b"GET /ws HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9_000), 414),
+        (b"GET /ws HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * 9_000), 431),
+        (b"GET /ws HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+        (b"GET http://x/ws HTTP/1.1\r\nHost: other\r\n\r\n", 426),
+        (b"GET http://x/nothing?a=http://y/ws HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 404),
+    ],
+)
+async def test_requests_that_cannot_be_served_get_an_answer(
+    served: Served, request_text: bytes, status: int
+) -> None:
+    got, headers, body = await exchange(served, request_text)
+    assert got == status
+    assert body.endswith(b"\n") or request_text.startswith(b"HEAD")
+    assert ("allow" in headers) == (status == 405)
+    assert served.hub.stats().refused_handshakes == (status != 404)
+
+
+async def test_an_absolute_target_opens_a_connection(served: Served) -> None:
+    async with raw(served) as client:
+        target = f"http://localhost:{served.server.port}/ws".encode()
+        client.writer.write(HANDSHAKE.replace(b"/ws", target) + PING)
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        await client.expect_pong()
+
+
+async def test_a_large_body_does_not_lose_the_answer(served: Served) -> None:
+    async with raw(served) as client:
+        client.writer.write(
+            b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
+        )
+        assert (await client.read_head()).startswith(b"HTTP/1.1 405 ")
 
 
 async def test_what_is_not_http_is_hung_up_on(served: Served) -> None:

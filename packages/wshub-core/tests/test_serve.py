@@ -12,7 +12,15 @@ from support import Served, eventually, read_to_end
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
-from wshub_core import Hub, HubClosedError, HubConfig, HubNotStartedError, ServeError
+from wshub_core import (
+    AuthResult,
+    Hub,
+    HubClosedError,
+    HubConfig,
+    HubNotStartedError,
+    Request,
+    ServeError,
+)
 
 
 async def test_a_taken_port_is_one_clear_error(served: Served) -> None:
@@ -115,15 +123,51 @@ async def test_an_address_is_one_thing_or_the_other() -> None:
                 hub.serve(**arguments)
 
 
-async def test_tls(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(  # noqa: ASYNC221 - nothing else runs yet
+async def test_a_client_certificate_is_in_the_request(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def who(request: Request) -> AuthResult:
+        seen.append(request.client_certificate)
+        return AuthResult(True, "somebody")
+
+    certificate, key = make_certificate(tmp_path)
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+    server_context.load_cert_chain(certificate, key)
+    server_context.verify_mode = ssl.CERT_OPTIONAL
+    client_context = ssl.create_default_context(cafile=certificate)
+    async with (
+        Hub(HubConfig(authenticator=who)) as hub,
+        hub.serve("127.0.0.1", 0, ssl=server_context) as server,
+    ):
+        url = f"wss://127.0.0.1:{server.port}/ws"
+        options: dict[str, Any] = {
+            "proxy": None,
+            "ssl": client_context,
+            "server_hostname": "localhost",
+        }
+        async with connect(url, **options):
+            pass
+        client_context.load_cert_chain(certificate, key)
+        async with connect(url, **options):
+            pass
+    assert seen[0] is None
+    assert seen[1]["subject"] == ((("commonName", "localhost"),),)
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
         f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}",
         shell=True,
         check=True,
         capture_output=True,
     )
+    return certificate, key
+
+
+async def test_tls(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_context.load_cert_chain(certificate, key)
     client_context = ssl.create_default_context(cafile=certificate)

@@ -1,12 +1,12 @@
 """Who a client is: what an authenticator says, and the rules on it."""
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from math import isfinite
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from wshub_core.values.errors import (
     AuthError,
@@ -51,23 +51,22 @@ class AuthResult:
     challenge: str = ""
 
 
-class Authenticator(Protocol):
-    """Decides who may connect; a plain or an async function will do."""
+Authenticator: TypeAlias = Callable[[Request], AuthResult | Awaitable[AuthResult]]
+"""Decides who a client is, from the request of its handshake; plain or async.
 
-    def __call__(self, request: Request, /) -> AuthResult | Awaitable[AuthResult]:
-        """Tell who a client is, from the request with which it knocks.
-
-        Raising refuses the client, and so does taking longer than ``open_timeout``.
-        """
+Raising refuses the client, and so does taking longer than ``open_timeout``."""
 
 
 @runtime_checkable
-class TokenAuthenticator(Authenticator, Protocol):
+class TokenAuthenticator(Protocol):
     """An authenticator that also judges tokens that come later.
 
     A connection whose authentication ends stays open if its client sends a new token in time, in
     ``{"type":"authenticate","data":"<token>"}``.
     """
+
+    def __call__(self, request: Request, /) -> AuthResult | Awaitable[AuthResult]:
+        """Tell who a client is, from its request; see `Authenticator`."""
 
     def authenticate_token(self, token: str, /) -> AuthResult | Awaitable[AuthResult]:
         """Tell who a client is, from a token.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.closing import Disconnect
@@ -22,24 +22,29 @@ _LONGEST_FRAME_HEADER = 10
 """Bytes before the payload of a server's frame, at most (RFC 6455 section 5.2)."""
 
 
-class ChannelAuthorizer(Protocol):
-    """Decides who may subscribe to what; a plain or an async function will do."""
+# Callables and not protocols, because type checkers infer the parameters of lambdas only for these.
 
-    def __call__(self, connection: "Connection", channel: str, /) -> bool | Awaitable[bool]:
-        """Tell whether a connection may subscribe to a channel.
+ChannelAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+"""Decides whether a connection may subscribe to a channel; plain or async.
 
-        Asked once per subscription, with a valid channel name. Raising means no.
-        """
+It is asked once per subscription, with a valid channel name. Raising means no."""
+
+PublishAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+"""Decides whether a connection may publish to a channel; plain or async.
+
+It is asked once per message, with a valid channel name. Raising means no."""
 
 
-class PublishAuthorizer(Protocol):
-    """Decides which clients may publish to what; a plain or an async function will do."""
-
-    def __call__(self, connection: "Connection", channel: str, /) -> bool | Awaitable[bool]:
-        """Tell whether a connection may publish to a channel.
-
-        Asked once per message, with a valid channel name. Raising means no.
-        """
+_CALLBACKS = (
+    "authenticator",
+    "channel_authorizer",
+    "check_origin",
+    "on_auth_failure",
+    "on_connect",
+    "on_disconnect",
+    "on_message",
+    "publish_authorizer",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +114,8 @@ class HubConfig:
     require_origin: bool = False
     check_origin: Callable[[Request], bool] | None = None
     authenticator: Authenticator | None = None
-    channel_authorizer: ChannelAuthorizer | None = None
-    publish_authorizer: PublishAuthorizer | None = None
+    channel_authorizer: "ChannelAuthorizer | None" = None
+    publish_authorizer: "PublishAuthorizer | None" = None
     on_connect: "Callable[[Connection], Awaitable[object] | object] | None" = None
     on_message: "Callable[[Connection, Message], Awaitable[object] | object] | None" = None
     on_disconnect: "Callable[[Connection, Disconnect], Awaitable[object] | object] | None" = None
@@ -125,6 +130,12 @@ class HubConfig:
             raise InvalidConfigError(
                 f"HubConfig.overflow must be one of {', '.join(get_args(Overflow))}"
             )
+        for name in _CALLBACKS:
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise InvalidConfigError(
+                    f"HubConfig.{name} must be a function, not {type(value).__qualname__}"
+                )
         if isinstance(self.allowed_origins, str):
             raise InvalidConfigError(
                 "HubConfig.allowed_origins must be a list of origins, not one string"

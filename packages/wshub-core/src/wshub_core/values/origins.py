@@ -61,10 +61,9 @@ def normalize_origin(origin: str) -> str:
         raise ValueError(f"{example}, not {origin!r}; HubConfig.check_origin can decide by pattern")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{example}, not {origin!r}: leave out all else")
-    try:
-        host = host if ":" in host else host.encode("idna").decode()
-    except UnicodeError:
-        raise ValueError(f"{example}: {host!r} is no host name") from None
+    if not host.isascii():
+        # Which of several mappings a browser uses is not for us to know (UTS 46 section 4).
+        raise ValueError(f"{example}, not {origin!r}: write the host in ASCII, as in xn--nxasmq6b")
     name = f"[{host}]" if ":" in host else host
     is_default = port is None or port == _DEFAULT_PORTS.get(scheme.lower())
     return f"{scheme.lower()}://{name}" + ("" if is_default else f":{port}")
