@@ -56,11 +56,23 @@ async def test_serve_ends_politely_when_told_to(number: signal.Signals) -> None:
     async with wshub("serve", "--port", "0") as process:
         address = await first_line(process.stdout)
         assert re.fullmatch(r"http://localhost:\d+/", address)
-        async with connect(f"{address.replace('http', 'ws')}ws", proxy=None) as socket:
+        clients_address = await first_line(process.stdout)
+        assert clients_address == f"{address.replace('http', 'ws')}ws"
+        async with connect(clients_address, proxy=None) as socket:
             process.send_signal(number)
             await socket.wait_closed()
             assert socket.close_code == 1001
         assert await finish(process) == (130, "", "")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", ""])
+async def test_serve_prints_an_address_that_can_be_opened(host: str) -> None:
+    async with wshub("serve", "--host", host, "--port", "0") as process:
+        address = await first_line(process.stdout)
+        name = "127.0.0.1" if host == "127.0.0.1" else "localhost"
+        assert re.fullmatch(rf"http://{name}:\d+/", address)
+        async with connect(await first_line(process.stdout), proxy=None) as socket:
+            await WireClient(socket).settle()
 
 
 async def test_run_ends_its_command_when_told_to() -> None:

@@ -28,6 +28,9 @@ from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType
 from wshub_core.values.origins import is_loopback_host, origin_allowed
 
+_ALL_ADDRESSES = ("", "0.0.0.0", "::")
+"""Hosts that a server listens at and no client can connect to."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
@@ -131,13 +134,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
         )
     _new_bridge(Hub(), arguments.redis)  # what is wrong with it is said once
     sockets = await bind(arguments.host, arguments.port)
-    address = _address(arguments.host, sockets[0].getsockname()[1])
+    port = sockets[0].getsockname()[1]
     return await run_workers(
         arguments.workers,
         _work,
         arguments,
         sockets,
-        on_ready=lambda: print(address, flush=True),
+        on_ready=lambda: _print_addresses(arguments.host, port),
     )
 
 
@@ -161,7 +164,7 @@ async def _serve_here(
     )
     async with _serve_page(arguments, arguments.redis, sockets, **allow) as (_, server):
         if tell_ready is None:
-            print(_address(arguments.host, server.port), flush=True)
+            _print_addresses(arguments.host, server.port)
         else:
             tell_ready()
         await server.serve_forever()
@@ -263,8 +266,16 @@ async def _serve_page(
         yield hub, server
 
 
+def _print_addresses(host: str, port: int) -> None:
+    """Print where the page is, and where clients connect."""
+    address = _address(host, port)
+    print(address, f"ws{address.removeprefix('http')}ws", sep="\n", flush=True)
+
+
 def _address(host: str, port: int) -> str:
-    return f"http://{_bracket(host)}:{port}/"
+    """Return an address that can be opened on this machine."""
+    name = "localhost" if host in _ALL_ADDRESSES else _bracket(host)
+    return f"http://{name}:{port}/"
 
 
 def _bracket(host: str) -> str:
