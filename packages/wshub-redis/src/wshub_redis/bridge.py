@@ -133,6 +133,7 @@ class RedisBridge:
         self._counters = Counters()
         self._state = BridgeState.DOWN
         self._is_started = False
+        self._wants_all = False
         self._stopping = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -190,7 +191,8 @@ class RedisBridge:
             self._hub.attach(self)
             self._is_started = True
             # Who came while the lanes were opened.
-            waiters = list(filter(None, map(self.subscribe, self._hub.carried_channels)))
+            carried = (lanes.lane_of(n).listener.subscribe(n) for n in self._wanted_names())
+            waiters = list(filter(None, carried))
             if waiters:
                 await asyncio.wait(waiters, timeout=self._settings.timeout)
         except CONNECTION_ERRORS as exc:
@@ -219,6 +221,7 @@ class RedisBridge:
             finally:
                 await lanes.close()
                 self._lanes = None
+                self._wants_all = False
                 self._state = BridgeState.DOWN
 
     async def _flush(self, lanes: Lanes) -> None:
@@ -275,7 +278,14 @@ class RedisBridge:
         return self._lane_of(name).listener.subscribe(name)
 
     def subscribe_all(self) -> Future[None] | None:  # noqa: D102
-        raise NotImplementedError
+        if self._settings.is_sharded:
+            logger.warning(
+                "sharded publishing has no subscription to all channels: "
+                "only channels that have subscribers on this hub are heard"
+            )
+            return None
+        self._wants_all = True
+        return self._lane_of(self._names.all_channels).listener.subscribe_all()
 
     def unsubscribe(self, channel: str) -> None:  # noqa: D102
         name = self._names.channel(channel)
@@ -298,7 +308,7 @@ class RedisBridge:
             server,
             self._settings,
             probe_channel=self._names.probe(self.source_id, tag),
-            broadcast=self._names.broadcast,
+            names=self._names,
             wanted=self._wanted_on,
             on_message=self._receive,
             on_change=self._note_change,
@@ -310,7 +320,8 @@ class RedisBridge:
         return self._lanes.lane_of(name)
 
     def _wanted_names(self) -> list[bytes]:
-        return [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
+        names = [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
+        return [*names, self._names.all_channels] if self._wants_all else names
 
     def _wanted_on(self, lane: Lane) -> list[bytes]:
         return [name for name in self._wanted_names() if self._lane_of(name) is lane]
@@ -321,18 +332,19 @@ class RedisBridge:
         try:
             if len(data) > self._hub.config.max_message_bytes:
                 raise MessageTooLargeError(len(data), self._hub.config.max_message_bytes)
+            channel = self._names.parse(name)
             envelope = decode_envelope(data)
             if not self._last_ids.is_new(envelope.source_id, name, envelope.id):
                 self._counters.duplicates += 1
                 return
-            self._hub.deliver(self._names.parse(name), bytes(envelope.message))
+            self._hub.deliver(channel, bytes(envelope.message))
         except (HubClosedError, HubNotStartedError):
             pass
         except WSHubError as exc:
             self._counters.junk += 1
             # The first is worth a look; a flood of them is not.
             level = logging.WARNING if self._counters.junk == 1 else logging.DEBUG
-            logger.log(level, "dropped what came on %r: %s", name.decode(), exc)
+            logger.log(level, "dropped what came on %r: %s", name.decode(errors="replace"), exc)
         else:
             self._counters.received += 1
 
