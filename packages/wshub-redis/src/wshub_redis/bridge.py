@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +35,12 @@ from wshub_redis.settings import LinkSettings
 
 logger = get_logger("wshub.redis")
 
+_DUPLICATE_SECONDS = 60.0
+"""How long after a message, besides ``replay_seconds``, the same one is taken for a duplicate."""
+
+_SHOWN_NAME_BYTES = 100
+"""How much of a channel's name is logged: with a pattern, strangers choose it."""
+
 
 @dataclass(frozen=True, slots=True)
 class BridgeStats:
@@ -46,7 +52,8 @@ class BridgeStats:
             them may have arrived: those that were on their way when a connection was lost.
         received: Messages of other hubs that were delivered here.
         duplicates: Messages that came a second time, and were dropped.
-        junk: What came and was no message of a hub, and was dropped.
+        junk: Messages that came and were dropped: no message of a hub, too large for this hub's
+            clients, nested too deeply, or on a channel with an invalid name.
         reconnects: How often a connection had to be opened anew.
     """
 
@@ -129,7 +136,7 @@ class RedisBridge:
         self._on_state_change = on_state_change
         self._envelopes = EnvelopeWriter()
         self._lanes: Lanes | None = None
-        self._last_ids = LastIDs()
+        self._last_ids = LastIDs(_DUPLICATE_SECONDS + replay_seconds)
         self._counters = Counters()
         self._state = BridgeState.DOWN
         self._is_started = False
@@ -327,14 +334,15 @@ class RedisBridge:
         return [name for name in self._wanted_names() if self._lane_of(name) is lane]
 
     def _receive(self, name: bytes, data: bytes) -> None:
-        if self._envelopes.is_own(data):
-            return
+        limit = self._hub.config.max_message_bytes
         try:
-            if len(data) > self._hub.config.max_message_bytes:
-                raise MessageTooLargeError(len(data), self._hub.config.max_message_bytes)
             channel = self._names.parse(name)
             envelope = decode_envelope(data)
-            if not self._last_ids.is_new(envelope.source_id, name, envelope.id):
+            if envelope.source_id == self.source_id:
+                return
+            if len(data) > limit:
+                raise MessageTooLargeError(len(data), limit)
+            if not self._last_ids.is_new(envelope.source_id, name, envelope.id, monotonic()):
                 self._counters.duplicates += 1
                 return
             self._hub.deliver(channel, bytes(envelope.message))
@@ -342,9 +350,8 @@ class RedisBridge:
             pass
         except WSHubError as exc:
             self._counters.junk += 1
-            # The first is worth a look; a flood of them is not.
-            level = logging.WARNING if self._counters.junk == 1 else logging.DEBUG
-            logger.log(level, "dropped what came on %r: %s", name.decode(errors="replace"), exc)
+            shown = name[:_SHOWN_NAME_BYTES].decode(errors="replace")
+            logger.warning("dropped a message on the Redis channel %r: %s", shown, exc)
         else:
             self._counters.received += 1
 
