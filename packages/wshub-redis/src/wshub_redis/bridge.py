@@ -30,6 +30,7 @@ from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode
 from wshub_redis.lane import Lane
 from wshub_redis.lanes import Lanes, OneLane, ShardLanes
 from wshub_redis.names import Names
+from wshub_redis.patience import patient_timeout
 from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
 from wshub_redis.settings import LinkSettings
 
@@ -233,7 +234,7 @@ class RedisBridge:
 
     async def _flush(self, lanes: Lanes) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.timeout):
+            async with patient_timeout(self._settings.timeout):
                 await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
 
     # Publishing that says what happened.

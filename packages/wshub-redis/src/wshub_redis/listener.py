@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from wshub_redis.counters import Counters
 from wshub_redis.link import Link, LinkLostError, logger
+from wshub_redis.patience import patient_timeout
 from wshub_redis.server import Server
 from wshub_redis.subscriptions import Subscriptions
 
@@ -132,7 +133,7 @@ class Listener(Link):
         while True:
             while self._subscriptions.has_changes or self._one_by_one:
                 subscribe, unsubscribe = self._take_changes()
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     commands = self._pack(connection, subscribe, unsubscribe)
                     await connection.send_packed_command(commands, check_health=False)
                     while self._subscriptions.unanswered > self._count_refused(subscribe):
@@ -144,7 +145,7 @@ class Listener(Link):
             if self._is_ping_due:
                 self._is_ping_due = False
                 ping = connection.pack_command("PING")
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     await connection.send_packed_command(ping, check_health=False)
             self._work.clear()
             self._refusals.clear()
@@ -248,7 +249,7 @@ class Listener(Link):
         self._work.set()
         is_published = False
         try:
-            async with asyncio.timeout(self._timeout):
+            async with patient_timeout(self._timeout):
                 is_published = await self._probe()
                 while self._heard == heard and (is_published or self._pongs == pongs):
                     await self._wait_progress()

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from wshub_core import BridgeUnavailableError
 from wshub_redis.counters import Counters
 from wshub_redis.link import Link, LinkLostError, logger
+from wshub_redis.patience import patient_timeout
 from wshub_redis.publish_queue import Outgoing, PublishQueue
 from wshub_redis.server import Server
 
@@ -163,7 +164,7 @@ class Sender(Link):
             while self._queue.has_waiting:
                 commands = self._queue.take(_BATCH_BYTES)
                 # The timeout is for a server that has stopped, and counts for the whole batch.
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     await connection.send_packed_command(commands, check_health=False)
                     while self._queue.has_in_flight:
                         await self._wait_progress()

@@ -1,6 +1,5 @@
 """Where connections to Redis come from: a URL or a client of redis-py, of any kind."""
 
-import asyncio
 from random import random
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from wshub_core import InvalidConfigError
+from wshub_redis.patience import patient_timeout
 
 CONNECTION_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What connecting to Redis, and talking to it, raises when it fails."""
@@ -104,13 +104,13 @@ class AnyNode:
 
     async def connect(self, timeout: float) -> AbstractConnection:
         """Open a connection to the first primary that lets us."""
-        async with asyncio.timeout(timeout):
+        async with patient_timeout(timeout):
             await self._map.load()
         try:
             return await self._connect_to_one(timeout)
         except CONNECTION_ERRORS:
             # All that were known are gone; others may have come in their place.
-            async with asyncio.timeout(timeout):
+            async with patient_timeout(timeout):
                 await self._map.reload()
             return await self._connect_to_one(timeout)
 
@@ -214,12 +214,13 @@ async def open_connection(
         # Subscribed connections of version 3 take twice the time for a message.
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": timeout,
+        # The timeout below is the only one, because it is patient.
+        "socket_connect_timeout": None,
         "socket_timeout": None,
     }
     connection: AbstractConnection = connection_class(**own)
     try:
-        async with asyncio.timeout(timeout):
+        async with patient_timeout(timeout):
             await connection.connect()
     except BaseException:
         await connection.disconnect(nowait=True)
