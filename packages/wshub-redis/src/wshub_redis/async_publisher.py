@@ -23,7 +23,7 @@ from wshub_redis.errors import PublisherOpenError
 from wshub_redis.outbound import Outbound
 from wshub_redis.patience import patient_timeout
 from wshub_redis.sender import Sender
-from wshub_redis.server import CONNECTION_ERRORS, find_server
+from wshub_redis.server import CONNECTION_ERRORS, ROLE_SECONDS, find_server
 from wshub_redis.settings import LinkSettings
 
 _SETTLE_SECONDS = 0.5
@@ -94,6 +94,8 @@ class AsyncRedisPublisher:
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             settle=lambda: asyncio.sleep(_SETTLE_SECONDS),
+            role_interval=ROLE_SECONDS,
+            on_replica=lambda: None,
         )
         self._sender = sender
         try:

@@ -39,6 +39,11 @@ logger = get_logger("wshub.redis")
 _DUPLICATE_SECONDS = 60.0
 """How long after a message, besides ``replay_seconds``, the same one is taken for a duplicate."""
 
+_NOT_RUNNING = "the bridge is not running"
+
+_MAX_REASONS = 16
+"""How many reasons are told in one outage, should the server give another one each time."""
+
 _SHOWN_NAME_BYTES = 100
 """How much of a channel's name is logged: with a pattern, strangers choose it."""
 
@@ -94,8 +99,9 @@ class RedisBridge:
             half a second is left after an outage of both directions.
         max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
             counted.
-        on_state_change: Called with the bridge when its ``state`` has changed, from the start
-            to the stop but for these themselves; a plain or an async function.
+        on_state_change: Called with the bridge when its ``state`` has changed, or while it is not
+            ``up`` the ``reason``, each reason once; from the start to the stop but for these
+            themselves; a plain or an async function.
         **options: With a URL, more for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
@@ -140,6 +146,8 @@ class RedisBridge:
         self._last_ids = LastIDs(_DUPLICATE_SECONDS + replay_seconds)
         self._counters = Counters()
         self._state = BridgeState.DOWN
+        self._reason = _NOT_RUNNING
+        self._told_reasons: set[str] = set()
         self._is_started = False
         self._wants_all = False
         self._stopping = asyncio.Lock()
@@ -165,6 +173,11 @@ class RedisBridge:
     def state(self) -> BridgeState:
         """How well the bridge works now."""
         return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why the state is not ``up``, as Redis or the network says it; empty if it is up."""
+        return self._reason
 
     def stats(self) -> BridgeStats:
         """Return what the bridge has done since it was made."""
@@ -230,7 +243,8 @@ class RedisBridge:
                 await lanes.close()
                 self._lanes = None
                 self._wants_all = False
-                self._state = BridgeState.DOWN
+                self._state, self._reason = BridgeState.DOWN, _NOT_RUNNING
+                self._told_reasons.clear()
 
     async def _flush(self, lanes: Lanes) -> None:
         with contextlib.suppress(TimeoutError):
@@ -269,7 +283,7 @@ class RedisBridge:
 
     async def _send(self, channel: str, payload: bytes) -> None:
         if not self._is_started:
-            raise BridgeUnavailableError("the bridge is not running: use it inside `async with`")
+            raise BridgeUnavailableError(f"{_NOT_RUNNING}: use it inside `async with`")
         confirmation: Future[None] = asyncio.get_running_loop().create_future()
         name = self._names.channel(channel)
         self._lane_of(name).sender.send(name, self._envelopes.write(payload), confirmation)
@@ -359,19 +373,28 @@ class RedisBridge:
     def _note_change(self) -> None:
         assert self._lanes is not None, "lanes are closed before they are forgotten"
         links = [each for lane in self._lanes.all for each in (lane.sender, lane.listener)]
-        if all(each.is_up for each in links):
-            state, why = BridgeState.UP, ""
+        broken = [each for each in links if not each.is_up]
+        if not broken:
+            state, reason = BridgeState.UP, ""
+            self._told_reasons.clear()
         else:
-            is_any_up = any(each.is_up for each in links)
-            state = BridgeState.DEGRADED if is_any_up else BridgeState.DOWN
-            why = next(f": {each.error}" for each in links if not each.is_up)
-        if state == self._state:
-            return
-        self._state = state
-        if not self._is_started:
+            state = BridgeState.DOWN if len(broken) == len(links) else BridgeState.DEGRADED
+            reason = broken[0].reason
+        is_news = self._is_new_reason(reason) or state != self._state
+        self._state, self._reason = state, reason
+        if not self._is_started or not is_news:
             return
         # Also that it is over: whoever reads the first wants to read the last.
-        logger.warning("the bridge to %s is %s%s", self._server.address, state, why)
+        why = f": {reason}" if reason else ""
+        kind = {"kind": state}
+        logger.warning("the bridge to %s is %s%s", self._server.address, state, why, extra=kind)
         if self._on_state_change is not None:
             with contextlib.suppress(HubClosedError):
                 self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)
+
+    def _is_new_reason(self, reason: str) -> bool:
+        """Note a reason; return whether it has not been told in this outage."""
+        if not reason or reason in self._told_reasons or len(self._told_reasons) == _MAX_REASONS:
+            return False
+        self._told_reasons.add(reason)
+        return True

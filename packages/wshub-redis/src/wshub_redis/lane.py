@@ -62,6 +62,8 @@ class Lane:
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             settle=self._settle,
+            role_interval=settings.probe_interval,
+            on_replica=lambda: self.listener.leave_replica(),
         )
         self.listener = Listener(
             server,

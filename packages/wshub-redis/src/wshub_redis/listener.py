@@ -1,7 +1,6 @@
 """The listening side of a bridge: subscribed to exactly what its hub needs."""
 
 import asyncio
-import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -13,7 +12,7 @@ from redis.exceptions import ResponseError
 from wshub_redis.counters import Counters
 from wshub_redis.link import Link, LinkLostError, logger
 from wshub_redis.patience import patient_timeout
-from wshub_redis.server import Server
+from wshub_redis.server import ReplicaError, Server
 from wshub_redis.subscriptions import Subscriptions
 
 _BATCH_CHANNELS = 512
@@ -73,9 +72,9 @@ class Listener(Link):
         self._one_by_one: deque[bytes] = deque()
         self._refused: set[bytes] = set()
         self._refusals: list[ResponseError] = []
-        self._noted_refusals = 0
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
+        self._is_on_replica = asyncio.Event()
         self._is_ping_due = False
         self._is_tested = False
         self._heard = 0
@@ -109,13 +108,19 @@ class Listener(Link):
         for channel in tuple(self._waiters):
             self._wake(channel)
 
+    def leave_replica(self) -> None:
+        """Give the connection up: its server has become a replica."""
+        self._is_on_replica.set()
+
     async def serve(self, connection: AbstractConnection) -> None:
         """Subscribe to all that is wanted, and hear it, until the connection is lost."""
         self._start_anew()
+        self._is_on_replica.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
             group.create_task(self._watch())
+            group.create_task(self._wait_replica())
 
     def note_lost(self) -> None:
         """Nothing is carried any more; what is wanted is asked for again on the next connection."""
@@ -193,10 +198,7 @@ class Listener(Link):
     def _note_refused(self, channel: bytes, why: Exception) -> None:
         if channel in self._essential:
             raise why
-        # The first is worth a look; a client can bring about many.
-        self._noted_refusals += 1
-        level = logging.WARNING if self._noted_refusals == 1 else logging.DEBUG
-        logger.log(level, "%s refuses %r: %s", self._server.address, channel.decode(), why)
+        logger.warning("%s refuses %r: %s", self._server.address, channel.decode(), why)
         self._refused.add(channel)
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -241,6 +243,10 @@ class Listener(Link):
             await asyncio.sleep(self._probe_interval)
             if self._heard == heard:
                 await self._put_to_test()
+
+    async def _wait_replica(self) -> None:
+        await self._is_on_replica.wait()
+        raise ReplicaError(self._server.address)
 
     async def _put_to_test(self) -> None:
         heard, pongs = self._heard, self._pongs
