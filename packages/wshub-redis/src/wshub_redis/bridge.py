@@ -91,6 +91,8 @@ class RedisBridge:
         prefix: What tells this fleet of hubs from others on the same Redis.
         sharded: Whether to use sharded publishing, which spreads over the nodes of a cluster;
             needs a ``RedisCluster``, and all hubs have to agree. Hubs of go-ws cannot.
+        require_redis: Whether `start` raises if Redis cannot be reached or refuses us. If not, the
+            bridge is attached all the same, with the state ``down``, and connects when it can.
         timeout: How long Redis may take over an answer, in seconds.
         probe_interval: After how many seconds without a message it is checked that messages
             arrive.
@@ -100,8 +102,8 @@ class RedisBridge:
         max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
             counted.
         on_state_change: Called with the bridge when its ``state`` has changed, or while it is not
-            ``up`` the ``reason``, each reason once; from the start to the stop but for these
-            themselves; a plain or an async function.
+            ``up`` the ``reason``, each reason once; also at the end of a start that finds Redis
+            away, but not for an ordinary start and stop. A plain or an async function.
         **options: With a URL, more for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
@@ -119,6 +121,7 @@ class RedisBridge:
         *,
         prefix: str = "ws",
         sharded: bool = False,
+        require_redis: bool = True,
         timeout: float = 5.0,
         probe_interval: float = 30.0,
         replay_seconds: float = 5.0,
@@ -140,6 +143,7 @@ class RedisBridge:
             max_queue_bytes=max_queue_bytes,
             is_sharded=sharded,
         )
+        self._require_redis = require_redis
         self._on_state_change = on_state_change
         self._envelopes = EnvelopeWriter()
         self._lanes: Lanes | None = None
@@ -194,6 +198,8 @@ class RedisBridge:
     async def start(self) -> None:
         """Connect, and attach the bridge to its hub; messages arrive when this returns.
 
+        With ``require_redis=False`` it returns after the first try, whatever comes of it.
+
         Raises:
             BridgeAttachedError: The hub has a bridge already, this one perhaps.
             BridgeUnavailableError: Redis cannot be reached, or refuses us.
@@ -208,13 +214,19 @@ class RedisBridge:
             )
         self._lanes = lanes = self._make_lanes()
         try:
-            await lanes.open()
+            try:
+                await lanes.open()
+            except CONNECTION_ERRORS:
+                if self._require_redis:
+                    raise
             self._hub.attach(self)
             self._is_started = True
+            if self._state != BridgeState.UP:
+                self._tell_state()
             # Who came while the lanes were opened.
             carried = (lanes.lane_of(n).listener.subscribe(n) for n in self._wanted_names())
             waiters = list(filter(None, carried))
-            if waiters:
+            if waiters and self._state == BridgeState.UP:
                 await asyncio.wait(waiters, timeout=self._settings.timeout)
         except CONNECTION_ERRORS as exc:
             await self.stop()
@@ -322,7 +334,10 @@ class RedisBridge:
     def _make_lanes(self) -> Lanes:
         if self._settings.is_sharded:
             assert isinstance(self._redis, RedisCluster), "was checked at the beginning"
-            return ShardLanes(self._make_lane, self._redis, self._wanted_names, self._note_change)
+            timeout = self._settings.timeout
+            return ShardLanes(
+                self._make_lane, self._redis, timeout, self._wanted_names, self._note_change
+            )
         return OneLane(self._make_lane, self._server)
 
     def _make_lane(self, server: Server, tag: str) -> Lane:
@@ -382,12 +397,19 @@ class RedisBridge:
             reason = broken[0].reason
         is_news = self._is_new_reason(reason) or state != self._state
         self._state, self._reason = state, reason
-        if not self._is_started or not is_news:
-            return
+        if self._is_started and is_news:
+            self._tell_state()
+
+    def _tell_state(self) -> None:
         # Also that it is over: whoever reads the first wants to read the last.
-        why = f": {reason}" if reason else ""
-        kind = {"kind": state}
-        logger.warning("the bridge to %s is %s%s", self._server.address, state, why, extra=kind)
+        why = f": {self._reason}" if self._reason else ""
+        logger.warning(
+            "the bridge to %s is %s%s",
+            self._server.address,
+            self._state,
+            why,
+            extra={"kind": self._state},
+        )
         if self._on_state_change is not None:
             with contextlib.suppress(HubClosedError):
                 self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)

@@ -39,7 +39,7 @@ class Link:
     Attributes:
         is_up: Whether the connection is there and does its work.
         error: Why it is not up, if it is not; None before the first try.
-        reason: The same as a text; empty if it is up, and before the first try.
+        reason: The same as a text; empty if it is up.
     """
 
     def __init__(
@@ -60,7 +60,11 @@ class Link:
 
     @property
     def reason(self) -> str:  # noqa: D102
-        return "" if self.error is None else str(self.error) or type(self.error).__name__
+        if self.is_up:
+            return ""
+        if self.error is None:
+            return "not connected yet"
+        return str(self.error) or type(self.error).__name__
 
     def start(self) -> None:
         """Connect whenever that is possible."""

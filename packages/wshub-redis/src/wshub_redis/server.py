@@ -1,5 +1,6 @@
 """Where connections to Redis come from: a URL or a client of redis-py, of any kind."""
 
+import asyncio
 from random import random
 from typing import Any, Protocol
 
@@ -93,6 +94,8 @@ class ClusterMap:
     def __init__(self, cluster: RedisCluster) -> None:
         self._cluster = cluster
         self._given = dict(cluster.nodes_manager.startup_nodes)
+        # Of two that ask at once, redis-py forgets the connections of one without closing them.
+        self._asking = asyncio.Lock()
 
     @property
     def owners(self) -> dict[int, ClusterNode]:
@@ -108,14 +111,16 @@ class ClusterMap:
 
     async def load(self) -> None:
         """Ask the cluster, unless its client has done so already."""
-        await self._cluster.initialize()
+        async with self._asking:
+            await self._cluster.initialize()
 
     async def reload(self) -> None:
         """Ask the cluster again."""
         nodes = self._cluster.nodes_manager
-        for name, node in self._given.items():
-            nodes.startup_nodes.setdefault(name, node)
-        await nodes.initialize()
+        async with self._asking:
+            for name, node in self._given.items():
+                nodes.startup_nodes.setdefault(name, node)
+            await nodes.initialize()
 
 
 class AnyNode:
