@@ -1,11 +1,14 @@
 """Hubs joined by a bridge in memory, and what a hub does about a bridge that is not well."""
 
 import asyncio
+import json
 from asyncio import Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wshub_core import (
     Bridge,
@@ -19,6 +22,7 @@ from wshub_core import (
     MessageTooLargeError,
     MessageType,
 )
+from wshub_core.state.forwarded import settle_forwarded
 from wshub_core.testing import (
     BridgeContract,
     ManualClock,
@@ -189,6 +193,8 @@ async def test_what_other_hubs_publish_is_checked() -> None:
             ("news", b'{"type":"event","processId":"a b"}', InvalidProcessIDError),
             ("process:a:b", b'{"type":"event"}', InvalidProcessIDError),
             ("no spaces", b'{"type":"event"}', InvalidChannelError),
+            ("", b'{"type":"event","channel":"no spaces"}', InvalidChannelError),
+            ("", b'{"type":"event","channel":"process:a:b"}', InvalidProcessIDError),
             ("news", b'{"type":"event","data":"%b"}' % (b"x" * 150), MessageTooLargeError),
         ):
             with pytest.raises(error):
@@ -207,34 +213,107 @@ STAMP = '"timestamp":"2026-11-23T04:14:16.618311291+01:00"'
         # As it came, to the byte.
         ("news", f'{{"type":"x","channel":"news","data":1e21,{STAMP},"more":1}}', None),
         ("", f'{{"type":"x","data":9007199254740993,{STAMP}}}', None),
-        ("", f'{{"type":"x","channel":"any thing",{STAMP}}}', None),
-        # As hubs of go-ws send it.
-        ("news", f'{{"type":"x",{STAMP}}}', f'{{"type":"x",{STAMP},"channel":"news"}}'),
-        # Clients take what has an id for an answer, and go-ws's take every line for a message.
+        ("", f'{{"type":"x","channel":"news",{STAMP}}}', None),
+        ("", f'{{"type":"error","data":"text",{STAMP}}}', None),
+        ("", f'{{"type":"x","data":1,{STAMP},"overwrites":true}}', None),
+        # Names of fields inside the data mean nothing.
         (
             "",
-            f'{{"type":"subscribed","id":7,"code":"",{STAMP}}}',
-            '{"type":"subscribed","timestamp":"2026-11-23T04:14:16.618311+01:00"}',
+            f'{{"type":"x","data":{{"channel":"x","processId":null,"id":1,"code":"c"}},{STAMP}}}',
+            None,
         ),
+        ("news", f'{{"type":"x","channel":"news","data":["channel","processId"],{STAMP}}}', None),
+        # As hubs of go-ws send it.
+        ("news", f'{{"type":"x",{STAMP}}}', f'{{"type":"x",{STAMP},"channel":"news"}}'),
+        (
+            "news",
+            f'{{"type":"x","channel":"other","processId":null,{STAMP}}}',
+            f'{{"type":"x","channel":"news",{STAMP}}}',
+        ),
+        # Null fields are left out, also one that the hub does not know.
+        ("", f'{{"type":"x","data":null,"more":null,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
+        ("", f'{{"type":"x","id":null,"code":null,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
+        ("", f'{{"type":"error","id":null,{STAMP}}}', f'{{"type":"error",{STAMP}}}'),
+        # Clients take what has an id for an answer, however its name is written.
+        ("", f'{{"type":"x","id":7,"code":"c",{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
+        ("", f'{{"type":"x","i\\u0064":7,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
+        (
+            "news",
+            f'{{"type":"x","ch\\u0061nnel":"other",{STAMP}}}',
+            f'{{"type":"x","channel":"news",{STAMP}}}',
+        ),
+        # Of two fields with one name clients take the first or the last.
+        (
+            "news",
+            f'{{"type":"x","channel":"a","channel":"b","type":"y",{STAMP}}}',
+            f'{{"type":"y","channel":"news",{STAMP}}}',
+        ),
+        # Whatever is wrong with this field, the message is a good one.
+        *(
+            ("", f'{{"type":"x","overwrites":{wrong},{STAMP}}}', f'{{"type":"x",{STAMP}}}')
+            for wrong in ("false", "null", "1", '"true"', "[true]")
+        ),
+        # Clients of go-ws take every line for a message.
         (
             "",
             f'{{"type":"x",\n"data":[ 1.0,\n2],{STAMP}}}',
             f'{{"type":"x","data":[1.0,2],{STAMP}}}',
         ),
+        # They also take timestamps to the letter.
         (
-            "news",
-            f'{{"type":"x","channel":"other","processId":null,{STAMP}}}',
-            '{"type":"x","channel":"news","timestamp":"2026-11-23T04:14:16.618311+01:00"}',
+            "",
+            '{"type":"x","timestamp":"2026-11-23 04:14:16.618311291z"}',
+            '{"type":"x","timestamp":"2026-11-23T04:14:16.618311Z"}',
         ),
     ],
 )
 async def test_what_other_hubs_publish_is_passed_on_as_it_is_or_put_in_order(
     channel: str, payload: str, expected: str | None
 ) -> None:
-    from wshub_core.state.forwarded import settle_forwarded
-
     now: Any = None  # it has its own
     assert settle_forwarded(payload.encode(), channel, now).decode() == (expected or payload)
+
+
+@pytest.mark.parametrize("name", sorted(MessageType))
+@pytest.mark.parametrize("fields", ["", ',"id":1', ',"code":"denied"', ',"id":1,"code":"denied"'])
+async def test_requests_and_answers_of_others_reach_no_client(
+    name: MessageType, fields: str
+) -> None:
+    public = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
+    is_passed_on = name in public or (name == MessageType.ERROR and not fields)
+    async with Hub() as hub:
+        client = await connect(hub)
+        payload = f'{{"type":"{name}","data":1{fields}}}'.encode()
+        if is_passed_on:
+            hub.deliver("", payload)
+            assert (await client.receive()).type == name
+        else:
+            with pytest.raises(MessageDecodeError, match="between one client and its hub"):
+                hub.deliver("", payload)
+            # Nor when the type stands there twice, or its name is escaped.
+            for disguised in (
+                f'{{"type":"event","type":"{name}"{fields}}}',
+                f'{{"type":"event","typ\\u0065":"{name}"{fields}}}',
+            ):
+                with pytest.raises(MessageDecodeError):
+                    hub.deliver("", disguised.encode())
+        await client.settle()
+        assert not client.messages
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["channel", "processId", "id", "code", "type", "overwrites", "x"]),
+        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+    ),
+    st.sampled_from(["", "news"]),
+)
+def test_whatever_the_data_holds_goes_on_with_all_its_digits(data: Any, channel: str) -> None:
+    now: Any = None
+    message = {"type": "x", "data": data, "timestamp": "2026-11-23T04:14:16.618311291Z"}
+    expected = message | ({"channel": channel} if channel else {})
+    settled = settle_forwarded(json.dumps(message).encode(), channel, now)
+    assert json.loads(settled) == expected
 
 
 @pytest.mark.parametrize("stamp", ["", ',"timestamp":null', ',"timestamp":"0001-01-01T00:00:00Z"'])

@@ -11,6 +11,7 @@ class TCPProxy:
     """Passes bytes on, unless told otherwise.
 
     Attributes:
+        target: The port to which new connections lead.
         is_refusing: Whether connections are closed as soon as they are opened.
         edit: Returns what is passed on of the bytes that the server has sent; all, at first.
     """
@@ -19,7 +20,7 @@ class TCPProxy:
         self.is_refusing = False
         self.edit: Callable[[bytes], bytes] = bytes
         self.port = 0
-        self._target = target
+        self.target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,7 +36,7 @@ class TCPProxy:
         try:
             if self.is_refusing:
                 return
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass_on(reader, far_writer, bytes))

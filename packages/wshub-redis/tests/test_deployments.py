@@ -209,6 +209,7 @@ class TestShardedCluster(ClusterContract):
     """Sharded publishing, a connection to each node."""
 
     sharded = True
+    can_subscribe_all = False
 
 
 async def test_sharded_channels_spread_over_the_nodes(cluster: list[RedisServer]) -> None:

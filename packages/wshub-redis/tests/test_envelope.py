@@ -24,8 +24,6 @@ def test_an_envelope_is_what_hubs_of_go_ws_read() -> None:
         "id": 1,
         "message": {"type": "event"},
     }
-    assert writer.is_own(envelope)
-    assert not EnvelopeWriter().is_own(envelope)
     assert len(envelope) <= len(b'{"type":"event"}') + OVERHEAD_BYTES
     assert decode_envelope(writer.write(b"{}")).id == 2
 
@@ -48,6 +46,10 @@ def test_what_hubs_of_go_ws_write_is_read() -> None:
         b'{"sourceId":"x"}',
         b'{"sourceId":5,"message":{}}',
         b'{"sourceId":"x","id":"1","message":{}}',
+        b'{"sourceId":"x","id":-1,"message":{}}',
+        b'{"sourceId":"x","id":9007199254740993,"message":{}}',
+        b'{"sourceId":"x","id":1.5,"message":{}}',
+        b'{"sourceId":"x","id":true,"message":{}}',
         b'{"sourceId":"x","message":{}',
         b'{"sourceId":"\xff","message":{}}',
         b'{"message":' + b"[" * 60_000,
@@ -86,25 +88,47 @@ def test_a_forked_process_is_another_source() -> None:
 
 
 def test_what_comes_a_second_time_is_told() -> None:
-    last = LastIDs()
-    assert [last.is_new("a", b"c", number) for number in (1, 2, 5, 2, 5, 6)] == [
+    last = LastIDs(60)
+    assert [last.is_new("a", b"c", number, 0) for number in (1, 2, 5, 2, 5, 6)] == [
         *(True, True, True),
         *(False, False, True),
     ]
-    assert last.is_new("b", b"c", 1)
+    assert last.is_new("b", b"c", 1, 0)
+    assert last.is_new("a", b"other", 1, 0)
     # Hubs of go-ws number nothing.
-    assert all(last.is_new("c", b"c", None) for _ in range(2))
-    assert all(last.is_new("", b"c", 1) for _ in range(2))
+    assert all(last.is_new("c", b"c", None, 0) for _ in range(2))
+    assert all(last.is_new("", b"c", 1, 0) for _ in range(2))
+
+
+@pytest.mark.parametrize("forged", [1_000, 2**32, 2**53])
+def test_a_forged_id_silences_its_source_for_a_while_only(forged: int) -> None:
+    last = LastIDs(60)
+    assert last.is_new("a", b"c", 1, 0)
+    assert last.is_new("a", b"c", forged, 10)
+    assert not last.is_new("a", b"c", 2, 11)
+    # Repeating it prolongs nothing.
+    assert not last.is_new("a", b"c", forged, 69)
+    assert not last.is_new("a", b"c", 3, 69)
+    assert last.is_new("a", b"c", 4, 70)
+    # From then on, duplicates of the true source are told again.
+    assert not last.is_new("a", b"c", 4, 71)
+    assert last.is_new("a", b"c", 5, 71)
+
+
+def test_a_second_copy_is_told_as_long_as_one_can_come() -> None:
+    last = LastIDs(60)
+    assert last.is_new("a", b"c", 7, 0)
+    assert not last.is_new("a", b"c", 7, 59.9)
 
 
 def test_sources_that_were_silent_longest_are_forgotten() -> None:
-    last = LastIDs(limit=2)
-    assert last.is_new("a", b"c", 1)
-    assert last.is_new("b", b"c", 1)
-    assert last.is_new("a", b"c", 2)
-    assert last.is_new("c", b"c", 1)
-    assert not last.is_new("a", b"c", 2)
-    assert last.is_new("b", b"c", 1)
+    last = LastIDs(60, limit=2)
+    assert last.is_new("a", b"c", 1, 0)
+    assert last.is_new("b", b"c", 1, 0)
+    assert last.is_new("a", b"c", 2, 0)
+    assert last.is_new("c", b"c", 1, 0)
+    assert not last.is_new("a", b"c", 2, 0)
+    assert last.is_new("b", b"c", 1, 0)
 
 
 def test_channels_have_the_names_that_go_ws_gives_them() -> None:

@@ -176,6 +176,7 @@ async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one
             Counters(),
             is_sharded=False,
             wanted=tuple,
+            pattern=b"ws:channel:*",
             essential=(),
             on_message=lambda channel, data: None,
             probe_interval=9.0,

@@ -25,6 +25,7 @@ from wshub_core import (
     MessageTooLargeError,
     MessageType,
 )
+from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import MemoryClient, connect
 from wshub_redis import (
     AsyncRedisPublisher,
@@ -176,9 +177,11 @@ async def test_junk_is_dropped_and_counted_and_harms_nobody(
         stats = bridge.stats()
         assert (stats.junk, stats.received) == (len(junk) + 1, 1)
         assert bridge.state == BridgeState.UP
-        warnings = [each for each in caplog.records if each.levelname == "WARNING"]
-        assert len(warnings) == 1
-        assert "dropped what came on 'ws:channel:news'" in warnings[0].getMessage()
+        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        # The first few are worth a look; a flood is not.
+        assert 1 < len(warnings) <= RECORDS_PER_PERIOD
+        assert all("dropped a message on the Redis channel 'ws:" in each for each in warnings)
+        assert "left out" in warnings[-1]
 
 
 async def test_own_messages_do_not_come_back_and_repeated_ones_not_twice(
@@ -194,6 +197,74 @@ async def test_own_messages_do_not_come_back_and_repeated_ones_not_twice(
         assert received == ["own", 1, 2, 3]
         stats = bridge.stats()
         assert (stats.duplicates, stats.received, stats.published) == (2, 3, 1)
+
+
+async def test_own_messages_are_known_by_their_source_however_they_are_written(
+    server: RedisServer, client: Any
+) -> None:
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
+        listener = await listen(hub, "news")
+        source = bridge.source_id
+        message = {"type": "event", "data": "own"}
+        for own in (
+            json.dumps({"sourceId": source, "id": 1, "message": message}),
+            json.dumps({"message": message, "id": 1, "sourceId": source}, indent=1),
+            json.dumps({"sourceId": source, "message": message}),
+            json.dumps({"v": 2, "sourceId": source, "id": None, "message": message}),
+            f'{{"source\\u0049d":"{source}","message":{{"type":"event"}}}}',
+            # Inflated on its way, it is still no junk.
+            json.dumps({"x": "x" * 65_536, "sourceId": source, "message": message}),
+        ):
+            await client.publish("ws:channel:news", own)
+        # What only looks like it is another's.
+        other = {"sourceId": source[:-1], "id": 1, "message": {"type": "event", "data": "other"}}
+        await client.publish("ws:channel:news", json.dumps(other))
+        assert (await listener.receive()).data == "other"
+        await listener.settle()
+        assert not listener.messages
+        assert (bridge.stats().junk, bridge.stats().received) == (0, 1)
+
+
+async def test_what_a_client_could_not_take_is_dropped_and_counted(
+    server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = "c" * 256
+    async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
+        listener = await listen(hub, channel)
+        # The envelope has the size that is allowed, and the message fits. With the channel and
+        # the time that its hub adds it does not.
+        envelope = b'{"message":{"type":"event","data":"%b"}}'
+        exact = envelope % (b"x" * (65_536 - len(envelope) + 2))
+        assert len(exact) == 65_536
+        deep = b'{"message":{"type":"event","data":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
+        for junk in (exact, deep, b'{"message":{"type":"pong"}}'):
+            await client.publish(f"ws:channel:{channel}", junk)
+        await client.publish("ws:broadcast", b'{"message":{"type":"event","channel":"no spaces"}}')
+        await client.publish("ws:broadcast", exact)
+        fits = envelope % (b"x" * 65_000)
+        await client.publish(f"ws:channel:{channel}", fits)
+        assert len((await listener.receive()).data) == 65_000
+        await listener.settle()
+        assert not listener.messages
+        stats = bridge.stats()
+        assert (stats.junk, stats.received) == (5, 1)
+        assert bridge.state == BridgeState.UP
+    reasons = ["65536", "recursion", "between one client", "no spaces", "65536"]
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    for reason, warning in zip(reasons, warnings, strict=True):
+        assert reason in warning
+
+
+async def test_a_forged_number_does_not_silence_a_source(server: RedisServer, client: Any) -> None:
+    async with Hub() as here, Hub() as there:
+        listener = await listen(there, "news")
+        async with RedisBridge(here, server.url) as bridge, RedisBridge(there, server.url) as far:
+            for number in (2**53 + 1, 2**64, -1):
+                forged = {"sourceId": bridge.source_id, "id": number, "message": {"type": "event"}}
+                await client.publish("ws:channel:news", json.dumps(forged))
+            await bridge.publish("news", Message(type=MessageType.EVENT, data="true"))
+            assert (await listener.receive()).data == "true"
+            assert far.stats().junk == 3
 
 
 async def test_what_does_not_fit_into_an_envelope_reaches_nobody(

@@ -21,8 +21,9 @@ from wshub_core import (
 from wshub_redis.counters import Counters
 from wshub_redis.errors import PublisherOpenError
 from wshub_redis.outbound import Outbound
+from wshub_redis.patience import patient_timeout
 from wshub_redis.sender import Sender
-from wshub_redis.server import CONNECTION_ERRORS, find_server
+from wshub_redis.server import CONNECTION_ERRORS, ROLE_SECONDS, find_server
 from wshub_redis.settings import LinkSettings
 
 _SETTLE_SECONDS = 0.5
@@ -93,6 +94,8 @@ class AsyncRedisPublisher:
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             settle=lambda: asyncio.sleep(_SETTLE_SECONDS),
+            role_interval=ROLE_SECONDS,
+            on_replica=lambda: None,
         )
         self._sender = sender
         try:
@@ -117,7 +120,7 @@ class AsyncRedisPublisher:
         assert self._sender is not None, "it was entered"
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.timeout):
+                async with patient_timeout(self._settings.timeout):
                     await self._sender.flush()
         finally:
             await self._close()

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,10 +30,22 @@ from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode
 from wshub_redis.lane import Lane
 from wshub_redis.lanes import Lanes, OneLane, ShardLanes
 from wshub_redis.names import Names
+from wshub_redis.patience import patient_timeout
 from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
 from wshub_redis.settings import LinkSettings
 
 logger = get_logger("wshub.redis")
+
+_DUPLICATE_SECONDS = 60.0
+"""How long after a message, besides ``replay_seconds``, the same one is taken for a duplicate."""
+
+_NOT_RUNNING = "the bridge is not running"
+
+_MAX_REASONS = 16
+"""How many reasons are told in one outage, should the server give another one each time."""
+
+_SHOWN_NAME_BYTES = 100
+"""How much of a channel's name is logged: with a pattern, strangers choose it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,8 @@ class BridgeStats:
             them may have arrived: those that were on their way when a connection was lost.
         received: Messages of other hubs that were delivered here.
         duplicates: Messages that came a second time, and were dropped.
-        junk: What came and was no message of a hub, and was dropped.
+        junk: Messages that came and were dropped: no message of a hub, too large for this hub's
+            clients, nested too deeply, or on a channel with an invalid name.
         reconnects: How often a connection had to be opened anew.
     """
 
@@ -78,6 +91,8 @@ class RedisBridge:
         prefix: What tells this fleet of hubs from others on the same Redis.
         sharded: Whether to use sharded publishing, which spreads over the nodes of a cluster;
             needs a ``RedisCluster``, and all hubs have to agree. Hubs of go-ws cannot.
+        require_redis: Whether `start` raises if Redis cannot be reached or refuses us. If not, the
+            bridge is attached all the same, with the state ``down``, and connects when it can.
         timeout: How long Redis may take over an answer, in seconds.
         probe_interval: After how many seconds without a message it is checked that messages
             arrive.
@@ -86,8 +101,9 @@ class RedisBridge:
             half a second is left after an outage of both directions.
         max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
             counted.
-        on_state_change: Called with the bridge when its ``state`` has changed, from the start
-            to the stop but for these themselves; a plain or an async function.
+        on_state_change: Called with the bridge when its ``state`` has changed, or while it is not
+            ``up`` the ``reason``, each reason once; also at the end of a start that finds Redis
+            away, but not for an ordinary start and stop. A plain or an async function.
         **options: With a URL, more for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
@@ -105,6 +121,7 @@ class RedisBridge:
         *,
         prefix: str = "ws",
         sharded: bool = False,
+        require_redis: bool = True,
         timeout: float = 5.0,
         probe_interval: float = 30.0,
         replay_seconds: float = 5.0,
@@ -126,13 +143,17 @@ class RedisBridge:
             max_queue_bytes=max_queue_bytes,
             is_sharded=sharded,
         )
+        self._require_redis = require_redis
         self._on_state_change = on_state_change
         self._envelopes = EnvelopeWriter()
         self._lanes: Lanes | None = None
-        self._last_ids = LastIDs()
+        self._last_ids = LastIDs(_DUPLICATE_SECONDS + replay_seconds)
         self._counters = Counters()
         self._state = BridgeState.DOWN
+        self._reason = _NOT_RUNNING
+        self._told_reasons: set[str] = set()
         self._is_started = False
+        self._wants_all = False
         self._stopping = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -157,6 +178,11 @@ class RedisBridge:
         """How well the bridge works now."""
         return self._state
 
+    @property
+    def reason(self) -> str:
+        """Why the state is not ``up``, as Redis or the network says it; empty if it is up."""
+        return self._reason
+
     def stats(self) -> BridgeStats:
         """Return what the bridge has done since it was made."""
         counters = self._counters
@@ -172,6 +198,8 @@ class RedisBridge:
     async def start(self) -> None:
         """Connect, and attach the bridge to its hub; messages arrive when this returns.
 
+        With ``require_redis=False`` it returns after the first try, whatever comes of it.
+
         Raises:
             BridgeAttachedError: The hub has a bridge already, this one perhaps.
             BridgeUnavailableError: Redis cannot be reached, or refuses us.
@@ -186,12 +214,19 @@ class RedisBridge:
             )
         self._lanes = lanes = self._make_lanes()
         try:
-            await lanes.open()
+            try:
+                await lanes.open()
+            except CONNECTION_ERRORS:
+                if self._require_redis:
+                    raise
             self._hub.attach(self)
             self._is_started = True
+            if self._state != BridgeState.UP:
+                self._tell_state()
             # Who came while the lanes were opened.
-            waiters = list(filter(None, map(self.subscribe, self._hub.carried_channels)))
-            if waiters:
+            carried = (lanes.lane_of(n).listener.subscribe(n) for n in self._wanted_names())
+            waiters = list(filter(None, carried))
+            if waiters and self._state == BridgeState.UP:
                 await asyncio.wait(waiters, timeout=self._settings.timeout)
         except CONNECTION_ERRORS as exc:
             await self.stop()
@@ -219,11 +254,13 @@ class RedisBridge:
             finally:
                 await lanes.close()
                 self._lanes = None
-                self._state = BridgeState.DOWN
+                self._wants_all = False
+                self._state, self._reason = BridgeState.DOWN, _NOT_RUNNING
+                self._told_reasons.clear()
 
     async def _flush(self, lanes: Lanes) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.timeout):
+            async with patient_timeout(self._settings.timeout):
                 await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
 
     # Publishing that says what happened.
@@ -258,7 +295,7 @@ class RedisBridge:
 
     async def _send(self, channel: str, payload: bytes) -> None:
         if not self._is_started:
-            raise BridgeUnavailableError("the bridge is not running: use it inside `async with`")
+            raise BridgeUnavailableError(f"{_NOT_RUNNING}: use it inside `async with`")
         confirmation: Future[None] = asyncio.get_running_loop().create_future()
         name = self._names.channel(channel)
         self._lane_of(name).sender.send(name, self._envelopes.write(payload), confirmation)
@@ -275,7 +312,14 @@ class RedisBridge:
         return self._lane_of(name).listener.subscribe(name)
 
     def subscribe_all(self) -> Future[None] | None:  # noqa: D102
-        raise NotImplementedError
+        if self._settings.is_sharded:
+            logger.warning(
+                "sharded publishing has no subscription to all channels: "
+                "only channels that have subscribers on this hub are heard"
+            )
+            return None
+        self._wants_all = True
+        return self._lane_of(self._names.all_channels).listener.subscribe_all()
 
     def unsubscribe(self, channel: str) -> None:  # noqa: D102
         name = self._names.channel(channel)
@@ -290,7 +334,10 @@ class RedisBridge:
     def _make_lanes(self) -> Lanes:
         if self._settings.is_sharded:
             assert isinstance(self._redis, RedisCluster), "was checked at the beginning"
-            return ShardLanes(self._make_lane, self._redis, self._wanted_names, self._note_change)
+            timeout = self._settings.timeout
+            return ShardLanes(
+                self._make_lane, self._redis, timeout, self._wanted_names, self._note_change
+            )
         return OneLane(self._make_lane, self._server)
 
     def _make_lane(self, server: Server, tag: str) -> Lane:
@@ -298,7 +345,7 @@ class RedisBridge:
             server,
             self._settings,
             probe_channel=self._names.probe(self.source_id, tag),
-            broadcast=self._names.broadcast,
+            names=self._names,
             wanted=self._wanted_on,
             on_message=self._receive,
             on_change=self._note_change,
@@ -310,48 +357,66 @@ class RedisBridge:
         return self._lanes.lane_of(name)
 
     def _wanted_names(self) -> list[bytes]:
-        return [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
+        names = [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
+        return [*names, self._names.all_channels] if self._wants_all else names
 
     def _wanted_on(self, lane: Lane) -> list[bytes]:
         return [name for name in self._wanted_names() if self._lane_of(name) is lane]
 
     def _receive(self, name: bytes, data: bytes) -> None:
-        if self._envelopes.is_own(data):
-            return
+        limit = self._hub.config.max_message_bytes
         try:
-            if len(data) > self._hub.config.max_message_bytes:
-                raise MessageTooLargeError(len(data), self._hub.config.max_message_bytes)
+            channel = self._names.parse(name)
             envelope = decode_envelope(data)
-            if not self._last_ids.is_new(envelope.source_id, name, envelope.id):
+            if envelope.source_id == self.source_id:
+                return
+            if len(data) > limit:
+                raise MessageTooLargeError(len(data), limit)
+            if not self._last_ids.is_new(envelope.source_id, name, envelope.id, monotonic()):
                 self._counters.duplicates += 1
                 return
-            self._hub.deliver(self._names.parse(name), bytes(envelope.message))
+            self._hub.deliver(channel, bytes(envelope.message))
         except (HubClosedError, HubNotStartedError):
             pass
         except WSHubError as exc:
             self._counters.junk += 1
-            # The first is worth a look; a flood of them is not.
-            level = logging.WARNING if self._counters.junk == 1 else logging.DEBUG
-            logger.log(level, "dropped what came on %r: %s", name.decode(), exc)
+            shown = name[:_SHOWN_NAME_BYTES].decode(errors="replace")
+            logger.warning("dropped a message on the Redis channel %r: %s", shown, exc)
         else:
             self._counters.received += 1
 
     def _note_change(self) -> None:
         assert self._lanes is not None, "lanes are closed before they are forgotten"
         links = [each for lane in self._lanes.all for each in (lane.sender, lane.listener)]
-        if all(each.is_up for each in links):
-            state, why = BridgeState.UP, ""
+        broken = [each for each in links if not each.is_up]
+        if not broken:
+            state, reason = BridgeState.UP, ""
+            self._told_reasons.clear()
         else:
-            is_any_up = any(each.is_up for each in links)
-            state = BridgeState.DEGRADED if is_any_up else BridgeState.DOWN
-            why = next(f": {each.error}" for each in links if not each.is_up)
-        if state == self._state:
-            return
-        self._state = state
-        if not self._is_started:
-            return
+            state = BridgeState.DOWN if len(broken) == len(links) else BridgeState.DEGRADED
+            reason = broken[0].reason
+        is_news = self._is_new_reason(reason) or state != self._state
+        self._state, self._reason = state, reason
+        if self._is_started and is_news:
+            self._tell_state()
+
+    def _tell_state(self) -> None:
         # Also that it is over: whoever reads the first wants to read the last.
-        logger.warning("the bridge to %s is %s%s", self._server.address, state, why)
+        why = f": {self._reason}" if self._reason else ""
+        logger.warning(
+            "the bridge to %s is %s%s",
+            self._server.address,
+            self._state,
+            why,
+            extra={"kind": self._state},
+        )
         if self._on_state_change is not None:
             with contextlib.suppress(HubClosedError):
                 self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)
+
+    def _is_new_reason(self, reason: str) -> bool:
+        """Note a reason; return whether it has not been told in this outage."""
+        if not reason or reason in self._told_reasons or len(self._told_reasons) == _MAX_REASONS:
+            return False
+        self._told_reasons.add(reason)
+        return True

@@ -24,7 +24,7 @@ class Envelope(msgspec.Struct, rename="camel"):
 
     message: msgspec.Raw
     source_id: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    id: int | None = None
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
 
 
 _decoder = msgspec.json.Decoder(Envelope)
@@ -63,10 +63,6 @@ class EnvelopeWriter:
         """32 hexadecimal digits that no other source has."""
         return self._source_id
 
-    def is_own(self, data: bytes) -> bool:
-        """Tell whether an envelope is one of this source's."""
-        return data.startswith(self._head)
-
     def write(self, payload: bytes) -> bytes:
         """Return the next envelope."""
         if self._pid != os.getpid():
@@ -80,16 +76,21 @@ class LastIDs:
     What a source publishes to one channel goes one way and comes in order. In a cluster two
     channels may go two ways, so each has its own count.
 
+    An envelope is sent a second time soon after the first, so an id is remembered for a while only.
+    A forged id that is far ahead then silences its source for that while, and not for ever.
+
     Args:
+        seconds: How long the last id of a source and channel is remembered.
         limit: The most pairs of source and channel to remember; beyond it the one that was silent
             longest goes.
     """
 
-    def __init__(self, limit: int = 16_384) -> None:
+    def __init__(self, seconds: float, limit: int = 16_384) -> None:
+        self._seconds = seconds
         self._limit = limit
-        self._last: dict[tuple[str, bytes], int] = {}
+        self._last: dict[tuple[str, bytes], tuple[int, float]] = {}
 
-    def is_new(self, source_id: str, channel: bytes, envelope_id: int | None) -> bool:
+    def is_new(self, source_id: str, channel: bytes, envelope_id: int | None, now: float) -> bool:
         """Note an envelope; return whether it has not come before, as far as can be told.
 
         Envelopes of one source and channel come in the order of their numbers, with gaps.
@@ -97,9 +98,13 @@ class LastIDs:
         if not source_id or envelope_id is None:
             return True
         key = source_id, channel
-        last = self._last.pop(key, None)
+        last, until = self._last.get(key, (-1, now))
+        if envelope_id <= last and now < until:
+            # The time goes on: repeating a forged id does not prolong it.
+            return False
         # Taken out and put in again, the last is always the most recent.
-        self._last[key] = envelope_id if last is None else max(last, envelope_id)
+        self._last.pop(key, None)
+        self._last[key] = envelope_id, now + self._seconds
         if len(self._last) > self._limit:
             del self._last[next(iter(self._last))]
-        return last is None or envelope_id > last
+        return True

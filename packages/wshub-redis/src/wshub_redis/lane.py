@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from wshub_core import BridgeUnavailableError
 from wshub_redis.counters import Counters
 from wshub_redis.listener import Listener
+from wshub_redis.names import Names
 from wshub_redis.sender import Sender
 from wshub_redis.server import Server
 from wshub_redis.settings import LinkSettings
@@ -27,8 +28,8 @@ class Lane:
         server: The server.
         settings: Timeouts and bounds.
         probe_channel: A channel that nobody else publishes to.
-        broadcast: The channel of broadcasts.
-        wanted: Returns the channels that are to be heard here, besides that one.
+        names: The names of the fleet's channels.
+        wanted: Returns the channels that are to be heard here, besides the probe's.
         on_message: Called with a channel and a message.
         on_change: Called when one of the directions came or went.
         counters: Where is counted.
@@ -43,7 +44,7 @@ class Lane:
         settings: LinkSettings,
         *,
         probe_channel: bytes,
-        broadcast: bytes,
+        names: Names,
         wanted: Callable[["Lane"], Iterable[bytes]],
         on_message: Callable[[bytes, bytes], None],
         on_change: Callable[[], None],
@@ -61,6 +62,8 @@ class Lane:
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             settle=self._settle,
+            role_interval=settings.probe_interval,
+            on_replica=lambda: self.listener.leave_replica(),
         )
         self.listener = Listener(
             server,
@@ -69,7 +72,8 @@ class Lane:
             counters,
             is_sharded=settings.is_sharded,
             wanted=lambda: (probe_channel, *wanted(self)),
-            essential={probe_channel} if settings.is_sharded else {probe_channel, broadcast},
+            pattern=names.all_channels,
+            essential={probe_channel} if settings.is_sharded else {probe_channel, names.broadcast},
             on_message=self._receive,
             probe_interval=settings.probe_interval,
             probe=self._probe,

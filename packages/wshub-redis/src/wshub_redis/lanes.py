@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from wshub_redis.lane import Lane
 from wshub_redis.link import end_task, logger
+from wshub_redis.patience import patient_timeout
 from wshub_redis.server import CONNECTION_ERRORS, ClusterMap, Server, open_connection
 
 _REFRESH_SECONDS = 30.0
@@ -36,7 +37,7 @@ class Lanes(Protocol):
         """Return the lane for a channel on Redis."""
 
     async def open(self) -> None:
-        """Open all; raises what connecting raises."""
+        """Open all; raises what connecting raises, and goes on trying."""
 
     async def close(self) -> None:
         """Close all."""
@@ -65,9 +66,13 @@ class OneLane:
 class ShardLanes:
     """A lane to each primary of a cluster; channels go by the hash slot of their names.
 
+    Until the cluster has been reached there is one lane that leads nowhere. What is subscribed to
+    and published goes there, and is handed over like that of a node that has gone.
+
     Args:
         make_lane: Makes a lane.
         cluster: Knows the nodes; it is asked again now and then, and soon when there is trouble.
+        timeout: How long the cluster may take to say how it is cut, in seconds.
         channels: Returns the channels that are to be heard.
         on_change: Called when there are other lanes.
     """
@@ -76,15 +81,18 @@ class ShardLanes:
         self,
         make_lane: MakeLane,
         cluster: RedisCluster,
+        timeout: float,
         channels: Callable[[], Collection[bytes]],
         on_change: Callable[[], None],
     ) -> None:
         self._make_lane = make_lane
         self._map = ClusterMap(cluster)
+        self._timeout = timeout
         self._channels = channels
         self._on_change = on_change
-        self._lanes: dict[str, Lane] = {}
-        self._tags: dict[str, str] = {}
+        self._nowhere = _Nowhere()
+        self._lanes = {"": make_lane(self._nowhere, "")}
+        self._tags = {"": ""}
         self._gone: list[Lane] = []
         # The cluster's own map changes whenever somebody else asks for it.
         self._lane_of_slot: dict[int, Lane] = {}
@@ -102,13 +110,21 @@ class ShardLanes:
         return next(iter(self._lanes.values())) if lane is None else lane
 
     async def open(self) -> None:
-        """Ask the cluster for its nodes, and open a lane to each primary."""
-        await self._map.load()
-        self._learn()
-        failures = await asyncio.gather(*(lane.open() for lane in self.all), return_exceptions=True)
+        """Ask the cluster for its nodes, and open a lane to each primary.
+
+        If that fails, it is tried again all the same, until `close`.
+        """
+        try:
+            async with patient_timeout(self._timeout):
+                await self._map.load()
+            self._learn()
+        except CONNECTION_ERRORS as exc:
+            self._nowhere.error = exc
+        opening = (lane.open() for lane in self.all)
+        failures = await asyncio.gather(*opening, return_exceptions=True)
+        self._refreshing = asyncio.create_task(self._keep_up())
         for failure in filter(None, failures):
             raise failure
-        self._refreshing = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
         """Close all lanes."""
@@ -131,7 +147,9 @@ class ShardLanes:
             try:
                 await self._refresh()
             except CONNECTION_ERRORS as exc:
-                logger.warning("the cluster does not say how it is cut: %s", exc)
+                self._nowhere.error = exc
+                why = str(exc) or type(exc).__name__
+                logger.warning("the cluster does not say how it is cut: %s", why)
             except Exception:
                 # A bug of ours; to be without news for good would be worse.
                 logger.exception("the cluster could not be looked at")
@@ -140,7 +158,8 @@ class ShardLanes:
         return sum(lane.sender.refused for lane in self.all)
 
     async def _refresh(self) -> None:
-        await self._map.reload()
+        async with patient_timeout(self._timeout):
+            await self._map.reload()
         # Nobody else gets a turn from here on until all is in its place.
         before = {channel: self.lane_of(channel) for channel in self._channels()}
         known = set(self.all)
@@ -185,6 +204,22 @@ class ShardLanes:
                 self._lanes[name] = self._make_lane(_Node(node), tag)
         self._lane_of_slot = {slot: self._lanes[node.name] for slot, node in owners.items()}
         return gone
+
+
+class _Nowhere:
+    """Stands for the nodes of a cluster that has not been reached yet.
+
+    Attributes:
+        error: Why it has not been.
+    """
+
+    address = "the cluster"
+
+    def __init__(self) -> None:
+        self.error: Exception = ConnectionError("the cluster has not been reached yet")
+
+    async def connect(self, timeout: float) -> AbstractConnection:
+        raise self.error.with_traceback(None)
 
 
 class _Node:

@@ -33,12 +33,13 @@ class Link:
     Args:
         server: Where to connect.
         timeout: How long the server may take over an answer, in seconds.
-        on_change: Called when ``is_up`` has changed.
+        on_change: Called when ``is_up`` has changed, and after each failure.
         counters: Where is counted.
 
     Attributes:
         is_up: Whether the connection is there and does its work.
         error: Why it is not up, if it is not; None before the first try.
+        reason: The same as a text; empty if it is up.
     """
 
     def __init__(
@@ -56,6 +57,14 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
         self._first_try: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def reason(self) -> str:  # noqa: D102
+        if self.is_up:
+            return ""
+        if self.error is None:
+            return "not connected yet"
+        return str(self.error) or type(self.error).__name__
 
     def start(self) -> None:
         """Connect whenever that is possible."""
@@ -149,8 +158,8 @@ class Link:
             self._first_try.set_exception(self.error)
             self._first_try.exception()  # whether anybody waits for it or not
         self.note_lost()
-        if was_up:
-            self._on_change()
+        # Also when it was not up: the reason may be another one now.
+        self._on_change()
 
 
 async def end_task(task: asyncio.Task[None]) -> None:

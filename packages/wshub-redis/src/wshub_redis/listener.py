@@ -1,7 +1,6 @@
 """The listening side of a bridge: subscribed to exactly what its hub needs."""
 
 import asyncio
-import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -12,7 +11,8 @@ from redis.exceptions import ResponseError
 
 from wshub_redis.counters import Counters
 from wshub_redis.link import Link, LinkLostError, logger
-from wshub_redis.server import Server
+from wshub_redis.patience import patient_timeout
+from wshub_redis.server import ReplicaError, Server
 from wshub_redis.subscriptions import Subscriptions
 
 _BATCH_CHANNELS = 512
@@ -35,6 +35,7 @@ class Listener(Link):
         counters: Where is counted.
         is_sharded: Whether to subscribe with ``SSUBSCRIBE``.
         wanted: Returns the channels to be subscribed to on a new connection.
+        pattern: The pattern of `subscribe_all`: a prefix and ``*``.
         essential: Those without which a connection is of no use. Others may be refused.
         on_message: Called with each channel and message; must not block and must not raise.
         probe_interval: After how many seconds without a message the connection is put to the test.
@@ -50,6 +51,7 @@ class Listener(Link):
         *,
         is_sharded: bool,
         wanted: Callable[[], Iterable[bytes]],
+        pattern: bytes,
         essential: Collection[bytes],
         on_message: Callable[[bytes, bytes], None],
         probe_interval: float,
@@ -58,19 +60,21 @@ class Listener(Link):
         super().__init__(server, timeout, on_change, counters)
         self._is_sharded = is_sharded
         self._wanted = wanted
+        self._pattern = pattern
+        self._hears_all = False
         self._essential = essential
         self._on_message = on_message
         self._probe_interval = probe_interval
         self._probe = probe
         self._subscriptions = Subscriptions()
         self._waiters: dict[bytes, Future[None]] = {}
-        # Asked for one by one, because one of them was refused, and those that were.
-        self._suspects: deque[bytes] = deque()
+        # Asked for one by one: the pattern, and channels of a batch that was refused.
+        self._one_by_one: deque[bytes] = deque()
         self._refused: set[bytes] = set()
         self._refusals: list[ResponseError] = []
-        self._noted_refusals = 0
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
+        self._is_on_replica = asyncio.Event()
         self._is_ping_due = False
         self._is_tested = False
         self._heard = 0
@@ -86,6 +90,11 @@ class Listener(Link):
             self._waiters[channel] = self._loop.create_future()
         return self._waiters[channel]
 
+    def subscribe_all(self) -> Future[None] | None:
+        """Subscribe to the pattern; see `wshub_core.Bridge.subscribe_all`."""
+        self._one_by_one.append(self._pattern)
+        return self.subscribe(self._pattern)
+
     def unsubscribe(self, channel: bytes) -> None:
         """End a subscription."""
         self._subscriptions.discard(channel)
@@ -99,29 +108,37 @@ class Listener(Link):
         for channel in tuple(self._waiters):
             self._wake(channel)
 
+    def leave_replica(self) -> None:
+        """Give the connection up: its server has become a replica."""
+        self._is_on_replica.set()
+
     async def serve(self, connection: AbstractConnection) -> None:
         """Subscribe to all that is wanted, and hear it, until the connection is lost."""
         self._start_anew()
+        self._is_on_replica.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
             group.create_task(self._watch())
+            group.create_task(self._wait_replica())
 
     def note_lost(self) -> None:
         """Nothing is carried any more; what is wanted is asked for again on the next connection."""
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._subscriptions.reset(self._wanted())
-        self._suspects.clear()
+        wanted = tuple(self._wanted())
+        self._subscriptions.reset(wanted)
+        self._hears_all = False
+        self._one_by_one = deque(each for each in wanted if each == self._pattern)
         self._refused.clear()
         self._refusals.clear()
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
-            while self._subscriptions.has_changes or self._suspects:
+            while self._subscriptions.has_changes or self._one_by_one:
                 subscribe, unsubscribe = self._take_changes()
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     commands = self._pack(connection, subscribe, unsubscribe)
                     await connection.send_packed_command(commands, check_health=False)
                     while self._subscriptions.unanswered > self._count_refused(subscribe):
@@ -133,7 +150,7 @@ class Listener(Link):
             if self._is_ping_due:
                 self._is_ping_due = False
                 ping = connection.pack_command("PING")
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     await connection.send_packed_command(ping, check_health=False)
             self._work.clear()
             self._refusals.clear()
@@ -141,8 +158,8 @@ class Listener(Link):
                 await self._work.wait()
 
     def _take_changes(self) -> tuple[list[bytes], list[bytes]]:
-        while self._suspects:
-            channel = self._suspects.popleft()
+        while self._one_by_one:
+            channel = self._one_by_one.popleft()
             if self._subscriptions.ask(channel):
                 return [channel], []
         return self._subscriptions.take_changes(_BATCH_CHANNELS)
@@ -151,7 +168,9 @@ class Listener(Link):
         self, connection: AbstractConnection, subscribe: list[bytes], unsubscribe: list[bytes]
     ) -> list[bytes]:
         commands: list[tuple[bytes, ...]]
-        if self._is_sharded:
+        if subscribe == [self._pattern]:
+            commands = [(b"PSUBSCRIBE", self._pattern)]
+        elif self._is_sharded:
             # One command cannot name channels of several slots.
             commands = [(b"SSUBSCRIBE", channel) for channel in subscribe]
             commands += [(b"SUNSUBSCRIBE", channel) for channel in unsubscribe]
@@ -171,7 +190,7 @@ class Listener(Link):
         self._refusals.clear()
         left = self._subscriptions.give_up(subscribe)
         if len(subscribe) > 1 and not self._is_sharded:
-            self._suspects.extend(left)
+            self._one_by_one.extend(left)
             return
         for channel in left:
             self._note_refused(channel, refusal)
@@ -179,10 +198,7 @@ class Listener(Link):
     def _note_refused(self, channel: bytes, why: Exception) -> None:
         if channel in self._essential:
             raise why
-        # The first is worth a look; a client can bring about many.
-        self._noted_refusals += 1
-        level = logging.WARNING if self._noted_refusals == 1 else logging.DEBUG
-        logger.log(level, "%s refuses %r: %s", self._server.address, channel.decode(), why)
+        logger.warning("%s refuses %r: %s", self._server.address, channel.decode(), why)
         self._refused.add(channel)
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -199,8 +215,14 @@ class Listener(Link):
             match reply:
                 case [b"message" | b"smessage", channel, data]:
                     self._heard += 1
+                    # From the confirmation of the pattern on, the server sends it once more.
+                    if not (self._hears_all and channel.startswith(self._pattern[:-1])):
+                        self._on_message(channel, data)
+                case [b"pmessage", _, channel, data]:
+                    self._heard += 1
                     self._on_message(channel, data)
-                case [b"subscribe" | b"ssubscribe", channel, _]:
+                case [b"subscribe" | b"ssubscribe" | b"psubscribe" as kind, channel, _]:
+                    self._hears_all |= kind == b"psubscribe"
                     if self._subscriptions.confirm(channel):
                         self._wake(channel)
                     self._progress.set()
@@ -222,6 +244,10 @@ class Listener(Link):
             if self._heard == heard:
                 await self._put_to_test()
 
+    async def _wait_replica(self) -> None:
+        await self._is_on_replica.wait()
+        raise ReplicaError(self._server.address)
+
     async def _put_to_test(self) -> None:
         heard, pongs = self._heard, self._pongs
         self._is_tested = True
@@ -229,7 +255,7 @@ class Listener(Link):
         self._work.set()
         is_published = False
         try:
-            async with asyncio.timeout(self._timeout):
+            async with patient_timeout(self._timeout):
                 is_published = await self._probe()
                 while self._heard == heard and (is_published or self._pongs == pongs):
                     await self._wait_progress()

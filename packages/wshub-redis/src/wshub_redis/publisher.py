@@ -2,6 +2,7 @@
 
 import os
 import threading
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
@@ -10,7 +11,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from wshub_core import (
@@ -27,9 +28,12 @@ from wshub_core import (
 from wshub_redis.outbound import Outbound
 from wshub_redis.server import (
     CONNECTION_ERRORS,
+    ROLE_SECONDS,
+    ReplicaError,
     check_options,
     describe_pool,
     invalid_url,
+    is_replica,
     require_cluster,
     wrong_client,
 )
@@ -92,6 +96,7 @@ class RedisPublisher:
             except ValueError:
                 raise invalid_url() from None
             check_options(self._client.connection_pool)
+        self._role_due = 0.0
         self._lock = threading.Lock()
         _publishers.add(self)
 
@@ -180,12 +185,27 @@ class RedisPublisher:
         with self._lock:
             envelope = self._outbound.seal(payload)
             try:
+                self._require_primary()
                 publish(name, envelope)
             except CONNECTION_ERRORS as exc:
                 raise BridgeUnavailableError(
                     f"redis at {self._address} does not take the message: {exc}",
-                    may_have_arrived=not isinstance(exc, ResponseError),
+                    may_have_arrived=not isinstance(exc, ResponseError | ReplicaError),
                 ) from exc
+
+    def _require_primary(self) -> None:
+        # A replica takes messages as well, and its primary does not get them.
+        if isinstance(self._client, RedisCluster) or monotonic() < self._role_due:
+            return
+        try:
+            reply = self._client.execute_command("HELLO")
+        except (AuthenticationError, ResponseError):
+            reply = None
+        if is_replica(reply):
+            # The next connection may lead to the primary.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            raise ReplicaError(self._address)
+        self._role_due = monotonic() + ROLE_SECONDS
 
     @property
     def _address(self) -> str:

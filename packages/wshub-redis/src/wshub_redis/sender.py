@@ -11,8 +11,9 @@ from redis.exceptions import ResponseError
 from wshub_core import BridgeUnavailableError
 from wshub_redis.counters import Counters
 from wshub_redis.link import Link, LinkLostError, logger
+from wshub_redis.patience import patient_timeout
 from wshub_redis.publish_queue import Outgoing, PublishQueue
-from wshub_redis.server import Server
+from wshub_redis.server import ReplicaError, Server, is_replica
 
 _BATCH_BYTES = 65_536
 """How many bytes go out in one round trip. A slow line has to take them within the timeout."""
@@ -22,6 +23,9 @@ _EXPIRY_SECONDS = 0.1
 
 _QUIET_SECONDS = 10.0
 """How long nothing more is said about losses while others get through."""
+
+_HELLO = b"*1\r\n$5\r\nHELLO\r\n"
+"""Asks for the server's role; see `wshub_redis.server.is_replica`."""
 
 Confirmation: TypeAlias = Future[None] | None
 """Who waits for the server to have a message; None for nobody."""
@@ -43,6 +47,8 @@ class Sender(Link):
         replay_seconds: How long messages wait for a connection; 0 for not at all.
         max_queue_bytes: The most bytes of messages that wait or are not confirmed.
         settle: Awaited before what waited for a connection is sent.
+        role_interval: After how many seconds the server is asked again whether it is a replica.
+        on_replica: Called when it has become one.
 
     Attributes:
         refused: How many messages the server has refused.
@@ -59,6 +65,8 @@ class Sender(Link):
         replay_seconds: float,
         max_queue_bytes: int,
         settle: Callable[[], Awaitable[None]],
+        role_interval: float,
+        on_replica: Callable[[], None],
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self.refused = 0
@@ -68,6 +76,8 @@ class Sender(Link):
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
         self._settle = settle
+        self._role_interval = role_interval
+        self._on_replica = on_replica
         self._queue: PublishQueue[Confirmation] = PublishQueue(max_queue_bytes)
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
@@ -99,7 +109,7 @@ class Sender(Link):
         )
         item = Outgoing(channel, command, self._loop.time(), confirmation, is_probe)
         if not self.is_up and self._replay_seconds <= 0:
-            self._lose(item, f"{self._server.address} cannot be reached ({self.error})")
+            self._lose(item, f"{self._server.address} cannot be reached ({self.reason})")
         elif not self._queue.push(item):
             self._lose(item, f"{self._max_queue_bytes} bytes are waiting to be sent already")
         elif self.is_up:
@@ -148,6 +158,7 @@ class Sender(Link):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
+            group.create_task(self._watch_role())
 
     def note_lost(self) -> None:
         """Have what is not confirmed wait for the next connection, or lose it."""
@@ -155,7 +166,7 @@ class Sender(Link):
         if self._replay_seconds > 0:
             self._schedule_expiry()
         else:
-            self._lose_waiting(float("inf"), f"the connection was lost ({self.error})")
+            self._lose_waiting(float("inf"), f"the connection was lost ({self.reason})")
         self._progress.set()
 
     async def _write(self, connection: AbstractConnection) -> None:
@@ -163,7 +174,7 @@ class Sender(Link):
             while self._queue.has_waiting:
                 commands = self._queue.take(_BATCH_BYTES)
                 # The timeout is for a server that has stopped, and counts for the whole batch.
-                async with asyncio.timeout(self._timeout):
+                async with patient_timeout(self._timeout):
                     await connection.send_packed_command(commands, check_health=False)
                     while self._queue.has_in_flight:
                         await self._wait_progress()
@@ -174,19 +185,31 @@ class Sender(Link):
         # Also while there is nothing to read, so that the end is noticed when it comes.
         while True:
             try:
-                await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                reply = await connection.read_response(
+                    disable_decoding=True, disconnect_on_error=False
+                )
                 refusal = None
             except ResponseError as exc:
-                refusal = exc
+                reply, refusal = None, exc
             if not self._queue.has_in_flight:
                 raise LinkLostError(f"{self._server.address} answers what nobody has asked")
             item = self._queue.settle()
+            if is_replica(reply):
+                self._on_replica()
+                raise ReplicaError(self._server.address)
             if refusal is None:
                 self._confirm(item)
             else:
                 self._refuse(item, refusal)
             if not self._queue.has_in_flight:
                 self._progress.set()
+
+    async def _watch_role(self) -> None:
+        # A server that becomes a replica keeps its connections, and goes on taking messages.
+        while True:
+            await asyncio.sleep(self._role_interval)
+            self._queue.push(Outgoing(b"", _HELLO, self._loop.time(), None, is_probe=True))
+            self._work.set()
 
     def _confirm(self, item: Outgoing[Confirmation]) -> None:
         if self._lost_in_a_row and self._loop.time() > self._quiet_until:
@@ -235,7 +258,7 @@ class Sender(Link):
     def _expire(self) -> None:
         self._expiry = None
         if not self.is_up:
-            why = f"no connection for {self._replay_seconds:g} s ({self.error})"
+            why = f"no connection for {self._replay_seconds:g} s ({self.reason})"
             self._lose_waiting(self._loop.time() - self._replay_seconds, why)
             self._schedule_expiry()
 

@@ -9,15 +9,35 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from wshub_core import InvalidConfigError
+from wshub_redis.patience import patient_timeout
 
 CONNECTION_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What connecting to Redis, and talking to it, raises when it fails."""
 
+ROLE_SECONDS = 30.0
+"""After how many seconds a publisher asks a server again whether it is a replica."""
+
 _NOT_FOR_US = ("event_dispatcher", "himport_registry", "maint_", "maintenance_", "orig_", "oss_")
 """Settings of a pool that tie its connections to it."""
+
+
+class ReplicaError(ConnectionError):
+    """A server is a replica: what is published there never reaches its primary.
+
+    Args:
+        address: The server's.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is a replica and cannot publish: connect to its primary")
 
 
 class Server(Protocol):
@@ -38,7 +58,7 @@ class Server(Protocol):
 
         Raises:
             RedisError: It refuses us.
-            OSError: It cannot be reached, or not in time.
+            OSError: It cannot be reached, or not in time, or is a replica.
         """
 
 
@@ -53,9 +73,15 @@ class PoolServer:
 
     async def connect(self, timeout: float) -> AbstractConnection:
         """Open a connection of its own, outside the pool."""
-        return await open_connection(
-            self._pool.connection_class, self._pool.connection_kwargs, timeout
-        )
+        pool = self._pool
+        connection = await open_connection(pool.connection_class, pool.connection_kwargs, timeout)
+        try:
+            async with patient_timeout(timeout):
+                await _require_primary(connection, self.address)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
 
 class ClusterMap:
@@ -68,6 +94,8 @@ class ClusterMap:
     def __init__(self, cluster: RedisCluster) -> None:
         self._cluster = cluster
         self._given = dict(cluster.nodes_manager.startup_nodes)
+        # Of two that ask at once, redis-py forgets the connections of one without closing them.
+        self._asking = asyncio.Lock()
 
     @property
     def owners(self) -> dict[int, ClusterNode]:
@@ -83,14 +111,16 @@ class ClusterMap:
 
     async def load(self) -> None:
         """Ask the cluster, unless its client has done so already."""
-        await self._cluster.initialize()
+        async with self._asking:
+            await self._cluster.initialize()
 
     async def reload(self) -> None:
         """Ask the cluster again."""
         nodes = self._cluster.nodes_manager
-        for name, node in self._given.items():
-            nodes.startup_nodes.setdefault(name, node)
-        await nodes.initialize()
+        async with self._asking:
+            for name, node in self._given.items():
+                nodes.startup_nodes.setdefault(name, node)
+            await nodes.initialize()
 
 
 class AnyNode:
@@ -104,13 +134,13 @@ class AnyNode:
 
     async def connect(self, timeout: float) -> AbstractConnection:
         """Open a connection to the first primary that lets us."""
-        async with asyncio.timeout(timeout):
+        async with patient_timeout(timeout):
             await self._map.load()
         try:
             return await self._connect_to_one(timeout)
         except CONNECTION_ERRORS:
             # All that were known are gone; others may have come in their place.
-            async with asyncio.timeout(timeout):
+            async with patient_timeout(timeout):
                 await self._map.reload()
             return await self._connect_to_one(timeout)
 
@@ -214,14 +244,44 @@ async def open_connection(
         # Subscribed connections of version 3 take twice the time for a message.
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": timeout,
+        # The timeout below is the only one, because it is patient.
+        "socket_connect_timeout": None,
         "socket_timeout": None,
     }
     connection: AbstractConnection = connection_class(**own)
     try:
-        async with asyncio.timeout(timeout):
+        async with patient_timeout(timeout):
             await connection.connect()
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+def is_replica(reply: object) -> bool:
+    """Tell whether a reply to ``HELLO`` is that of a replica, by any version of the protocol.
+
+    Nodes of a cluster pass on what is published, whatever their role.
+    """
+    if isinstance(reply, list):
+        reply = dict(zip(reply[::2], reply[1::2], strict=False))
+    if not isinstance(reply, dict):
+        return False
+    facts = {_to_bytes(name): _to_bytes(value) for name, value in reply.items()}
+    return facts.get(b"role") == b"replica" and facts.get(b"mode") != b"cluster"
+
+
+def _to_bytes(value: object) -> object:
+    return value.encode() if isinstance(value, str) else value
+
+
+async def _require_primary(connection: AbstractConnection, address: str) -> None:
+    # Unlike ROLE and INFO, HELLO is allowed to every user.
+    await connection.send_command("HELLO", check_health=False)
+    try:
+        reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except (AuthenticationError, ResponseError):
+        # Older than Redis 6, or something in between. Later commands say what is not allowed.
+        return
+    if is_replica(reply):
+        raise ReplicaError(address)

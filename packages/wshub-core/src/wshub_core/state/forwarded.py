@@ -1,51 +1,62 @@
 """Messages that another hub has published: checked, and made what this hub's clients get."""
 
+import re
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any
 
 import msgspec
 
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.errors import MessageDecodeError
+from wshub_core.values.messages import MessageType
 
-_RawOrUnset: TypeAlias = msgspec.Raw | msgspec.UnsetType
+_NOT_PUBLISHED = frozenset(
+    {
+        MessageType.SUBSCRIBE,
+        MessageType.UNSUBSCRIBE,
+        MessageType.PING,
+        MessageType.AUTHENTICATE,
+        MessageType.SUBSCRIBED,
+        MessageType.UNSUBSCRIBED,
+        MessageType.PUBLISHED,
+        MessageType.PONG,
+        MessageType.AUTHENTICATED,
+    }
+)
+"""The types of requests and of answers, which are between one client and its hub."""
+
+_ANSWER_FIELDS = ("id", "code")
+"""Fields that only answers have: a client takes a message with one of them for an answer."""
+
+_NULL = msgspec.Raw(b"null")
+_TRUE = msgspec.Raw(b"true")
+
+_is_strict_timestamp = re.compile(
+    rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"'
+).fullmatch
+"""Hubs and clients of go-ws take RFC 3339 to the letter; msgspec also reads a blank for ``T``."""
 
 
-class _Forwarded(msgspec.Struct, rename="camel"):
-    """A message as it came. Its data is not even decoded, so that no number changes.
-
-    Attributes:
-        id, code: What only answers to frames have: a client would take the message for one.
-    """
+class _Known(msgspec.Struct, rename="camel"):
+    """The fields whose types and values are checked."""
 
     type: Annotated[str, msgspec.Meta(min_length=1)]
     channel: str | None = None
     process_id: str | None = None
-    data: _RawOrUnset = msgspec.UNSET
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    id: _RawOrUnset = msgspec.UNSET
-    code: _RawOrUnset = msgspec.UNSET
 
 
-class _Clean(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """The same without what does not belong there."""
-
-    type: str
-    channel: str = ""
-    process_id: str = ""
-    data: _RawOrUnset = msgspec.UNSET
-    timestamp: datetime | None = None
-
-
-_decoder = msgspec.json.Decoder(_Forwarded)
+_known_decoder = msgspec.json.Decoder(_Known)
+# Values stay as they came, so that no number and no digit of a timestamp changes.
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
 def settle_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
     """Return a message of another hub as this hub's clients get it.
 
-    It keeps its timestamp, and is stamped if it has none (Go's zero time is none). What is in
-    order already stays as it is, to the byte.
+    It keeps its timestamp, and is stamped if it has none (Go's zero time is none). Null fields
+    and the fields of answers are left out; fields that this hub does not know are kept.
 
     Args:
         payload: The message, one JSON object.
@@ -53,47 +64,49 @@ def settle_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
         now: The time, with a zone.
 
     Raises:
-        InvalidChannelError: The channel's name is not allowed.
+        InvalidChannelError: The channel's name is not allowed, or for a broadcast the name in the
+            message is not.
         InvalidProcessIDError: The channel is a process's and its id is not allowed, or the
             message's ``processId`` is not.
-        MessageDecodeError: The payload is no message.
+        MessageDecodeError: The payload is no message, or is a request or an answer.
     """
     if channel:
         validate_channel(channel)
+    known, fields = _decode(payload)
+    if known.process_id:
+        validate_process_id(known.process_id)
+    if channel:
+        fields["channel"] = channel
+    elif known.channel:
+        validate_channel(known.channel)
+    if known.timestamp is None or known.timestamp.year == 1:
+        fields["timestamp"] = now
+    elif not _is_strict_timestamp(fields["timestamp"]):
+        fields["timestamp"] = known.timestamp
+    if fields.get("overwrites") != _TRUE:
+        fields.pop("overwrites", None)
+    return _encoder.encode(fields)
+
+
+def _decode(payload: bytes) -> tuple[_Known, dict[str, Any]]:
     try:
         if b"\n" in payload:
             # Clients of go-ws take every line for a message.
             payload = msgspec.json.format(payload, indent=-1)
-        message = _decoder.decode(payload)
+        known = _known_decoder.decode(payload)
+        fields: dict[str, Any] = _fields_decoder.decode(payload)
         payload.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageDecodeError(f"not a message: {exc}") from exc
-    if message.process_id:
-        validate_process_id(message.process_id)
-    timestamp = message.timestamp
-    if timestamp is None or timestamp.year == 1:
-        timestamp = now
-    elif _is_clean(message, payload):
-        if message.channel == channel or not channel:
-            return payload
-        if message.channel is None:
-            # As hubs of go-ws send it; names need no escapes.
-            return b'%b,"channel":"%b"}' % (payload.rstrip()[:-1], channel.encode())
-    return _encoder.encode(
-        _Clean(
-            type=message.type,
-            channel=channel or message.channel or "",
-            process_id=message.process_id or "",
-            data=message.data,
-            timestamp=timestamp,
-        )
-    )
-
-
-def _is_clean(message: _Forwarded, payload: bytes) -> bool:
-    return (
-        message.id is message.code is msgspec.UNSET
+    if b"null" in payload:
         # Null stands for an absent field, but not every client knows that.
-        and (message.channel is not None or b'"channel"' not in payload)
-        and (message.process_id is not None or b'"processId"' not in payload)
-    )
+        fields = {name: value for name, value in fields.items() if value != _NULL}
+    is_answer = not fields.keys().isdisjoint(_ANSWER_FIELDS)
+    if known.type in _NOT_PUBLISHED or (known.type == MessageType.ERROR and is_answer):
+        raise MessageDecodeError(
+            f"a message of type {known.type!r} is between one client and its hub: "
+            "publish it with a type of your own"
+        )
+    for name in _ANSWER_FIELDS:
+        fields.pop(name, None)
+    return known, fields

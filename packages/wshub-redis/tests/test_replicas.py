@@ -1,0 +1,227 @@
+"""A server that is a replica, or becomes one, takes messages and passes them on to nobody."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from fleet import wait_until
+from redis.asyncio.sentinel import Sentinel
+from redis_servers import RedisServer, run_sentinel, run_server
+from tcp_proxy import run_proxy
+
+from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, MessageType
+from wshub_core.testing import connect
+from wshub_redis import AsyncRedisPublisher, RedisBridge, RedisPublisher
+
+MESSAGE = Message(type=MessageType.EVENT, data="x")
+
+QUICK: dict[str, Any] = {"timeout": 1.0, "probe_interval": 0.2}
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A primary and a server that can take its part."""
+    with run_server() as first, run_server() as second:
+        yield first, second
+
+
+def follow(server: RedisServer, primary: RedisServer | None) -> None:
+    """Have a server become a replica, or with None a primary."""
+    with server.client() as client:
+        if primary is None:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        else:
+            client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+
+
+async def test_a_bridge_is_not_started_on_a_replica(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    first, second = pair
+    follow(second, first)
+    async with Hub() as hub:
+        with pytest.raises(BridgeUnavailableError, match="is a replica and cannot publish"):
+            await RedisBridge(hub, second.url).start()
+    with pytest.raises(BridgeUnavailableError, match="is a replica and cannot publish"):
+        async with AsyncRedisPublisher(second.url):
+            pass
+    with (
+        RedisPublisher(second.url) as publisher,
+        pytest.raises(BridgeUnavailableError, match="is a replica and cannot publish") as caught,
+    ):
+        await asyncio.to_thread(publisher.broadcast, MESSAGE)
+    assert not caught.value.may_have_arrived
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_a_server_that_becomes_a_replica_is_left_until_it_is_a_primary_again(
+    pair: tuple[RedisServer, RedisServer], is_busy: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = pair
+    told = []
+    async with (
+        Hub() as here,
+        Hub() as there,
+        RedisBridge(
+            here,
+            first.url,
+            on_state_change=lambda each: told.append((each.state, each.reason)),
+            **QUICK,
+        ) as bridge,
+        RedisBridge(there, first.url, **QUICK) as other,
+    ):
+        client = await connect(there)
+
+        async def publish() -> None:
+            # Also who hears its own messages all the time has to find out.
+            while True:
+                here.send_event("tick")
+                await asyncio.sleep(0.01)
+
+        publishing = asyncio.create_task(publish()) if is_busy else None
+        follow(first, second)
+        await wait_until(lambda: bridge.state == other.state == BridgeState.DOWN)
+        assert "is a replica and cannot publish" in bridge.reason
+        assert bridge.reason in caplog.text
+        follow(first, None)
+        await wait_until(lambda: bridge.state == other.state == BridgeState.UP)
+        assert bridge.reason == ""
+        if publishing is not None:
+            publishing.cancel()
+        await bridge.broadcast(Message(type=MessageType.EVENT, data="end"))
+        while (await client.receive()).data != "end":
+            pass
+    # It was found again and again. What is told are the changes, one direction after the other.
+    states = [state for state, _ in told]
+    assert states == [BridgeState.DEGRADED, BridgeState.DOWN, BridgeState.DEGRADED, BridgeState.UP]
+
+
+async def test_a_name_that_leads_to_another_server_is_followed(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    first, second = pair
+    # As when an entry in the DNS moves: the old server goes on, as a replica of the new one.
+    async with (
+        run_proxy(first.port) as proxy,
+        Hub() as here,
+        Hub() as there,
+        RedisBridge(here, proxy.url, **QUICK) as bridge,
+        RedisBridge(there, proxy.url, **QUICK) as other,
+    ):
+        client = await connect(there)
+        follow(first, second)
+        await wait_until(lambda: bridge.state == other.state == BridgeState.DOWN)
+        proxy.target = second.port
+        await wait_until(lambda: bridge.state == other.state == BridgeState.UP)
+        await bridge.broadcast(MESSAGE)
+        assert (await client.receive()).data == "x"
+        with second.client() as second_client:
+            assert second_client.pubsub_numsub("ws:broadcast") == [(b"ws:broadcast", 2)]
+
+
+async def test_a_planned_failover_of_sentinel_is_followed(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    first, second = pair
+    follow(second, first)
+    with run_sentinel(first, "main") as watcher:
+
+        def has_failed_over() -> bool:
+            with watcher.client() as client:
+                port = client.sentinel_get_master_addr_by_name("main")[1]
+                return bool(port == second.port)
+
+        def knows_replica() -> bool:
+            with watcher.client() as client:
+                return bool(client.info("sentinel")["master0"]["slaves"])
+
+        await wait_until(knows_replica)
+        sentinel = Sentinel([("127.0.0.1", watcher.port)])
+        primary = sentinel.master_for("main")
+        async with (
+            Hub() as here,
+            Hub() as there,
+            RedisBridge(here, primary, **QUICK) as bridge,
+            RedisBridge(there, primary, **QUICK) as other,
+        ):
+            client = await connect(there)
+            with watcher.client() as watcher_client:
+                watcher_client.execute_command("SENTINEL", "FAILOVER", "main")
+            await wait_until(has_failed_over)
+
+            def is_moved() -> bool:
+                with second.client() as second_client:
+                    return bool(second_client.pubsub_numsub("ws:broadcast")[0][1] == 2)
+
+            await wait_until(is_moved)
+            await wait_until(lambda: bridge.state == other.state == BridgeState.UP)
+            await bridge.broadcast(MESSAGE)
+            assert (await client.receive()).data == "x"
+        await primary.aclose()
+        for each in sentinel.sentinels:
+            await each.aclose()
+
+
+async def test_a_server_that_does_not_tell_its_role_is_taken(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    first, _ = pair
+    async with run_proxy(first.port) as proxy:
+        # As before Redis 6: the answer to HELLO is replaced, alone or amid others.
+        answer = re.compile(rb"\*14\r\n\$6\r\nserver.*?\*0\r\n", re.DOTALL)
+        proxy.edit = lambda data: answer.sub(b"-ERR unknown command 'HELLO'\r\n", data)
+        async with Hub() as hub, RedisBridge(hub, proxy.url, **QUICK) as bridge:
+            await asyncio.sleep(QUICK["probe_interval"] * 3)
+            await bridge.broadcast(MESSAGE)
+            assert (bridge.state, bridge.stats().reconnects) == (BridgeState.UP, 0)
+            assert bridge.stats().lost == 0
+
+
+async def test_publishers_without_a_hub_leave_a_server_that_becomes_a_replica(
+    pair: tuple[RedisServer, RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wshub_redis.async_publisher.ROLE_SECONDS", 0.1)
+    monkeypatch.setattr("wshub_redis.publisher.ROLE_SECONDS", 0.1)
+    first, second = pair
+    async with (
+        run_proxy(first.port) as proxy,
+        Hub() as hub,
+        RedisBridge(hub, second.url),
+        AsyncRedisPublisher(proxy.url, replay_seconds=0) as publisher,
+    ):
+        client = await connect(hub)
+        with RedisPublisher(proxy.url) as blocking:
+            await asyncio.to_thread(blocking.send_event, "nobody is there")
+            follow(first, second)
+            await assert_refused(lambda: publisher.send_event("lost"))
+            await assert_refused(lambda: asyncio.to_thread(blocking.send_event, "lost"))
+            proxy.target = second.port
+            await asyncio.to_thread(blocking.send_event, "one")
+            assert (await client.receive()).data["event"] == "one"
+        await retry(lambda: publisher.send_event("two"))
+        assert (await client.receive()).data["event"] == "two"
+
+
+async def assert_refused(send: Callable[[], Awaitable[None]]) -> None:
+    """Send until it is found out that the server is a replica."""
+    refusal = ""
+    async with asyncio.timeout(10):
+        while not refusal:
+            try:
+                await send()
+                await asyncio.sleep(0.02)
+            except BridgeUnavailableError as exc:
+                refusal = str(exc)
+    assert "is a replica" in refusal
+
+
+async def retry(send: Callable[[], Awaitable[None]]) -> None:
+    """Send until it is confirmed."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(BridgeUnavailableError):
+                return await send()
+            await asyncio.sleep(0.02)
