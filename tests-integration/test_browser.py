@@ -362,12 +362,14 @@ def odd_messages() -> list[dict[str, Any]]:
         {"type": each, "channel": channel, "data": data} for each in types for data in datas
     ]
     frames += [{"type": each, "channel": channel} for each in types]
-    for timestamp in ("", "never", "0001-01-01T00:00:00Z", "9999-99-99T00:00:00Z", 5, 1e300, {}):
+    timestamps: list[Any] = ["", "never", "0001-01-01T00:00:00Z", "9999-99-99T00:00:00Z", 5, 1e300]
+    for timestamp in [*timestamps, {}]:
         frames.append({"type": "process_output", "channel": channel, "timestamp": timestamp})
     for name in ("", "(broadcasts)", "not a name", "x" * 60_000, "wshub:page", "process:a:b", "__"):
         frames.append({"type": "event", "channel": name, "data": {"channels": [None, 5, {}]}})
         frames.append({"type": "process_status", "channel": name, "data": {"status": "exited"}})
-    for entry in (None, 5, [], {"channel": 5}, {"channel": "a b"}, {"channel": "x", "status": 5}):
+    entries: list[Any] = [None, 5, [], {"channel": 5}, {"channel": "a b"}]
+    for entry in [*entries, {"channel": "x", "status": 5}]:
         data = {"channels": [entry]}
         frames.append({"type": "page", "channel": "wshub:page", "data": data})
     overwritings: list[Any] = ["yes", 1, {}, None, True]
@@ -411,7 +413,7 @@ async def test_the_page_survives_every_message(browser: Browser) -> None:
 
 
 async def test_what_a_page_keeps_is_bounded(browser: Browser) -> None:
-    async with open_site(browser) as site:
+    async with open_site(browser, max_outbox_bytes=2**28) as site:
         hub = site.hub
         hub.send_process_output("shown", "first")
         await site.open("process:shown")
