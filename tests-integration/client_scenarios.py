@@ -850,9 +850,10 @@ async def subscribe_is_confirmed_across_reconnects(client: ClientUnderTest) -> N
             await peer.greet()
             await peer.read()
             return
-        [subscribe, _] = await peer.read_to_ping()
+        [subscribe, ping] = await peer.read_to_ping()
         await peer.send(
-            {"type": "subscribed", "channel": "a", "id": subscribe["id"]}, {"type": "pong"}
+            {"type": "subscribed", "channel": "a", "id": subscribe["id"]},
+            {"type": "pong", "id": ping["id"]},
         )
         await peer.serve()
 

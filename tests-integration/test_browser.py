@@ -1,16 +1,18 @@
 """The live page in a real browser."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from browsers import launch_browser, open_page
 from demo_process import free_port, start_demo
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
-from wshub_core import Hub, HubConfig, LivePage, Message
+from wshub_core import Connection, Hub, HubConfig, LivePage, Message, run_process
 
 # Prints colours and a count, and exits with 3.
 COUNT = (
@@ -111,7 +113,8 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
             if number % 100 == 0:
                 await asyncio.sleep(0)
         await expect(page.locator(".line").last).to_contain_text("burst 5999", timeout=30_000)
-        assert await page.locator(".line").count() <= 5_000
+        assert await page.locator(".line").count() == 5_000
+        await expect(page.locator("#count")).to_have_text("last 5000 of 6001 lines")
         await expect(page.locator("#state")).to_have_text("connected")
         assert complaints == []
 
@@ -158,9 +161,7 @@ async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> No
                 "aria-current", "true"
             )
             await page.get_by_role("button", name="Stop following").click()
-            async with asyncio.timeout(10):
-                while hub.channels:  # noqa: ASYNC110 - the browser brings it about
-                    await asyncio.sleep(0.01)
+            await unsubscribed(hub, "open")
             await expect(page.get_by_role("link", name="open")).to_have_count(0)
             # Nothing opens by itself any more, now that somebody has chosen.
             hub.publish("news", Message(type="event"))
@@ -172,7 +173,331 @@ async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> No
     assert complaints == []
 
 
-async def subscribed(hub: Hub, channel: str) -> None:
+async def subscribed(hub: Hub, channel: str, count: int = 1) -> None:
     async with asyncio.timeout(10):
-        while channel not in hub.channels:  # noqa: ASYNC110 - the browser brings it about
+        while hub.subscriber_count(channel) < count:  # noqa: ASYNC110 - the browser does it
             await asyncio.sleep(0.01)
+
+
+async def unsubscribed(hub: Hub, channel: str) -> None:
+    async with asyncio.timeout(10):
+        while hub.subscriber_count(channel) > 0:  # noqa: ASYNC110 - the browser does it
+            await asyncio.sleep(0.01)
+
+
+# What an open page keeps.
+
+
+class Site:
+    """A hub, its page in a browser, and what the browser has complained about."""
+
+    def __init__(self, hub: Hub, page: Page, port: int) -> None:
+        self.hub = hub
+        self.page = page
+        self.port = port
+
+    async def lines(self) -> list[str]:
+        """Return what the log shows, without the times."""
+        texts: list[str] = await self.page.locator(".line > span").all_text_contents()
+        return texts
+
+    async def open(self, channel: str) -> None:
+        await self.page.get_by_role("link", name=channel, exact=False).first.click()
+        await expect(self.page.locator("#name")).to_have_text(channel)
+
+
+@asynccontextmanager
+async def open_site(browser: Browser, fragment: str = "", **settings: Any) -> AsyncIterator[Site]:
+    """Serve a hub and open its page, until it hears of new channels; it may not complain."""
+    complaints: list[str] = []
+    async with Hub(HubConfig(**settings)) as hub:
+        live_page = LivePage(hub)
+        async with hub.serve("localhost", 0, process_request=live_page.process_request) as server:
+            address = f"http://localhost:{server.port}/{fragment}"
+            page = await open_page(browser, address, complaints)
+            await expect(page.locator("#state")).to_have_text("connected")
+            yield Site(hub, page, server.port)
+            assert complaints == []
+            await page.close()
+
+
+async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(browser: Browser) -> None:
+    code = "for number in range(50): print('line', number)"
+    expected = ["running", *(f"line {number}" for number in range(50)), "exited with 0"]
+    async with open_site(browser) as site:
+        runs = [run_process(site.hub, f"p{n}", sys.executable, "-c", code) for n in range(3)]
+        assert await asyncio.gather(*runs) == [0, 0, 0]
+        for number in range(3):
+            await site.open(f"process:p{number}")
+            await expect(site.page.locator(".line", has_text="exited with 0")).to_have_count(1)
+            assert await site.lines() == expected
+        # It does not end there: the same process once more.
+        await run_process(site.hub, "p2", sys.executable, "-c", code)
+        await expect(site.page.locator(".line", has_text="exited with 0")).to_have_count(2)
+        assert await site.lines() == expected * 2
+
+
+async def test_a_page_that_is_opened_meanwhile_follows_what_runs(browser: Browser) -> None:
+    async with open_site(browser) as site:
+        for name in ("a", "b"):
+            site.hub.send_process_status(name, "running")
+        site.hub.send_process_status("c", "running")
+        site.hub.send_process_status("c", "exited", 1)
+        complaints: list[str] = []
+        late = await open_page(browser, f"http://localhost:{site.port}/", complaints)
+        await expect(late.locator("#name")).to_have_text("process:a")
+        await subscribed(site.hub, "process:b", 2)
+        assert site.hub.subscriber_count("process:c") == 1
+        # Before the reader has looked at it.
+        site.hub.send_process_output("b", "unseen")
+        site.hub.send_process_output("c", "here again")
+        for name, text in (("b", "unseen"), ("c", "here again")):
+            await late.get_by_role("link", name=f"process:{name}").click()
+            await expect(late.locator(".line", has_text=text)).to_have_count(1)
+        assert complaints == []
+
+
+async def test_what_comes_while_another_channel_is_shown_is_there(browser: Browser) -> None:
+    async with open_site(browser) as site:
+        page = site.page
+        for name in ("a", "b"):
+            site.hub.send_process_status(name, "running")
+        for number in range(30):
+            for name in ("a", "b"):
+                site.hub.send_process_output(name, f"{name} {number}")
+            await site.open(f"process:{'ab'[number % 2]}")
+        site.hub.send_process_status("b", "exited", 2)
+        for name in ("a", "b", "a", "b"):
+            await site.open(f"process:{name}")
+            await expect(page.locator(".line", has_text=f"{name} 29")).to_have_count(1)
+            output = [line for line in await site.lines() if line.startswith(name)]
+            assert output == [f"{name} {number}" for number in range(30)]
+            # A note is no line of output.
+            await expect(page.locator("#count")).to_have_text("30 lines")
+        await expect(page.locator("#status")).to_have_text("exited with 2")
+        await expect(page.get_by_role("link", name="process:b")).to_contain_text("exit 2")
+        await page.get_by_role("button", name="Clear").click()
+        await expect(page.locator("#count")).to_have_text("0 lines")
+        assert await site.lines() == []
+        await expect(page.locator("#status")).to_have_text("exited with 2")
+
+
+async def test_the_list_and_the_title_agree_on_the_status(browser: Browser) -> None:
+    # At every frame of the screen.
+    watch = """() => {
+      globalThis.disagreements = [];
+      const look = () => {
+        const title = document.getElementById("status").textContent;
+        const badge = document.querySelector("[aria-current] .badge");
+        const listed = badge === null || badge.hidden ? "" : badge.textContent;
+        const expected = title.replace("exited with", "exit");
+        if (listed !== expected) disagreements.push([title, listed]);
+        requestAnimationFrame(look);
+      };
+      look();
+    }"""
+    async with open_site(browser) as site:
+        site.hub.send_process_status("a", "running")
+        await expect(site.page.locator("#status")).to_have_text("running")
+        await site.page.evaluate(watch)
+        for number in range(100):
+            site.hub.send_process_status("a", "exited" if number % 2 else "running", number)
+            await asyncio.sleep(0.005)
+        await expect(site.page.locator("#status")).to_have_text("exited with 99")
+        await expect(site.page.get_by_role("link", name="process:a")).to_contain_text("exit 99")
+        assert await site.page.evaluate("disagreements") == []
+
+
+async def test_a_line_that_overwrites_takes_the_place_of_the_one_before(browser: Browser) -> None:
+    async with open_site(browser) as site:
+        hub = site.hub
+        hub.send_process_output("a", "first", overwrites=True)
+        hub.send_process_status("a", "running")
+        hub.send_process_output("a", "building", overwrites=True)
+        hub.send_process_output("a", "0 %")
+        hub.send_process_output("b", "of another", overwrites=True)
+        for percent in range(10, 101, 10):
+            hub.send_process_output("a", f"{percent} %", overwrites=True)
+            await asyncio.sleep(0.01)  # some of them in frames of their own
+        hub.publish("process:a", Message(type="event", data=1))
+        hub.send_process_output("a", "\x1b[32mdone", overwrites=True)
+        hub.send_process_output("a", "last")
+        await expect(site.page.locator(".line", has_text="last")).to_have_count(1)
+        assert await site.lines() == ["first", "running", "building", "done", "event 1", "last"]
+        await expect(site.page.locator("#count")).to_have_text("5 lines")
+        await expect(site.page.locator(".fg2").first).to_have_text("done")
+        # What is not shown is overwritten as well.
+        await site.open("process:b")
+        hub.send_process_output("a", "over", overwrites=True)
+        await site.open("process:a")
+        await expect(site.page.locator(".line", has_text="over")).to_have_count(1)
+        assert (await site.lines())[-2:] == ["event 1", "over"]
+
+
+def odd_messages() -> list[dict[str, Any]]:
+    """Return messages that the protocol allows and no page expects."""
+    channel = "process:a"
+    datas: list[Any] = [
+        *(None, True, 0, -1.5, 2**70, "", " ", [], {}, [None], {"status": None}),
+        {"status": "exited"},
+        {"status": "exited", "exitCode": "3"},
+        {"status": "exited", "exitCode": 2**70},
+        {"status": ["exited"], "exitCode": {}},
+        {"status": "x" * 60_000},
+        {"toString": 1, "valueOf": 1, "toJSON": 1, "__proto__": {"status": "exited"}},
+        json.loads("[" * 500 + "]" * 500),
+        "x" * 65_000,
+        "\n\r\t\v\x00\x7f\u2028\u202e\ufeff\ufffd",
+        "\x1b",
+        "\x1b[",
+        "\x1b[" * 20_000,
+        "\x1b]8;;http://x" + "y" * 1_000,
+        "\x1b[38;5;999m\x1b[38;2m\x1b[48;2;999999999999;-1;zm\x1b[38:2::1:2:3m?",
+        "\x1b[" + "1;" * 20_000 + "m.",
+        "\x1b[1mx" * 8_000,
+        "<script>globalThis.hacked = true</script>",
+    ]
+    types = ("process_output", "process_status", "event", "error", "page", "pong", "unknown", " ")
+    frames: list[dict[str, Any]] = [
+        {"type": each, "channel": channel, "data": data} for each in types for data in datas
+    ]
+    frames += [{"type": each, "channel": channel} for each in types]
+    timestamps: list[Any] = ["", "never", "0001-01-01T00:00:00Z", "9999-99-99T00:00:00Z", 5, 1e300]
+    for timestamp in [*timestamps, {}]:
+        frames.append({"type": "process_output", "channel": channel, "timestamp": timestamp})
+    for name in ("", "(broadcasts)", "not a name", "x" * 60_000, "wshub:page", "process:a:b", "__"):
+        frames.append({"type": "event", "channel": name, "data": {"channels": [None, 5, {}]}})
+        frames.append({"type": "process_status", "channel": name, "data": {"status": "exited"}})
+    entries: list[Any] = [None, 5, [], {"channel": 5}, {"channel": "a b"}]
+    for entry in [*entries, {"channel": "x", "status": 5}]:
+        data = {"channels": [entry]}
+        frames.append({"type": "page", "channel": "wshub:page", "data": data})
+    overwritings: list[Any] = ["yes", 1, {}, None, True]
+    for overwrites in overwritings:
+        frames.append({"type": "process_output", "channel": channel, "overwrites": overwrites})
+    frames.append({"type": "process_output", "channel": channel, "processId": "b", "id": {}})
+    return frames
+
+
+async def test_the_page_survives_every_message(browser: Browser) -> None:
+    frames = [json.dumps({"type": "event", "channel": "process:a"})]
+    frames += [json.dumps(frame) for frame in odd_messages()]
+    async with open_site(browser, max_outbox_bytes=2**28) as site:
+        # A page takes what any server sends, so this goes past the checks of the hub's own.
+        send = """(frames) => {
+          for (const data of frames) for (const socket of sockets) {
+            socket.dispatchEvent(new MessageEvent("message", { data }));
+          }
+        }"""
+        await site.page.add_init_script(
+            """{
+              const Native = WebSocket;
+              globalThis.sockets = [];
+              globalThis.WebSocket = class extends Native {
+                constructor(...given) { super(...given); sockets.push(this); }
+              };
+            }"""
+        )
+        await site.page.reload()
+        await expect(site.page.locator("#state")).to_have_text("connected")
+        await site.page.evaluate(send, frames)
+        site.hub.send_process_output("a", "good")
+        site.hub.send_process_status("a", "exited", 0)
+        await site.open("process:a")
+        await expect(site.page.locator(".line").last).to_contain_text("exited with 0")
+        assert (await site.lines())[-2] == "good"
+        await expect(site.page.locator("#status")).to_have_text("exited with 0")
+        for name in ("(broadcasts)", "__", "process:a"):
+            await site.open(name)
+        assert await site.page.evaluate("globalThis.hacked") is None
+
+
+async def test_what_a_page_keeps_is_bounded(browser: Browser) -> None:
+    async with open_site(browser, max_outbox_bytes=2**28) as site:
+        hub = site.hub
+        hub.send_process_output("shown", "first")
+        await site.open("process:shown")
+        for number in range(120):
+            hub.send_process_output(f"p{number:03}", "line")
+            await asyncio.sleep(0)
+        # The page unsubscribes from those that have been silent longest.
+        await unsubscribed(hub, "process:p020")
+        assert hub.subscriber_count("process:shown") == 1
+        assert hub.subscriber_count("process:p119") == 1
+        assert sum(name.startswith("process:") for name in hub.channels) == 100
+        # They stay in the list, and can be chosen.
+        await site.open("process:p000")
+        await subscribed(hub, "process:p000")
+        hub.send_process_output("p000", "again")
+        await expect(site.page.locator(".line", has_text="again")).to_have_count(1)
+        # Few lines can be much.
+        for _ in range(100):
+            hub.send_process_output("p000", "x" * 60_000)
+            await asyncio.sleep(0)
+        hub.send_process_output("p000", "end")
+        await expect(site.page.locator(".line", has_text="end")).to_have_count(1)
+        assert len(await site.lines()) == 1 + 2_000_000 // 60_000
+
+
+async def test_what_is_not_followed_any_more_does_not_come_back(browser: Browser) -> None:
+    async with open_site(browser) as site:
+        site.hub.send_process_status("a", "running")
+        await site.open("process:a")
+        # Messages that are on their way when the reader stops.
+        flooding = asyncio.create_task(flood(site.hub, "a"))
+        await site.page.get_by_role("button", name="Stop following").click()
+        await unsubscribed(site.hub, "process:a")
+        flooding.cancel()
+        site.hub.send_process_status("a", "exited", 0)
+        site.hub.send_process_status("a", "running")
+        await expect(site.page.locator("#name")).to_have_text("Choose a channel")
+        await site.open("process:a")
+        site.hub.send_process_output("a", "here again")
+        await expect(site.page.locator(".line", has_text="here again")).to_have_count(1)
+        assert await site.lines() == ["here again"]
+
+
+async def flood(hub: Hub, process_id: str) -> None:
+    while True:
+        hub.send_process_output(process_id, "x")
+        await asyncio.sleep(0.001)
+
+
+async def test_a_page_that_was_away_follows_what_began_meanwhile(browser: Browser) -> None:
+    async with open_site(browser) as site:
+        site.hub.send_process_output("a", "before")
+        await site.open("process:a")
+        [connection] = site.hub.connections
+        await connection.close(1012)
+        for name in ("b", "c"):
+            site.hub.send_process_status(name, "running")
+        await subscribed(site.hub, "process:c")
+        site.hub.send_process_output("c", "after")
+        site.hub.send_process_output("a", "after")
+        await expect(site.page.locator(".line", has_text="after")).to_have_count(1)
+        assert await site.lines() == [
+            *("before", "connection lost", "connected, following from here", "after")
+        ]
+        # Notes are no lines.
+        await expect(site.page.locator("#count")).to_have_text("2 lines")
+        await site.open("process:c")
+        await expect(site.page.locator(".line", has_text="after")).to_have_count(1)
+
+
+async def test_a_page_that_may_not_hear_the_news_asks_for_the_list(browser: Browser) -> None:
+    def authorize(_: Connection, channel: str) -> bool:
+        return not channel.startswith("wshub:")
+
+    async with open_site(browser, channel_authorizer=authorize) as site:
+        await expect(site.page.locator("#name")).to_have_text("No channels yet")
+        site.hub.send_process_status("a", "running")
+        await expect(site.page.locator("#name")).to_have_text("process:a")
+        await subscribed(site.hub, "process:a")
+        site.hub.send_process_status("b", "running")
+        await subscribed(site.hub, "process:b")
+
+
+async def test_a_name_that_cannot_be_one_is_not_followed(browser: Browser) -> None:
+    async with open_site(browser, f"#{'x' * 70_000}") as site:
+        await expect(site.page.locator("#name")).to_have_text("No channels yet")
+        assert site.hub.channels == ("wshub:page",)

@@ -2,54 +2,15 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 from browsers import launch_browser, open_page
-from demo_process import free_port
+from example_sites import run_site
 from playwright.async_api import expect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
-
-EXAMPLES = Path(__file__).parents[1] / "docs/examples"
-
-
-class Site:
-    """The running application."""
-
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-        self.hub = f"ws://127.0.0.1:{port}/ws"
-        self.log = ""
-
-
-@asynccontextmanager
-async def running() -> AsyncIterator[Site]:
-    port = free_port()
-    site = Site(port)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "fastapi_session:app", "--port", str(port)),
-        cwd=EXAMPLES,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(30):
-            while "Uvicorn running" not in site.log:
-                line = await process.stdout.readline()
-                assert line, site.log
-                site.log += line.decode()
-        yield site
-    finally:
-        process.terminate()
-        output, _ = await process.communicate()
-        site.log += output.decode()
 
 
 async def receive(socket: ClientConnection) -> str:
@@ -59,7 +20,7 @@ async def receive(socket: ClientConnection) -> str:
 
 
 async def test_a_session_a_ticket_and_neither() -> None:
-    async with running() as site, httpx.AsyncClient(base_url=site.address) as web:
+    async with run_site("fastapi_session") as site, httpx.AsyncClient(base_url=site.address) as web:
         with pytest.raises(InvalidStatus, match="401"):
             await connect(site.hub, proxy=None)
         assert (await web.post("/ticket")).status_code == 401
@@ -96,7 +57,7 @@ async def test_a_session_a_ticket_and_neither() -> None:
 
 
 async def test_a_browser_logs_in_and_hears_its_news() -> None:
-    async with launch_browser() as browser, running() as site:
+    async with launch_browser() as browser, run_site("fastapi_session") as site:
         complaints: list[str] = []
         page = await open_page(browser, site.address, complaints)
         await page.fill("input[name=user]", "alice")

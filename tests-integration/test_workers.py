@@ -17,6 +17,8 @@ from redis_servers import RedisServer, find_free_port, run_server
 from support import WSHUB, WireClient, eventually, wshub
 from websockets.asyncio.client import connect
 
+from wshub_redis import RedisPublisher
+
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
@@ -64,6 +66,22 @@ def served_by(address: str) -> dict[str, Any]:
         return {each["channel"]: each for each in channels}
 
 
+async def wait_listed(
+    address: str, expected: dict[str, tuple[int, str | None, int | None]]
+) -> None:
+    """Wait until every process lists these channels: messages, status and exit code of each."""
+    streak = 0
+    async with asyncio.timeout(30):
+        # Whichever process answers, each time.
+        while streak < 12:
+            channels = await asyncio.to_thread(served_by, address)
+            found = {
+                name: (each["messages"], each["status"], each["exitCode"])
+                for name, each in channels.items()
+            }
+            streak = streak + 1 if found == expected else 0
+
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -90,16 +108,36 @@ async def test_who_is_connected_to_any_worker_sees_everything(redis: RedisServer
         for client in clients:
             assert (await client.receive())["data"]["status"] == "exited"
         # The list of the page is the same, whoever answers.
-        await asyncio.sleep(1.5)
-        for _ in range(12):
-            channels = await asyncio.to_thread(served_by, address)
-            assert set(channels) == {"process:b"}
-            activity = channels["process:b"]
-            assert (activity["messages"], activity["status"], activity["exitCode"]) == (
-                25,
-                "exited",
-                3,
-            )
+        await wait_listed(address, {"process:b": (25, "exited", 3)})
+        await close(clients)
+
+
+@linux
+async def test_what_a_worker_without_a_hub_publishes_is_listed_by_every_process(
+    redis: RedisServer,
+) -> None:
+    async with serve(redis, 3) as (_, address):
+        with RedisPublisher(redis.url) as publisher:
+            publisher.send_process_status("job", "running")
+            for number in range(10):
+                publisher.send_process_output("job", f"line {number}")
+            publisher.send_process_status("job", "exited", 4)
+        await wait_listed(address, {"process:job": (12, "exited", 4)})
+        # A page that is open at one of them follows it from the first line on, again.
+        clients = [await open_client(address) for _ in range(12)]
+        for client in clients:
+            await client.subscribe("wshub:page")
+        with RedisPublisher(redis.url) as publisher:
+            for number in range(3):
+                publisher.send_process_output("job", f"more {number}")
+            publisher.send_process_output("other", "first")
+        for client in clients:
+            received: list[str] = []
+            while len(received) < 4:
+                frame = await client.receive()
+                if frame["type"] == "process_output":
+                    received.append(frame["data"])
+            assert received == ["more 0", "more 1", "more 2", "first"]
         await close(clients)
 
 
@@ -109,18 +147,18 @@ async def test_a_worker_that_dies_is_replaced(redis: RedisServer) -> None:
         first = workers_of(process.pid)
         client = await open_client(address)
         await client.send(type="event", channel="news", data=1)
+        await client.send(
+            type="process_status", channel="process:b", data={"status": "exited", "exitCode": 1}
+        )
         await client.settle()
-        await asyncio.sleep(1)
+        expected = {"news": (1, None, None), "process:b": (1, "exited", 1)}
+        await wait_listed(address, expected)
         os.kill(first[0], signal.SIGKILL)
         async with asyncio.timeout(30):
             errors = (await process.stderr.readline()).decode()
         assert f"worker {first[0]} has ended with -9, starting another" in errors
         # Both serve, and the new one has learned what was published before it was there.
-        async with asyncio.timeout(30):
-            while True:
-                answers = [await asyncio.to_thread(served_by, address) for _ in range(10)]
-                if all("news" in each for each in answers):
-                    break
+        await wait_listed(address, expected)
         clients = [await open_client(address) for _ in range(8)]
         for each in clients:
             await each.subscribe("news")

@@ -1,70 +1,145 @@
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
 from wshub_core import Message, MessageType
 from wshub_core.state.directory import ChannelActivity, ChannelDirectory
 
+EVENT = Message(type=MessageType.EVENT)
 
-def status(status: str, exit_code: int) -> Message:
-    return Message(type=MessageType.PROCESS_STATUS, data={"exitCode": exit_code, "status": status})
+
+def status(status: object, exit_code: object, second: int = 0) -> Message:
+    return Message(
+        type=MessageType.PROCESS_STATUS,
+        data={"exitCode": exit_code, "status": status},
+        timestamp=datetime.fromtimestamp(second, UTC),
+    )
+
+
+def known(directory: ChannelDirectory, channel: str) -> tuple[int, str | None, int | None]:
+    activity = directory.activity(channel)
+    return activity.messages, activity.status, activity.exit_code
 
 
 def test_it_remembers_the_last_status_and_counts() -> None:
     directory = ChannelDirectory()
     directory.record("process:a", status("running", 0))
     directory.record("process:a", Message(type=MessageType.PROCESS_OUTPUT, data="line"))
-    assert directory.activity("process:a") == ChannelActivity(2, "running", 0)
+    assert known(directory, "process:a") == (2, "running", 0)
     directory.record("process:a", status("exited", -9))
-    assert directory.activity("process:a") == ChannelActivity(3, "exited", -9)
-    assert directory.activity("unknown") == ChannelActivity()
+    assert known(directory, "process:a") == (3, "exited", -9)
+    assert known(directory, "unknown") == (0, None, None)
+
+
+def test_it_says_what_a_message_has_changed() -> None:
+    directory = ChannelDirectory()
+    output = Message(type=MessageType.PROCESS_OUTPUT, data="line")
+    messages = [
+        status("running", 0),
+        output,
+        status("running", 0),
+        status("exited", 1),
+        status("exited", 1),
+        output,
+        output,
+    ]
+    # New, with a new status, and at the beginning of a run.
+    assert [directory.record("process:a", message) for message in messages] == [
+        (True, True, True),
+        (False, False, False),
+        (False, False, False),
+        (False, True, False),
+        (False, False, True),
+        (False, False, True),
+        (False, False, False),
+    ]
 
 
 def test_beyond_the_limit_the_one_that_was_silent_longest_goes() -> None:
     directory = ChannelDirectory(limit=2)
-    event = Message(type=MessageType.EVENT)
     for channel in ("a", "b", "a", "c"):
-        directory.record(channel, event)
+        directory.record(channel, EVENT)
     assert directory.channels == ("a", "c")
+    assert "a" in directory
+    assert "b" not in directory
+    # One that comes back begins anew.
+    assert directory.record("b", EVENT) == (True, False, True)
 
 
-def test_a_status_of_another_shape_is_no_status() -> None:
+@dataclass
+class Status:
+    status: str
+    exitCode: int
+
+
+class StructStatus(msgspec.Struct, rename="camel"):
+    status: str
+    exit_code: int
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, (1, None, None)),
+        ("odd", (1, None, None)),
+        ([], (1, None, None)),
+        ({}, (1, None, None)),
+        ({"status": None, "exitCode": 1}, (1, None, None)),
+        ({"status": 5}, (1, None, None)),
+        ({"status": "running"}, (1, "running", None)),
+        ({"status": "exited", "exitCode": "0"}, (1, "exited", None)),
+        ({"status": "exited", "exitCode": True}, (1, "exited", None)),
+        ({"status": "exited", "exitCode": 2**60}, (1, "exited", None)),
+        ({"status": "exited", "exitCode": 1.5}, (1, "exited", None)),
+        ({"status": "x" * 30_000, "exitCode": 1}, (1, "x" * 64, 1)),
+        # What has one plain form in JSON is what clients get.
+        (Status("exited", 3), (1, "exited", 3)),
+        (StructStatus("exited", 4), (1, "exited", 4)),
+    ],
+)
+def test_a_status_of_another_shape_is_no_status(data: Any, expected: object) -> None:
     directory = ChannelDirectory()
-    directory.record("a", Message(type=MessageType.PROCESS_STATUS, data="odd"))
-    assert directory.activity("a") == ChannelActivity(1)
+    directory.record("a", Message(type=MessageType.PROCESS_STATUS, data=data))
+    assert known(directory, "a") == expected
 
 
-def test_what_one_takes_the_others_learn() -> None:
-    here, there = ChannelDirectory(), ChannelDirectory()
-    event = Message(type=MessageType.EVENT)
-    here.record("a", event)
-    here.record("process:b", status("running", 0))
-    there.record("a", event)
-    there.learn("here", here.take_changes(10))
-    assert not here.has_changes
-    assert there.activity("a").messages == 2
-    assert there.activity("process:b") == ChannelActivity(1, "running", 0)
-    # What is told again is what has been recorded by then, and not more of it.
-    here.record("process:b", status("exited", 1))
-    there.learn("here", here.take_changes(10))
-    assert there.activity("process:b") == ChannelActivity(2, "exited", 1)
-    assert there.channels == ("a", "process:b")
-    # Only what is its own is told, as often as somebody asks.
-    assert set(there.take_changes(10)) == {"a"}
-    there.change_all()
-    assert set(there.take_changes(10)) == {"a"}
-
-
-def test_changes_are_taken_in_parts() -> None:
+def test_a_snapshot_comes_in_parts_the_most_recent_first() -> None:
     directory = ChannelDirectory(limit=5)
     for number in range(8):
-        directory.record(f"c{number}", Message(type=MessageType.EVENT))
-    parts = [directory.take_changes(2) for _ in range(4)]
-    assert [len(part) for part in parts] == [2, 2, 1, 0]
-    assert {channel for part in parts for channel in part} == {f"c{n}" for n in range(3, 8)}
+        directory.record(f"c{number}", EVENT)
+    parts = [list(part) for part in directory.snapshot(2)]
+    assert parts == [["c6", "c7"], ["c4", "c5"], ["c3"]]
+    assert list(ChannelDirectory().snapshot(2)) == []
 
 
-def test_what_is_odd_is_made_small_and_many_sources_are_bounded() -> None:
+def test_what_is_merged_is_the_higher_count_and_the_more_recent_status() -> None:
     directory = ChannelDirectory()
-    odd = {"status": "x" * 30_000, "exitCode": "oops"}
-    directory.record("a", Message(type=MessageType.PROCESS_STATUS, data=odd))
-    assert directory.activity("a") == ChannelActivity(1, "x" * 64, None)
-    for number in range(1_000):
-        directory.learn(f"source {number}", {"a": ChannelActivity(1)})
-    assert directory.activity("a").messages == 256
+    directory.record("process:a", status("running", 0, second=10))
+    directory.record("process:b", status("exited", 1, second=10))
+    changed = directory.merge(
+        {
+            "process:a": ChannelActivity(7, "exited", 2, status_at=11),
+            "process:b": ChannelActivity(1, "running", 0, status_at=9),
+            "news": ChannelActivity(3),
+        }
+    )
+    assert set(changed) == {"process:a", "news"}
+    assert known(directory, "process:a") == (7, "exited", 2)
+    assert known(directory, "process:b") == (1, "exited", 1)
+    assert known(directory, "news") == (3, None, None)
+    # Again changes nothing.
+    assert directory.merge({"news": ChannelActivity(2)}) == []
+
+
+def test_what_is_merged_displaces_nothing_and_is_forgotten_first() -> None:
+    directory = ChannelDirectory(limit=3)
+    directory.record("own", EVENT)
+    others = {f"c{number}": ChannelActivity(1) for number in range(9)}
+    assert directory.merge(others) == ["c7", "c8"]
+    assert directory.channels == ("c7", "c8", "own")
+    assert directory.merge({"late": ChannelActivity(1)}) == []
+    directory.record("new", EVENT)
+    assert directory.channels == ("c8", "new", "own")

@@ -1,11 +1,17 @@
+import asyncio
 import json
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
-from wshub_core import Hub, LivePage, Message, MessageType, Request
+from wshub_core import Hub, HubConfig, LivePage, Message, MessageType, Request
 from wshub_core.edges import page as page_module
-from wshub_core.testing import ManualClock, MemoryBridge, MemoryExchange
+from wshub_core.testing import ManualClock, MemoryBridge, MemoryClient, MemoryExchange
+from wshub_core.testing import connect as connect_client
+
+EVENT = Message(type=MessageType.EVENT)
 
 
 def get(page: LivePage, path: str) -> bytes:
@@ -13,6 +19,13 @@ def get(page: LivePage, path: str) -> bytes:
     assert response is not None
     assert response.status == 200
     return response.body
+
+
+def listed(page: LivePage) -> dict[str, tuple[int, str | None, int | None]]:
+    channels = json.loads(get(page, "/channels"))["channels"]
+    return {
+        each["channel"]: (each["messages"], each["status"], each["exitCode"]) for each in channels
+    }
 
 
 async def test_every_file_of_the_page_is_served_and_links_only_to_others() -> None:
@@ -61,10 +74,173 @@ async def test_the_list_holds_channels_that_were_published_to() -> None:
         }
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("GET", "/other"), ("GET", "/../x")])
-async def test_other_requests_are_not_the_pages(method: str, path: str) -> None:
+async def test_the_list_is_bounded_and_leaves_out_the_channels_of_wshub() -> None:
+    async with Hub(HubConfig(max_subscriptions=5_000)) as hub:
+        page = LivePage(hub)
+        client = await connect_client(hub)
+        [connection] = hub.connections
+        for number in range(2_500):
+            hub.subscribe_nowait(connection, f"followed-{number}")
+        client.subscribe("wshub:page")
+        for number in range(1_500):
+            hub.publish(f"published-{number}", EVENT)
+        names = listed(page)
+        assert len(names) == 2_000
+        assert sum(name.startswith("published-") for name in names) == 1_000
+        assert not any(name.startswith("wshub:") for name in names)
+        client.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/channels"])
+async def test_head_is_answered_as_get_and_other_methods_are_not_allowed(path: str) -> None:
+    async with Hub() as hub:
+        page = LivePage(hub)
+        assert page.process_request(Request("HEAD", path)) == page.process_request(
+            Request("GET", path)
+        )
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "BREW"):
+            response = page.process_request(Request(method, path))
+            assert response is not None
+            assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("path", ["/other", "/../x", "", "//", "/page.js/", "/channels/"])
+async def test_other_paths_are_not_the_pages(method: str, path: str) -> None:
     async with Hub() as hub:
         assert LivePage(hub).process_request(Request(method, path)) is None
+
+
+# Open pages.
+
+
+async def test_a_process_is_followed_from_its_first_line_on_and_again_when_it_runs_again() -> None:
+    async with Hub() as hub:
+        LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        for _ in range(2):
+            hub.send_process_status("b", "running")
+            hub.send_process_output("b", "all there is")
+            hub.send_process_status("b", "exited", 0)
+            received = await take_messages(client, 3)
+            assert [each.data for each in received] == [
+                {"exitCode": 0, "status": "running"},
+                "all there is",
+                {"exitCode": 0, "status": "exited"},
+            ]
+        # Other channels are for who subscribes to them.
+        hub.publish("news", EVENT)
+        hub.send_process_output("c", "next")
+        assert [each.channel for each in await take_messages(client, 1)] == ["process:c"]
+        client.close()
+
+
+async def test_a_channel_that_a_page_has_left_stays_left_until_its_process_runs_again() -> None:
+    async with Hub() as hub:
+        LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        hub.send_process_output("b", "first")
+        await take_messages(client, 1)
+        client.unsubscribe("process:b")
+        hub.send_process_output("b", "unheard")
+        hub.send_process_status("b", "exited", 0)
+        hub.send_process_output("b", "heard")
+        assert [each.data for each in await take_messages(client, 1)] == ["heard"]
+        client.close()
+
+
+async def test_a_page_follows_only_what_the_hub_allows() -> None:
+    config = HubConfig(channel_authorizer=lambda _, channel: channel != "process:secret")
+    async with Hub(config) as hub:
+        LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        hub.send_process_output("secret", "x")
+        hub.send_process_output("open", "y")
+        assert [each.data for each in await take_messages(client, 1)] == ["y"]
+        assert hub.channels == ("process:open", "wshub:page")
+        client.close()
+
+
+async def test_a_new_channel_is_told_at_once_and_statuses_are_collected() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        hub.publish("news", EVENT)
+        assert [told(each) for each in await take_news(client, 1)] == [[("news", None, None)]]
+        for process_id in ("a", "b"):
+            hub.send_process_status(process_id, "running")
+        await take_news(client, 2)
+        for exit_code in range(3):
+            for process_id in ("a", "b"):
+                hub.send_process_status(process_id, "exited", exit_code)
+        hub.publish("news", EVENT)
+        clock.advance(0.2)
+        [changes] = await take_news(client, 1)
+        assert sorted(told(changes)) == [("process:a", "exited", 2), ("process:b", "exited", 2)]
+        clock.advance(10)
+        hub.publish("last", EVENT)
+        assert [told(each) for each in await take_news(client, 1)] == [[("last", None, None)]]
+        client.close()
+
+
+async def test_many_changes_are_told_in_messages_that_are_not_too_large() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        LivePage(hub)
+        names = [f"{number:0>120}" for number in range(120)]
+        for process_id in names:
+            hub.send_process_output(process_id, "")
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        for process_id in names:
+            hub.send_process_status(process_id, '"' * 64, 2**53)
+        clock.advance(0.2)
+        parts = [told(each) for each in await take_news(client, 3)]
+        assert [len(part) for part in parts] == [50, 50, 20]
+        client.close()
+
+
+async def test_a_hub_with_a_small_limit_does_without_news() -> None:
+    async with Hub(HubConfig(max_message_bytes=100)) as hub:
+        page = LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        hub.publish("news", Message(type="x"))
+        assert hub.stats().callback_errors == 0
+        assert list(listed(page)) == ["news"]
+        client.close()
+
+
+async def take_messages(client: MemoryClient, count: int) -> list[Message]:
+    """Return so many messages that are not news."""
+    return await _take(client, count, lambda message: message.channel != "wshub:page")
+
+
+async def take_news(client: MemoryClient, count: int) -> list[Message]:
+    return await _take(client, count, lambda message: message.channel == "wshub:page")
+
+
+async def _take(client: MemoryClient, count: int, fits: Callable[[Message], bool]) -> list[Message]:
+    taken: list[Message] = []
+    async with asyncio.timeout(5):
+        while len(taken) < count:
+            message = await client.receive()
+            if fits(message):
+                taken.append(message)
+    return taken
+
+
+def told(news: Message) -> list[tuple[str, str | None, int | None]]:
+    assert news.type == "page"
+    return [(each["channel"], each["status"], each["exitCode"]) for each in news.data["channels"]]
+
+
+# Pages of several hubs.
 
 
 async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
@@ -72,27 +248,150 @@ async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as here, Hub(clock=clock) as there:
         pages = [LivePage(here), LivePage(there)]
-        here.publish("before", Message(type=MessageType.EVENT))
+        here.send_process_status("before", "running")
+        here.publish("before", EVENT)
         async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
             for page in pages:
                 await page.join()
-            here.publish("news", Message(type=MessageType.EVENT))
-            there.publish("news", Message(type=MessageType.EVENT))
+            here.publish("news", EVENT)
+            there.publish("news", EVENT)
             there.send_process_status("b", "exited", 3)
             clock.advance(0.5)
+            expected = {
+                "before": (1, None, None),
+                "news": (2, None, None),
+                "process:b": (1, "exited", 3),
+                "process:before": (1, "running", 0),
+            }
             for page in pages:
-                channels = json.loads(get(page, "/channels"))["channels"]
-                found = [(each["channel"], each["messages"], each["status"]) for each in channels]
-                assert found == [("before", 1, None), ("news", 2, None), ("process:b", 1, "exited")]
+                assert listed(page) == expected
             # One that comes late learns what was published before it was there.
             async with Hub(clock=clock) as late, MemoryBridge(late, exchange):
                 page = LivePage(late)
                 await page.join()
+                assert listed(page) == {}
+                late.send_process_status("before", "exited", 0)
                 clock.advance(0.5)
-                names = [each["channel"] for each in json.loads(get(page, "/channels"))["channels"]]
-                assert names == ["before", "news", "process:b"]
-            # What nobody but a page says is junk from anybody else.
-            here.publish("wshub:page", Message(type="page", data={"source": 5}))
-            here.publish("wshub:page", Message(type="page", data=None))
-        here.publish("after", Message(type=MessageType.EVENT))
+                expected["process:before"] = (2, "exited", 0)
+                assert listed(pages[0]) == expected
+                # What it has heard since counts, and the status that is more recent.
+                expected["process:before"] = (1, "exited", 0)
+                merged = listed(page)
+                assert merged.pop("process:before")[1:] == ("exited", 0)
+                del expected["process:before"]
+                assert merged == expected
+        here.publish("after", EVENT)
     clock.advance(1)
+
+
+async def test_open_pages_hear_of_what_their_hub_has_learned() -> None:
+    exchange = MemoryExchange()
+    clock = ManualClock()
+    async with Hub(clock=clock) as here, Hub(clock=clock) as there:
+        old = LivePage(here)
+        here.send_process_status("b", "running")
+        async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
+            await old.join()
+            new = LivePage(there)
+            client = await connect_client(there)
+            client.subscribe("wshub:page")
+            await new.join()
+            clock.advance(0.5)
+            assert [told(each) for each in await take_news(client, 1)] == [
+                [("process:b", "running", 0)]
+            ]
+            # It goes on, and the page follows it from here.
+            here.send_process_output("b", "line")
+            assert [each.data for each in await take_messages(client, 1)] == ["line"]
+            client.close()
+
+
+def junk() -> Iterator[object]:
+    source = "somebody"
+    yield from (None, 5, "text", [], {}, {"source": 5}, {"source": "x" * 65, "ask": True})
+    yield {"source": source, "ask": "yes"}
+    yield {"source": source, "channels": 5}
+    for name in ("", "not a name", "x" * 257, "process:a:b", "process:"):
+        yield {"source": source, "channels": {"good": {"messages": 1}, name: {"messages": 1}}}
+    for activity in (
+        None,
+        {},
+        {"messages": -1},
+        {"messages": 2**60},
+        {"messages": 1.5},
+        {"messages": 1, "status": "x" * 65},
+        {"messages": 1, "status": 5},
+        {"messages": 1, "exit_code": 2**60},
+        {"messages": 1, "status_at": "now"},
+    ):
+        yield {"source": source, "channels": {"good": {"messages": 1}, "bad": activity}}
+    yield {"source": source, "channels": {f"c{number}": {"messages": 1} for number in range(51)}}
+    yield {"source": source, "channels": {"wshub:page": {"messages": 1}}}
+
+
+async def test_what_is_odd_among_the_pages_is_ignored() -> None:
+    exchange = MemoryExchange()
+    async with (
+        Hub() as here,
+        Hub() as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        page = LivePage(here)
+        await page.join()
+        for data in junk():
+            there.publish("wshub:private:page", Message(type="page", data=data))
+            assert listed(page) == {}, data
+        assert here.stats().callback_errors == 0
+
+
+async def test_answers_count_only_after_a_request_and_only_so_many() -> None:
+    exchange = MemoryExchange()
+    clock = ManualClock()
+    async with Hub(clock=clock) as here, Hub(clock=clock) as there:
+
+        def answer(*channels: str, **activity: Any) -> None:
+            told: Mapping[str, Any] = {name: {"messages": 1, **activity} for name in channels}
+            data = {"source": "somebody", "channels": told}
+            there.publish("wshub:private:page", Message(type="page", data=data))
+
+        async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
+            page = LivePage(here)
+            await here.subscribe_all()
+            answer("before")
+            assert listed(page) == {}
+            await page.join()
+            # A clock that is ahead: a real status is more recent all the same.
+            answer("process:a", status="running", status_at=1e12)
+            assert listed(page) == {"process:a": (1, "running", None)}
+            there.send_process_status("a", "exited", 1)
+            answer("process:a", status="running", status_at=1e3)
+            assert listed(page)["process:a"] == (2, "exited", 1)
+            for part in range(330):
+                answer(*(f"c{part}-{number}" for number in range(2)))
+            # Two were taken before.
+            assert len(listed(page)) == 1 + 2 * (320 - 2)
+            await page.join()
+            clock.advance(10)
+            answer("late")
+            assert "late" not in listed(page)
+
+
+async def test_many_requests_are_answered_together() -> None:
+    exchange = MemoryExchange()
+    clock = ManualClock()
+    answers: list[Message] = []
+    async with Hub(clock=clock) as here, Hub(clock=clock) as there:
+        there.add_publish_listener(lambda _, message: answers.append(message))
+        async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
+            page = LivePage(here)
+            await page.join()
+            for number in range(120):
+                here.publish(f"c{number}", EVENT)
+            await there.subscribe_all()
+            for number in range(100):
+                data = {"source": f"s{number}", "ask": True}
+                there.publish("wshub:private:page", Message(type="page", data=data))
+            answers.clear()
+            clock.advance(1)
+            assert [len(each.data["channels"]) for each in answers] == [50, 50, 20]

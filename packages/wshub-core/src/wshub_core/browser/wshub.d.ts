@@ -47,6 +47,8 @@ export interface ClientOptions {
   queue?: QueueLimits | null;
   /** Offers no subprotocols, for hubs that select none; there can be no token then. */
   plain?: boolean;
+  /** The class to connect with, in runtimes that have no global one; such as that of `ws`. */
+  WebSocket?: (new (url: string, protocols: string[]) => any) | null;
 }
 
 export type ClientState = "disconnected" | "connecting" | "connected";
@@ -78,7 +80,7 @@ type Listener<E> = ((event: E) => unknown) | { handleEvent(event: E): unknown };
 export class ReconnectingClient extends EventTarget {
   /**
    * @param url  Where the hub is: ws, wss, http or https, or relative to the page.
-   * @throws TypeError  The address or an option cannot work.
+   * @throws TypeError  The address or an option cannot work, or the runtime has no WebSocket.
    */
   constructor(url: string | URL, options?: ClientOptions);
 
@@ -87,12 +89,16 @@ export class ReconnectingClient extends EventTarget {
   /** Resolved after `close`, rejected with the error that has ended the client. */
   readonly ended: Promise<void>;
 
+  /** How many texts have come that were no messages, over all connections; they are skipped. */
+  readonly droppedMessages: number;
+
   /**
    * Listens to a channel, now and after every reconnect; a second time does nothing.
    *
    * @returns The outcome: resolved when the hub has confirmed, also if that takes a reconnect;
    *   rejected with a SubscriptionRefusedError, or with the error that has ended the client. Nobody
    *   has to wait for it, because refusals are also an `error`.
+   * @throws MessageTooLargeError  The name alone is larger than what the hub takes.
    */
   subscribe(channel: string): Promise<void>;
 

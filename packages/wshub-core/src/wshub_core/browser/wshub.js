@@ -3,7 +3,7 @@
 const OPTIONS = {
   token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
   stableAfter: 10, openTimeout: 10, heartbeatInterval: 25, pongTimeout: 10, maxSendBytes: 65_536,
-  queue: null, plain: false,
+  queue: null, plain: false, WebSocket: null,
 };
 const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
 const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
@@ -11,7 +11,8 @@ const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
 const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
 // What hubs that tell refusals as close codes mean before their first pong.
 const REFUSALS = { 3000: 401, 3003: 403 };
-const ANSWERS = new Set(["subscribed", "published", "error"]);
+// Which messages answer what the client asks, if they carry the same id.
+const ANSWERS = { subscribe: ["subscribed", "error"], event: ["published", "error"], ping: ["pong"] };
 // How the refusals of hubs that answer no ids begin.
 const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
 const LONGEST_RETRY_AFTER = 3_600;
@@ -20,6 +21,9 @@ const CLOSE_TIMEOUT = 2;
 // What a hub adds to a message that is published.
 const STAMP_BYTES = 64;
 const MOST_EARLY_BYTES = 16_777_216;
+// After a standstill a timeout can be due while the answer waits to be read: this long, it may.
+const SECOND_LOOK = 0.25;
+const OPEN = 1;
 
 export class ClientError extends Error {
   name = "ClientError";
@@ -67,7 +71,15 @@ export class ReconnectingClient extends EventTarget {
   #channels = new Map();
   // Requests and pings in the order in which they were sent, until the hub has answered.
   #asked = [];
+  // Ids begin with it: random, so that nobody else can broadcast an answer.
+  #key = "";
   #lastID = 0;
+  // Whether the hub answers with ids, as hubs of go-ws do not; null until it is known.
+  #answersIDs = null;
+  // Of a hub without ids: the refusals since its last pong, and what its first pong has answered.
+  #refusals = [];
+  #assumed = [];
+  #droppedMessages = 0;
   #early = [];
   #earlyBytes = 0;
   #queue = [];
@@ -87,11 +99,14 @@ export class ReconnectingClient extends EventTarget {
 
   get state() { return this.#state; }
   get ended() { return this.#ended.promise; }
+  get droppedMessages() { return this.#droppedMessages; }
 
   subscribe(channel) {
     if (typeof channel !== "string") throw new TypeError("a channel must be a string");
     let subscription = this.#channels.get(channel);
     if (!subscription) {
+      // The hub would close the connection, and that of every restoration.
+      this.#checkSize(JSON.stringify({ type: "subscribe", channel, data: channel }), STAMP_BYTES);
       subscription = { channel, ...deferred() };
       if (this.#isEnded) subscription.reject(this.#whyNot());
       else this.#channels.set(channel, subscription);
@@ -156,19 +171,20 @@ export class ReconnectingClient extends EventTarget {
     const turn = ++this.#turn;
     this.#dials += 1;
     this.#state = "connecting";
-    this.#arm(this.#options.openTimeout, () => {
+    this.#armVerdict(this.#options.openTimeout, () => {
       this.#lose(new DialError("the hub has not answered within openTimeout"));
     });
     this.#emit(["state", "connecting"]);
     try {
       const protocols = await this.#protocols();
       if (turn !== this.#turn) return;
-      this.#socket = new WebSocket(this.#url, protocols);
+      this.#socket = new this.#options.WebSocket(this.#url, protocols);
     } catch (cause) {
       if (turn === this.#turn) this.#lose(new DialError("the dial failed", { cause }));
       return;
     }
     const socket = this.#socket;
+    this.#key = randomKey();
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#greet();
     socket.onmessage = (event) => this.#receive(event.data);
@@ -275,8 +291,13 @@ export class ReconnectingClient extends EventTarget {
     this.#early = [];
     this.#earlyBytes = 0;
     this.#asked = [];
+    this.#refusals = [];
+    this.#assumed = [];
+    this.#answersIDs = null;
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      // Where a WebSocket is no EventTarget, an error that nobody hears would end the process.
+      socket.onerror = () => {};
       socket.close(...closeArguments);
     }
     return [
@@ -297,14 +318,14 @@ export class ReconnectingClient extends EventTarget {
     this.#ping();
     if (this.#isProbing) return;
     this.#isProbing = true;
-    this.#arm(this.#options.pongTimeout, () => {
+    this.#armVerdict(this.#options.pongTimeout, () => {
       this.#lose(new LostError("the hub is silent", { code: 1006, reason: "" }));
     });
   }
 
   // Requests and answers.
 
-  get #isOpen() { return this.#socket?.readyState === WebSocket.OPEN; }
+  get #isOpen() { return this.#socket?.readyState === OPEN; }
   get #isConnected() { return this.#state === "connected" && this.#isOpen; }
 
   #whyNot() {
@@ -313,8 +334,8 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #ask(frame, request) {
-    const id = `${frame.type[0]}${++this.#lastID}`;
-    this.#asked.push({ id, ...request });
+    const id = `${this.#key}-${++this.#lastID}`;
+    this.#asked.push({ id, type: frame.type, ...request });
     this.#write({ ...frame, id });
   }
 
@@ -326,18 +347,18 @@ export class ReconnectingClient extends EventTarget {
     const { channel, resolve, reject } = subscription;
     const refuse = (code, text) => {
       // It may have been given up, and asked for again, meanwhile.
-      if (this.#channels.get(channel) !== subscription) return;
+      if (!this.#isWanted(subscription)) return;
       this.#channels.delete(channel);
       const error = new SubscriptionRefusedError(`${channel}: ${text}`, { channel, code });
       reject(error);
       this.#emit(["error", error]);
     };
-    const request = { isSubscription: true, confirm: resolve, assume: resolve, refuse };
+    const request = { subscription, confirm: resolve, refuse };
     this.#ask({ type: "subscribe", channel, data: channel }, request);
   }
 
   #ping(onPong = () => {}) {
-    this.#ask({ type: "ping" }, { isPing: true, onPong });
+    this.#ask({ type: "ping" }, { onPong });
   }
 
   #receive(data) {
@@ -349,8 +370,10 @@ export class ReconnectingClient extends EventTarget {
     }
     const text = typeof data === "string" ? data : new TextDecoder().decode(data);
     for (const part of text.split("\n")) {
+      if (!part.trim()) continue;
       const message = readMessage(part);
-      if (message && !this.#takeAnswer(message)) {
+      if (!message) this.#droppedMessages += 1;
+      else if (!this.#takeAnswer(message)) {
         if (this.#state === "connected") this.#emit(["message", message]);
         else this.#keep(message, part.length);
       }
@@ -368,28 +391,98 @@ export class ReconnectingClient extends EventTarget {
   }
 
   /** Takes a message that answers the client itself; returns whether it was one. */
-  #takeAnswer({ type, id, code, channel, data }) {
-    const pingIndex = this.#asked.findIndex((each) => each.isPing);
-    if (type === "pong") {
-      // Pongs come in order, so all that was asked before has been served, also without an answer.
-      const served = this.#asked.splice(0, pingIndex + 1);
-      const ping = served.pop();
-      for (const request of served) request.assume();
-      ping?.onPong?.();
-      return ping?.onPong !== undefined;
-    }
-    if (!ANSWERS.has(type)) return false;
-    // Every one of ours has an id, so an answer without one finds none.
-    let request = this.#asked.find((each) => each.id === id && !each.isPing);
-    if (type === "error" && (id ?? channel ?? null) === null && OLD_REFUSAL.test(data)) {
-      const waiting = this.#asked.slice(0, pingIndex + 1).filter((each) => each.isSubscription);
-      if (waiting.length === 1) request = waiting[0];
-    }
-    if (!request) return false;
-    this.#asked.splice(this.#asked.indexOf(request), 1);
-    if (type === "error") request.refuse(String(code ?? ""), String(data));
-    else request.confirm();
+  #takeAnswer(message) {
+    const { type, id = null } = message;
+    if (id !== null) return this.#takeAnswerWithID(message);
+    // A hub that answers with ids does so always: this is a message, whatever it looks like.
+    if (this.#answersIDs) return false;
+    if (type === "pong") return this.#takePong();
+    // Before the first pong it waits among the early messages.
+    if (this.#answersIDs === null || !isRefusal(message)) return false;
+    const waiting = this.#askedBeforePong().filter((each) => each.subscription);
+    if (this.#refusals.length >= waiting.length) return false;
+    this.#refusals.push(message);
     return true;
+  }
+
+  #takeAnswerWithID({ type, id, code, data }) {
+    const isAnswered = (each) => each.id === id && ANSWERS[each.type].includes(type);
+    const request = this.#asked.find(isAnswered) ?? this.#assumed.find(isAnswered);
+    if (!request) return false;
+    if (!this.#answersIDs) this.#noteIDs();
+    const index = this.#asked.indexOf(request);
+    if (type === "pong") this.#settleBefore(index);
+    else {
+      if (index >= 0) this.#asked.splice(index, 1);
+      if (type === "error") request.refuse(asText(code), asText(data));
+      else request.confirm();
+    }
+    return true;
+  }
+
+  /** Notes that the hub answers with ids; what looked like answers without one were messages. */
+  #noteIDs() {
+    this.#answersIDs = true;
+    this.#asked = this.#asked.filter((each) => each.id !== undefined);
+    for (const message of this.#refusals.splice(0)) this.#emit(["message", message]);
+  }
+
+  /** Takes a pong with an id: all that was asked before it has been served. */
+  #settleBefore(index) {
+    const served = this.#asked.splice(0, index + 1);
+    // A subscription whose answer is still to come waits for a bridge between hubs.
+    this.#asked.unshift(...served.filter((each) => this.#isWanted(each.subscription)));
+    for (const each of served) each.assume?.();
+    for (const each of served) each.onPong?.();
+  }
+
+  /** Takes a pong of a hub that answers no ids; returns whether the client itself had pinged. */
+  #takePong() {
+    const served = this.#askedBeforePong();
+    const ping = this.#asked[served.length];
+    if (!ping) return false;
+    this.#asked.splice(0, served.length + 1);
+    const subscriptions = served.filter((each) => each.subscription);
+    if (this.#answersIDs === null) {
+      this.#answersIDs = false;
+      // The pong may be somebody's broadcast, and the answers still on their way.
+      this.#assumed = [...served, ping];
+      this.#early = this.#early.filter((message) => {
+        const isAnswer = isRefusal(message) && this.#refusals.length < subscriptions.length;
+        if (isAnswer) this.#refusals.push(message);
+        return !isAnswer;
+      });
+    }
+    this.#settleSubscriptions(subscriptions, this.#refusals.splice(0));
+    for (const each of served) each.assume?.();
+    ping.onPong?.();
+    return ping.id !== undefined;
+  }
+
+  /** Settles subscriptions by the refusals that have come, which do not name their channels. */
+  #settleSubscriptions(subscriptions, refusals) {
+    const isClear = refusals.length === 0 || refusals.length === subscriptions.length;
+    subscriptions.forEach((request, index) => {
+      if (!isClear) this.#askAgain(request.subscription);
+      else if (refusals[index]) request.refuse("", refusals[index].data);
+      else request.confirm();
+    });
+  }
+
+  /** Asks for one channel alone, so that the next refusal is its own. */
+  #askAgain(subscription) {
+    if (!this.#isWanted(subscription)) return;
+    this.#askFor(subscription);
+    this.#ping();
+  }
+
+  #askedBeforePong() {
+    const index = this.#asked.findIndex((each) => each.type === "ping");
+    return index < 0 ? [...this.#asked] : this.#asked.slice(0, index);
+  }
+
+  #isWanted(subscription) {
+    return subscription !== undefined && this.#channels.get(subscription.channel) === subscription;
   }
 
   // What the application sends.
@@ -403,7 +496,8 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #sendNow(text) {
-    if (readMessage(text)?.type === "ping") this.#asked.push({ isPing: true });
+    // Where pongs have no ids, those for the application have to be told apart by their order.
+    if (!this.#answersIDs && readMessage(text)?.type === "ping") this.#asked.push({ type: "ping" });
     this.#socket.send(text);
   }
 
@@ -437,6 +531,11 @@ export class ReconnectingClient extends EventTarget {
   #arm(seconds, callback) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(callback, Math.min(seconds * 1_000, LONGEST_TIMER));
+  }
+
+  /** Gives up after a time, but not before what has come meanwhile was read. */
+  #armVerdict(seconds, verdict) {
+    this.#arm(seconds, () => this.#arm(SECOND_LOOK, verdict));
   }
 
   /** Listeners may call methods that lead to more events; those wait for their turn. */
@@ -475,6 +574,10 @@ function readOptions(options) {
   }
   if (plain && token !== null) throw new TypeError("a plain client cannot present a token");
   if (queue !== null) settings.queue = merge(QUEUE, queue, "queue.");
+  settings.WebSocket ??= globalThis.WebSocket;
+  if (typeof settings.WebSocket !== "function") {
+    throw new TypeError("there is no WebSocket here: give a class with the option WebSocket");
+  }
   return settings;
 }
 
@@ -500,6 +603,20 @@ function readMessage(text) {
   } catch {
     return null;
   }
+}
+
+/** Tells whether a message looks like a refusal of a hub that answers no ids. */
+function isRefusal({ type, channel = null, data }) {
+  return type === "error" && channel === null && typeof data === "string" && OLD_REFUSAL.test(data);
+}
+
+function asText(value) {
+  return typeof value === "string" ? value : "";
+}
+
+function randomKey() {
+  const parts = crypto.getRandomValues(new Uint32Array(4));
+  return Array.from(parts, (part) => part.toString(36)).join("");
 }
 
 function secondsSince(time) {

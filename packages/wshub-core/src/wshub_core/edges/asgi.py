@@ -57,7 +57,7 @@ class HubApp:
             case "websocket":
                 await self._serve_websocket(scope, receive, send)
             case "http":
-                await _respond(send, "http", await self._refuse_http(scope))
+                await send_response(send, "http", await self._refuse_http(scope))
             case "lifespan":
                 await self._live(receive, send)
 
@@ -266,13 +266,14 @@ async def _accept(request: Request, send: Send) -> None:
 
 async def _refuse_websocket(scope: Scope, send: Send, response: Response) -> None:
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        await _respond(send, "websocket.http", response)
+        await send_response(send, "websocket.http", response)
     else:
         # All that such a server can say is 403.
         await send({"type": "websocket.close"})
 
 
-async def _respond(send: Send, kind: str, response: Response) -> None:
+async def send_response(send: Send, kind: str, response: Response) -> None:
+    """Send a response; ``kind`` is how the names of its events begin."""
     headers = {
         "Content-Type": response.content_type,
         "Content-Length": str(len(response.body)),

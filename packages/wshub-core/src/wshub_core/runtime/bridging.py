@@ -2,8 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Collection
-from typing import TypeAlias
+from collections.abc import Collection
 
 from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.clock import Clock
@@ -12,7 +11,6 @@ from wshub_core.runtime.timeouts import Timeouts
 from wshub_core.state.registry import Registry
 from wshub_core.values.bridging import BridgeState
 from wshub_core.values.errors import BridgeAttachedError
-from wshub_core.values.messages import Message
 
 LINGER_SECONDS = 1.0
 """How long a channel without subscribers is still carried: a page that is loaded anew leaves and
@@ -20,9 +18,6 @@ comes back."""
 
 _CONFIRM_SECONDS = 1.0
 """How long a client's frames wait for the bridge to carry a channel it has subscribed to."""
-
-ChannelListener: TypeAlias = Callable[[Message], None]
-"""Called on the hub's loop with every message of a channel; must not block and must not raise."""
 
 
 class Bridging:
@@ -39,7 +34,6 @@ class Bridging:
     def __init__(self, clock: Clock, registry: Registry[Session]) -> None:
         self.bridge: Bridge | None = None
         self._registry = registry
-        self._listeners: dict[str, ChannelListener] = {}
         self._needs_all = False
         self._lingering: Timeouts[str] = Timeouts(clock, LINGER_SECONDS, self._let_go)
 
@@ -51,7 +45,7 @@ class Bridging:
     @property
     def channels(self) -> Collection[str]:
         """The channels that are to be carried, but for those nobody listens to any more."""
-        return {*self._registry.channels, *self._listeners}
+        return self._registry.channels
 
     def attach(self, bridge: Bridge) -> None:
         """Have a bridge carry messages; see `Hub.attach`."""
@@ -107,20 +101,6 @@ class Bridging:
         if self.bridge is not None:
             self._lingering.add(channel)
 
-    async def listen(self, channel: str, listener: ChannelListener) -> None:
-        """Have a function called with every message of a channel, from whichever hub."""
-        self._listeners[channel] = listener
-        await self.confirm(self.carry(channel))
-
-    def has_listener(self, channel: str) -> bool:
-        """Tell whether a function is called with a channel's messages."""
-        return channel in self._listeners
-
-    def tell(self, channel: str, message: Message) -> None:
-        """Call the function that is called with a channel's messages."""
-        self._listeners[channel](message)
-
     def _let_go(self, channel: str) -> None:
-        is_wanted = channel in self._listeners or self._registry.subscriber_count(channel) > 0
-        if self.bridge is not None and not is_wanted:
+        if self.bridge is not None and self._registry.subscriber_count(channel) == 0:
             self.bridge.unsubscribe(channel)

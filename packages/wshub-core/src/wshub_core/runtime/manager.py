@@ -265,8 +265,6 @@ class ConnectionManager:
         self.counters.messages += 1
         self._tell_listeners(channel, message)
         self._fanout.send_all(self.registry.subscribers_of(channel), prepared)
-        if self.bridging.has_listener(channel):
-            self.bridging.tell(channel, message)
         if not local_only:
             self.bridging.forward(channel, prepared.payload)
 
@@ -281,8 +279,6 @@ class ConnectionManager:
             self._tell_listeners(channel, decode_message(settled))
         targets = self.registry.subscribers_of(channel) if channel else self.registry.connections
         self._fanout.send_all(targets, PreparedMessage(settled))
-        if self.bridging.has_listener(channel):
-            self.bridging.tell(channel, decode_message(settled))
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
         """Subscribe a connection; see `Hub.subscribe`."""

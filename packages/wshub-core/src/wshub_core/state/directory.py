@@ -1,15 +1,18 @@
-"""The directory: which channels were published to of late, for those who want to look around."""
+"""The directory: which channels were published to of late, and the statuses of their processes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from wshub_core.values.messages import Message, MessageType
+import msgspec
 
-_LONGEST_STATUS = 64
-"""How much of a status is remembered; the usual ones are one word."""
+from wshub_core.values.messages import JSON, Message, MessageType
 
-_MOST_SOURCES = 256
-"""How many sources one channel is remembered of."""
+LONGEST_STATUS = 64
+"""How many characters of a status are kept; the usual ones are one word."""
+
+_HIGHEST_EXIT_CODE = 2**53 - 1
+"""The highest exit code that every reader of JSON keeps exact."""
 
 
 @dataclass(slots=True)
@@ -17,99 +20,125 @@ class ChannelActivity:
     """What was published to one channel.
 
     Attributes:
-        messages: How many messages.
+        messages: The number of messages.
         status: The last process status; None if there was none.
-        exit_code: The exit code of that status.
+        exit_code: The exit code of that status; None if it had none.
+        status_at: When that status was published, in Unix seconds.
+        has_begun: Whether a process has published here and has not exited since.
     """
 
     messages: int = 0
     status: str | None = None
     exit_code: int | None = None
+    status_at: float = 0.0
+    has_begun: bool = False
+
+
+class Recorded(NamedTuple):
+    """What a message has changed in the directory.
+
+    Attributes:
+        is_new: Whether the channel was not in the directory.
+        has_new_status: Whether the channel has a new process status.
+        begins: Whether this is the first message of the channel, or the first since its process
+            has exited.
+    """
+
+    is_new: bool
+    has_new_status: bool
+    begins: bool
 
 
 class ChannelDirectory:
     """The channels that were published to last, with their last process status.
 
-    Several hubs can share what they know: what one `takes <take_changes>`, the others `learn`.
-
     Args:
-        limit: The most channels to remember; beyond it the one that was silent longest goes.
+        limit: The most channels to remember. Beyond it the channel that was silent longest is
+            forgotten.
     """
 
     def __init__(self, limit: int = 1_000) -> None:
         self._limit = limit
-        # By channel, and there by source; the own has the empty name.
-        self._activities: dict[str, dict[str, ChannelActivity]] = {}
-        self._changed: set[str] = set()
+        # In the order of their last message, the most recent last.
+        self._activities: dict[str, ChannelActivity] = {}
 
-    def record(self, channel: str, message: Message) -> None:
-        """Note that a message was published to a channel, here."""
-        activities = self._touch(channel)
-        # The last to publish decides about the status, so it stands last.
-        activity = activities.pop("", None) or ChannelActivity()
-        activities[""] = activity
-        activity.messages += 1
-        if message.type == MessageType.PROCESS_STATUS and isinstance(message.data, dict):
-            exit_code = message.data.get("exitCode")
-            activity.status = str(message.data.get("status"))[:_LONGEST_STATUS]
-            activity.exit_code = exit_code if isinstance(exit_code, int) else None
-        self._changed.add(channel)
-
-    def learn(self, source: str, changes: Mapping[str, ChannelActivity]) -> None:
-        """Take in what another source has said about its own channels."""
-        for channel, activity in changes.items():
-            activities = self._touch(channel)
-            activities.pop(source, None)
-            activities[source] = activity
-            if len(activities) > _MOST_SOURCES:
-                # Who has said nothing for longest is gone, most likely.
-                del activities[next(iter(activities))]
-
-    def take_changes(self, most: int) -> dict[str, ChannelActivity]:
-        """Return what was recorded here and not taken yet.
-
-        Args:
-            most: The most channels to return; the others come next time.
-        """
-        changes: dict[str, ChannelActivity] = {}
-        while self._changed and len(changes) < most:
-            channel = self._changed.pop()
-            own = self._activities.get(channel, {}).get("")
-            if own is not None:
-                changes[channel] = own
-        return changes
-
-    def change_all(self) -> None:
-        """Have everything that was recorded here taken again, for somebody who is new."""
-        self._changed.update(
-            channel for channel, activities in self._activities.items() if "" in activities
-        )
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._changed)
-
-    def activity(self, channel: str) -> ChannelActivity:
-        """Return what was published to a channel; nothing, for one that is not remembered."""
-        total = ChannelActivity()
-        for activity in self._activities.get(channel, {}).values():
-            total.messages += activity.messages
-            if activity.status is not None:
-                total.status, total.exit_code = activity.status, activity.exit_code
-        return total
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._activities
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels remembered, sorted."""
         return tuple(sorted(self._activities))
 
-    def _touch(self, channel: str) -> dict[str, ChannelActivity]:
-        activities = self._activities.pop(channel, {})
-        # Taken out and put in again, the last is always the most recent.
-        self._activities[channel] = activities
+    def activity(self, channel: str) -> ChannelActivity:
+        """Return what was published to a channel; nothing for an unknown one."""
+        return self._activities.get(channel) or ChannelActivity()
+
+    def record(self, channel: str, message: Message) -> Recorded:
+        """Note that a message was published to a channel."""
+        known = self._activities.pop(channel, None)
+        activity = known or ChannelActivity()
+        self._activities[channel] = activity
         if len(self._activities) > self._limit:
-            gone = next(iter(self._activities))
-            del self._activities[gone]
-            self._changed.discard(gone)
-        return activities
+            del self._activities[next(iter(self._activities))]
+        activity.messages += 1
+        begins = not activity.has_begun
+        activity.has_begun = True
+        before = activity.status, activity.exit_code
+        if message.type == MessageType.PROCESS_STATUS:
+            status = _read_status(message.data)
+            if status is not None:
+                activity.status, activity.exit_code = status
+                activity.status_at = message.timestamp.timestamp() if message.timestamp else 0.0
+                activity.has_begun = activity.status != "exited"
+        has_new_status = before != (activity.status, activity.exit_code)
+        return Recorded(known is None, has_new_status, begins)
+
+    def snapshot(self, size: int) -> Iterator[dict[str, ChannelActivity]]:
+        """Yield everything in parts, the most recent channels first.
+
+        Args:
+            size: The most channels of one part.
+        """
+        channels = list(self._activities)
+        for end in range(len(channels), 0, -size):
+            part = channels[max(0, end - size) : end]
+            yield {channel: self._activities[channel] for channel in part}
+
+    def merge(self, others: Mapping[str, ChannelActivity]) -> list[str]:
+        """Take in what another directory knows: the higher count, the more recent status.
+
+        Its channels count as older than all that are remembered, and never displace one.
+
+        Args:
+            others: Channels with valid names, the most recent last.
+
+        Returns:
+            The channels that are new or have a new status.
+        """
+        unknown = [channel for channel in others if channel not in self._activities]
+        room = self._limit - len(self._activities)
+        added = {channel: others[channel] for channel in unknown[max(0, len(unknown) - room) :]}
+        changed = list(added)
+        for channel in others.keys() & self._activities.keys():
+            activity, other = self._activities[channel], others[channel]
+            activity.messages = max(activity.messages, other.messages)
+            if other.status is not None and other.status_at > activity.status_at:
+                activity.status, activity.exit_code = other.status, other.exit_code
+                activity.status_at = other.status_at
+                changed.append(channel)
+        self._activities = {**added, **self._activities}
+        return changed
+
+
+def _read_status(data: JSON) -> tuple[str, int | None] | None:
+    """Return the status and exit code of a process status; None for data of another shape."""
+    # A publisher in this process may give a dataclass, which clients get as an object.
+    match msgspec.to_builtins(data):
+        case {"status": str(status), "exitCode": int(exit_code)} if (
+            not isinstance(exit_code, bool) and abs(exit_code) <= _HIGHEST_EXIT_CODE
+        ):
+            return status[:LONGEST_STATUS], exit_code
+        case {"status": str(status)}:
+            return status[:LONGEST_STATUS], None
+    return None
