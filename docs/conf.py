@@ -24,7 +24,7 @@ default_role = "py:obj"
 
 # Types of the standard library, of msgspec and of redis-py have no page here.
 nitpick_ignore_regex = [
-    ("py:class", r"(_asyncio|abc|collections|contextlib|datetime|enum|logging)\..*"),
+    ("py:class", r"(_asyncio|abc|collections|contextlib|contextvars|datetime|enum|logging)\..*"),
     ("py:class", r"(msgspec|os|pathlib|redis|socket|ssl)\..*"),
     ("py:class", r"wshub_core\.runtime\.process\.ProcessPublisher"),  # what a hub is to the runner
     ("py:class", r"wshub_core\.runtime\.clock\.Clock"),  # an event loop, or a ManualClock

@@ -55,6 +55,7 @@ from wshub_core.values.messages import (
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
 from wshub_core.values.well_known import (
+    channel_event_message,
     error_message,
     event_message,
     process_output_message,
@@ -116,6 +117,7 @@ __all__ = [
     "TokenAuthenticator",
     "TooManyAttemptsError",
     "WSHubError",
+    "channel_event_message",
     "decode_message",
     "encode_message",
     "error_message",

@@ -17,7 +17,7 @@ class Request:
         query: What follows the question mark, as it was sent; empty for none.
         headers: Every value of each header, in order, by lower-case name.
         remote_address: ``host:port`` of the peer, or the path of a unix socket.
-        client_certificate: What the peer's TLS certificate says, as `ssl.SSLSocket.getpeercert`
+        client_certificate: What the peer's TLS certificate says, as ``SSLSocket.getpeercert``
             returns it; None without TLS, for a peer without a certificate that was verified, and in
             an ASGI application, whose server keeps it.
     """
