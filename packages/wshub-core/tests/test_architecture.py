@@ -79,7 +79,8 @@ def test_the_public_names_are_these() -> None:
         ProcessStartError Request Response ServeError Server SubscriptionDeniedError
         SubscriptionLimitError WSHubError decode_message encode_message process_channel run_process
         validate_channel validate_process_id
-        channel_event_message error_message event_message process_output_message process_status_message
+        channel_event_message error_message event_message process_output_message
+        process_status_message
     """
     assert set(wshub_core.__all__) == set(public.split())
     assert all(hasattr(wshub_core, name) for name in wshub_core.__all__)
