@@ -28,5 +28,8 @@ nitpick_ignore_regex = [
     ("py:class", r"(msgspec|os|pathlib|redis|socket|ssl)\..*"),
     ("py:class", r"wshub_core\.runtime\.process\.ProcessPublisher"),  # what a hub is to the runner
     ("py:class", r"wshub_core\.runtime\.clock\.Clock"),  # an event loop, or a ManualClock
-    ("py:class", r"HubApp"),  # an ASGI application; it has no other use
+    (
+        "py:class",
+        r"HubApp|wshub_core\.edges\.page_app\.LivePageApp",
+    ),  # an ASGI application; it has no other use
 ]
