@@ -431,3 +431,39 @@ async def test_a_server_that_gives_up_leaves_nothing_behind() -> None:
             await running
         assert hub.stats().clients == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_server_that_has_read_much_does_not_hold_the_loop() -> None:
+    count = 5_000
+    received = 0
+    turns = 0
+
+    async def receive() -> dict[str, Any]:
+        # As servers do that have the next message already: without a pause.
+        nonlocal received
+        received += 1
+        if received == 1:
+            return {"type": "websocket.connect"}
+        if received <= count:
+            return {"type": "websocket.receive", "text": '{"type":"unknown"}'}
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(event: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def turn() -> None:
+        nonlocal turns
+        while received < count:
+            await asyncio.sleep(0)
+            turns += 1
+
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "query_string": b"",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+    }
+    async with Hub() as hub:
+        await asyncio.gather(hub.asgi()(scope, receive, send), turn())
+    assert turns > 10

@@ -251,6 +251,20 @@ async def test_the_end_of_a_peer_is_noticed_while_its_callback_hangs(
     assert ends[0].cause in (DisconnectCause.CLIENT_CLOSED, DisconnectCause.LOST)
 
 
+async def test_pings_are_answered_while_a_callback_takes_its_time(open_hub: Open) -> None:
+    gate = asyncio.Event()
+
+    async def wait(*_: object) -> None:
+        await gate.wait()
+
+    opened = await open_hub(HubConfig(on_connect=wait))
+    async with opened.dial() as socket, asyncio.timeout(5):
+        for _ in range(3):
+            await (await socket.ping())
+        gate.set()
+        await WireClient(socket).settle()
+
+
 async def test_a_callback_that_ignores_its_cancellation_keeps_no_other_from_being_called() -> None:
     gate = asyncio.Event()
     ends: list[Disconnect] = []

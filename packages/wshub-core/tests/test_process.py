@@ -19,6 +19,7 @@ from wshub_core import (
     ProcessStartError,
     run_process,
 )
+from wshub_core.runtime.process import _Cursor, _Lines
 
 Closer = Callable[[], Awaitable[None]]
 
@@ -162,6 +163,56 @@ async def test_a_carriage_return_shows_its_line_at_once(tmp_path: Path) -> None:
     seen.touch()
     assert await task == 0
     assert hub.lines == ["10%", "100%"]
+
+
+async def test_a_line_without_an_end_is_shown_after_a_pause(tmp_path: Path) -> None:
+    hub = RecordingHub()
+    seen = tmp_path / "seen"
+    code = (
+        "import os, pathlib, time\n"
+        "os.write(1, b'checking... ')\n"
+        f"while not pathlib.Path({str(seen)!r}).exists(): time.sleep(0.01)\n"
+        "os.write(1, b'yes\\nnext\\n')\n"
+    )
+    task = asyncio.create_task(run_python(hub, code))
+    async with asyncio.timeout(20):
+        while not hub.lines:
+            await hub.changed.wait()
+            hub.changed.clear()
+    assert hub.lines == ["checking... "]
+    seen.touch()
+    assert await task == 0
+    assert hub.lines == ["checking... ", "checking... yes", "next"]
+    assert hub.overwriting == ["checking... yes"]
+
+
+@pytest.mark.parametrize(
+    ("writes", "expected"),
+    [
+        # What another pipe has written since is not overwritten.
+        ([(1, "a"), None, (2, "b\n"), (1, "c\n")], ["a", "b", "ac"]),
+        # A line that was shown whole is not shown again.
+        ([(1, "a"), None, (1, "\n"), (1, "b\n")], ["a", "b"]),
+        ([(1, "a"), None, None, (1, "b"), None, (1, "\n")], ["a", "<ab"]),
+        ([(1, "a"), None, (1, "\r"), (1, "b\n")], ["a", "<b"]),
+        # Both pipes write to one terminal.
+        ([(2, "10%\r"), (1, "log\n"), (2, "50%\r"), (2, "\n")], ["10%", "<log", "50%"]),
+        ([(1, "a\r"), (2, "b\r"), (1, "\nc\n")], ["a", "<b", "c"]),
+    ],
+)
+def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list[str]) -> None:
+    cursor = _Cursor()
+    pipes = {1: _Lines(cursor), 2: _Lines(cursor)}
+    lines: list[str] = []
+    for write in writes:
+        new = (
+            [line for pipe in pipes.values() for line in pipe.flush()]
+            if write is None
+            else pipes[write[0]].feed(write[1].encode())
+        )
+        lines += [f"<{line.text}" if line.overwrites else line.text for line in new]
+    lines += [line.text for pipe in pipes.values() for line in pipe.end()]
+    assert lines == expected
 
 
 async def test_a_line_that_is_too_long_comes_in_pieces() -> None:

@@ -24,6 +24,9 @@ _LONGEST_REST = 65_536
 
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
 
+_PAUSE_SECONDS = 0.5
+"""How long a line without an end is held back, in which its end may come."""
+
 _LINES_PER_TURN = 100
 """How many lines are published before others get a turn on the event loop: about 0.5 ms of work."""
 
@@ -69,9 +72,11 @@ async def run_process(
     First comes the status ``running``, then each line of stdout and stderr as it comes, last the
     status ``exited`` with the exit code. A line ends with ``\n``, ``\r\n`` or ``\r`` and is sent
     without it, as soon as its end has come. A line that follows a lone ``\r`` overwrites the line
-    before it, as a progress display means it. A last line without an end is sent too, and one that
-    is too long for a message is sent in pieces. Bytes that are not UTF-8 become U+FFFD. The command
-    gets no input. It runs in a process group of its own, which needs a POSIX system.
+    before it, as a progress display means it. A line whose end has not come after half a second of
+    silence, such as a prompt, is sent as it is, and overwritten by the whole line. A last line
+    without an end is sent too. A line that is too long for a message is sent in pieces. Bytes that
+    are not UTF-8 become U+FFFD. The command gets no input. It runs in a process group of its own,
+    which needs a POSIX system.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
     second. When this call is cancelled or the hub is closed, the command and the children in its
@@ -190,8 +195,8 @@ class _Output(asyncio.SubprocessProtocol):
             self._pipe(fd).pause_reading()
         self._changed.set()
 
-    async def chunks(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield each read: the pipe, 1 or 2, and its bytes."""
+    async def chunks(self) -> AsyncIterator[tuple[int, bytes] | None]:
+        """Yield each read, the pipe (1 or 2) and its bytes, and None after each longer pause."""
         while True:
             while self._chunks:
                 yield self._chunks.popleft()
@@ -201,18 +206,28 @@ class _Output(asyncio.SubprocessProtocol):
             if self.exit_code.done() and (self._is_drained or not self._open_pipes):
                 return
             self._changed.clear()
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                yield None
+                await self._changed.wait()
 
     def _pipe(self, fd: int) -> asyncio.ReadTransport:
         return cast("asyncio.ReadTransport", self._transport.get_pipe_transport(fd))
 
 
 async def _publish_lines(hub: ProcessPublisher, process_id: str, output: _Output) -> None:
-    """Publish each line as soon as it is complete, and what has no end when the output ends."""
-    pipes = {1: _Lines(), 2: _Lines()}
-    async for fd, data in output.chunks():
-        lines = iter(pipes[fd].feed(data))
-        while turn := list(islice(lines, _LINES_PER_TURN)):
+    """Publish each line as soon as it is complete, and a part of one when nothing follows it."""
+    cursor = _Cursor()
+    pipes = {1: _Lines(cursor), 2: _Lines(cursor)}
+    async for chunk in output.chunks():
+        if chunk is None:
+            lines = [line for pipe in pipes.values() for line in pipe.flush()]
+        else:
+            lines = pipes[chunk[0]].feed(chunk[1])
+        rest = iter(lines)
+        while turn := list(islice(rest, _LINES_PER_TURN)):
             for line in turn:
                 _publish_in_pieces(hub, process_id, line)
             await hub.drain()
@@ -226,55 +241,94 @@ class _Line(NamedTuple):
 
     Attributes:
         text: The line without its end.
-        overwrites: Whether it takes the place of the line before it, which ended with a carriage
-            return alone.
+        overwrites: Whether it takes the place of the line before it.
     """
 
     text: str
     overwrites: bool
 
 
-class _Lines:
-    """Cuts one pipe's bytes into lines."""
+class _Cursor:
+    """Where a terminal would write next, for both pipes of a process.
+
+    Attributes:
+        overwriters: The pipes whose next line takes the place of the last one.
+    """
 
     def __init__(self) -> None:
+        self.overwriters: tuple[object, ...] = ()
+
+
+class _Lines:
+    """Cuts one pipe's bytes into lines.
+
+    Args:
+        cursor: Is shared by the pipes of one process.
+    """
+
+    def __init__(self, cursor: _Cursor) -> None:
         # It holds back a character that is cut in two between reads.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._cursor = cursor
         self._rest = ""
+        self._shown = ""
         self._has_returned = False
 
     def feed(self, data: bytes) -> list[_Line]:
         """Return the lines that these bytes complete."""
         return self._cut(self._decoder.decode(data))
 
+    def flush(self) -> list[_Line]:
+        """Return a line that has no end yet, unless it was returned before."""
+        if not self._rest or self._rest == self._shown:
+            return []
+        line = self._advance(self._rest, (self,))
+        self._shown = self._rest
+        return [line]
+
     def end(self) -> list[_Line]:
         """Return what was held back: a last line without an end, if there is one."""
-        lines = self._cut(self._decoder.decode(b"", final=True))
-        if self._rest:
-            lines.append(self._complete(self._rest, "\n"))
-            self._rest = ""
-        return lines
+        return self._cut(self._decoder.decode(b"", final=True)) + self.flush()
 
     def _cut(self, text: str) -> list[_Line]:
-        if self._has_returned and text.startswith("\n"):
-            # The line has been sent at its carriage return, which did not stand alone.
-            text = text[1:]
+        if self._has_returned and text:
+            if text.startswith("\n"):
+                # The line was returned at its carriage return, which did not stand alone.
+                text = text[1:]
+                self._cursor.overwriters = ()
             self._has_returned = False
         *pieces, self._rest = _LINE_END.split(self._rest + text)
         # Texts and their ends take turns.
         lines = [
-            self._complete(text, end) for text, end in zip(pieces[::2], pieces[1::2], strict=True)
+            line
+            for text, end in zip(pieces[::2], pieces[1::2], strict=True)
+            for line in self._complete(text, end)
         ]
+        self._has_returned = bool(pieces) and pieces[-1] == "\r" and not self._rest
         while len(self._rest) >= _LONGEST_REST:
             # A line that does not end must not fill the memory.
-            lines.append(self._complete(self._rest[:_LONGEST_REST], "\n"))
+            lines += self._complete(self._rest[:_LONGEST_REST], "\n")
             self._rest = self._rest[_LONGEST_REST:]
         return lines
 
-    def _complete(self, text: str, end: str) -> _Line:
-        line = _Line(text, self._has_returned)
-        self._has_returned = end == "\r"
-        return line
+    def _complete(self, text: str, end: str) -> list[_Line]:
+        overwriters = _BOTH_PIPES if end == "\r" else ()
+        if text and text == self._shown and self in self._cursor.overwriters:
+            # It was returned before its end came, and nothing has been written since.
+            self._cursor.overwriters = overwriters
+            lines = []
+        else:
+            lines = [self._advance(text, overwriters)]
+        self._shown = ""
+        return lines
+
+    def _advance(self, text: str, overwriters: "tuple[object, ...]") -> _Line:
+        before, self._cursor.overwriters = self._cursor.overwriters, overwriters
+        return _Line(text, before is _BOTH_PIPES or self in before)
+
+
+_BOTH_PIPES: tuple[object, ...] = ("both",)
+"""Overwriters after a carriage return."""
 
 
 def _publish_in_pieces(hub: ProcessPublisher, process_id: str, line: _Line) -> None:
