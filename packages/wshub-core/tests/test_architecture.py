@@ -7,10 +7,11 @@ import wshub_core
 
 SOURCE = Path(wshub_core.__file__).parent
 
-LAYERS = ["values", "state", "forks", "logs", "runtime", "edges"]
+LAYERS = ["values", "state", "forks", "interrupts", "logs", "runtime", "edges"]
 
 FORBIDDEN: dict[str, set[str]] = {
     "forks": set(),
+    "interrupts": set(),
     "logs": {"asyncio"},
     "values": {"asyncio", "logging", "socket", "ssl", "threading", "time"},
     "state": {"asyncio", "logging", "socket", "ssl", "threading", "time"},

@@ -45,7 +45,7 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
 async def test_a_new_server_takes_over_a_unix_path_and_keeps_it(tmp_path: Path) -> None:
     path = str(tmp_path / "hub")
     async with Hub() as hub:
-        old = await hub.serve(unix=path).__aenter__()
+        old = await hub.serve(unix=Path(path)).__aenter__()
         new = await hub.serve(unix=path).__aenter__()
         await old.close()
         async with unix_connect(path, "ws://localhost/ws") as connection:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 
 from wshub_core import ChannelAuthorizer, Connection, InvalidConfigError
+from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.auth")
@@ -133,7 +134,9 @@ async def _ask(authorizer: ChannelAuthorizer, connection: Connection, channel: s
         is_allowed: bool | Awaitable[bool] = authorizer(connection, channel)
         # Nothing is taken for a yes that is not one, such as a coroutine nobody has awaited.
         return (await is_allowed if isawaitable(is_allowed) else is_allowed) is True
-    except Exception:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         logger.exception("a channel authorizer failed")
         return False
 

@@ -19,6 +19,7 @@ from wshub_core import (
     TokenAuthenticator,
     settle_auth_result,
 )
+from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.auth")
@@ -76,7 +77,9 @@ async def _ask(
     try:
         result = authenticate(presented)
         return settle_auth_result(await result if isawaitable(result) else result, time.time())
-    except Exception:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         logger.exception("an authenticator failed")
         return AuthResult(False, error=AuthenticatorError())
 

@@ -16,6 +16,7 @@ from wshub_auth.credentials import (
 )
 from wshub_auth.errors import MissingCredentialError
 from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, settle_auth_result
+from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.auth")
@@ -61,14 +62,18 @@ class TokenAuth:
             return self._complete(AuthResult(False, error=error))
         try:
             result = self._validate(token)
-        except Exception:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             return self._fail()
         return self._complete_later(result) if isawaitable(result) else self._complete(result)
 
     async def _complete_later(self, result: Awaitable[AuthResult]) -> AuthResult:
         try:
             return self._complete(await result)
-        except Exception:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             return self._fail()
 
     def _fail(self) -> AuthResult:

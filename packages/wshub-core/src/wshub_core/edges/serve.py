@@ -35,7 +35,7 @@ class Server:
         hub: "Hub",
         host: str | None,
         port: int | None,
-        unix: str | None,
+        unix: str | os.PathLike[str] | None,
         sockets: Sequence[socket.socket],
         path: str,
         ssl: SSLContext | None,
@@ -48,7 +48,7 @@ class Server:
         self._hub = hub
         self._host = host or ""
         self._port = port or 0
-        self._unix = unix
+        self._unix = None if unix is None else os.fspath(unix)
         self._sockets = sockets
         self._path = _check_path(path)
         self._ssl = ssl

@@ -7,6 +7,7 @@ from contextvars import Context
 from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
+from wshub_core.interrupts import is_end_of_caller
 from wshub_core.logs import get_logger
 from wshub_core.runtime.tasks import Tasks
 from wshub_core.state.counters import Counters
@@ -105,7 +106,7 @@ class Callbacks:
         try:
             return await result
         except BaseException as error:
-            if _is_end_of_caller(error):
+            if is_end_of_caller(error):
                 raise
             return self._note_error(name, if_raised, error)
 
@@ -116,18 +117,6 @@ class Callbacks:
         else:
             logger.error("%s failed", name, exc_info=error, extra={"kind": name})
         return if_raised
-
-
-def _is_end_of_caller(error: BaseException) -> bool:
-    """Tell whether a function was ended from outside, and has not raised the exception itself."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None  # The loop has ended and its coroutines are closed.
-    if isinstance(error, CancelledError):
-        # A function that awaits something that was cancelled raises the same exception.
-        return task is None or task.cancelling() > 0
-    return isinstance(error, GeneratorExit) and task is None
 
 
 def _raise(error: BaseException) -> None:

@@ -1,6 +1,7 @@
 """The hub: what an application holds in its hands."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
@@ -124,7 +125,7 @@ class Hub:
         host: str | None = None,
         port: int | None = None,
         *,
-        unix: str | None = None,
+        unix: str | os.PathLike[str] | None = None,
         sockets: Sequence[socket.socket] = (),
         path: str = "/ws",
         ssl: SSLContext | None = None,
@@ -135,7 +136,8 @@ class Hub:
         Args:
             host: The name or address to listen at.
             port: The TCP port; 0 for any free one, see `Server.port`.
-            unix: Instead of both, the path of a unix socket to listen at.
+            unix: Instead of both, the path of a unix socket to listen at. A server that listens
+                there is relieved. A name that begins with a NUL is an abstract one.
             sockets: Instead of these, bound sockets, as a service manager or a parent process
                 passes them on; the server closes them.
             path: The path at which clients connect.

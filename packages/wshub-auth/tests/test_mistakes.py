@@ -1,0 +1,103 @@
+"""What an application's functions raise, an authenticator and an authorizer survive."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from wshub_auth import BearerTokenAuth, FirstOf, QueryTokenAuth, all_of, any_of
+from wshub_core import AuthResult, Connection, Hub, HubConfig, Request
+from wshub_core.testing import HandshakeRefusedError, connect
+
+
+class Outcome(BaseException):
+    pass
+
+
+def raise_cancelled() -> None:
+    job = asyncio.get_running_loop().create_future()
+    job.cancel()
+    job.result()
+
+
+def raise_outcome() -> None:
+    raise Outcome
+
+
+def raise_error() -> None:
+    raise ValueError("mistake")
+
+
+MISTAKES = [raise_cancelled, raise_outcome, raise_error]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_the_next_authenticator_is_asked_after_one_that_fails(
+    mistake: Callable[[], None], is_async: bool
+) -> None:
+    def fail(_: Request) -> AuthResult:
+        mistake()
+        raise AssertionError
+
+    async def fail_later(request: Request) -> AuthResult:
+        await asyncio.sleep(0)
+        return fail(request)
+
+    who = FirstOf(fail_later if is_async else fail, lambda _: AuthResult(True, "alice"))
+    async with Hub(HubConfig(authenticator=who)) as hub:
+        await connect(hub)
+        assert hub.connections[0].user_id == "alice"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_token_whose_validation_fails_is_refused_with_a_challenge(
+    mistake: Callable[[], None], is_async: bool
+) -> None:
+    def fail(_: str) -> AuthResult:
+        mistake()
+        raise AssertionError
+
+    async def fail_later(token: str) -> AuthResult:
+        await asyncio.sleep(0)
+        return fail(token)
+
+    who = BearerTokenAuth(fail_later if is_async else fail)
+    async with Hub(HubConfig(authenticator=FirstOf(who, QueryTokenAuth(fail)))) as hub:
+        with pytest.raises(HandshakeRefusedError) as raised:
+            await connect(hub, headers={"Authorization": "Bearer t"})
+        assert raised.value.response.status == 401
+        assert raised.value.response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_an_authorizer_that_fails_says_no(mistake: Callable[[], None]) -> None:
+    def fail(connection: Connection, channel: str) -> bool:
+        mistake()
+        return True
+
+    def agree(connection: Connection, channel: str) -> bool:
+        return True
+
+    for authorizer, expected in ((any_of(fail, agree), ("a",)), (all_of(agree, fail), ())):
+        async with Hub(HubConfig(channel_authorizer=authorizer)) as hub:
+            client = await connect(hub)
+            client.subscribe("a")
+            await client.settle()
+            assert hub.channels == expected
+
+
+async def test_a_cancellation_from_outside_goes_through() -> None:
+    started = asyncio.Event()
+
+    async def hang(_: Request) -> AuthResult:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    task = asyncio.ensure_future(FirstOf(hang, hang)(Request("GET", "/ws")))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
