@@ -74,7 +74,7 @@ def test_all_other_frames_ask_for_nothing(payload: bytes) -> None:
     assert read_client_frame(payload) is None
 
 
-DEEP = b"[" * 5_000 + b"]" * 5_000
+DEEP = b"[" * 30_000 + b"]" * 30_000
 
 
 @pytest.mark.parametrize(

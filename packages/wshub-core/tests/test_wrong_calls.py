@@ -130,7 +130,7 @@ async def test_frames_that_cannot_be_understood_are_counted(served: Served) -> N
 async def test_a_message_that_cannot_be_published_names_what_is_wrong(serve: Serve) -> None:
     served = await serve(publish_authorizer=lambda *_: True)
     client = await served.connect()
-    deep = "[" * 5_000 + "]" * 5_000
+    deep = "[" * 30_000 + "]" * 30_000
     await client.socket.send(f'{{"type":"event","id":1,"channel":"a","data":{deep}}}')
     answer = await client.receive()
     assert (answer["type"], answer["id"], answer["code"]) == ("error", 1, "malformed_frame")
