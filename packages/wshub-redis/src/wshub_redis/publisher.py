@@ -161,13 +161,19 @@ class RedisPublisher:
         """
         self.broadcast(error_message(text))
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
         """Publish one line of a process's output to the channel ``process:<process_id>``.
+
+        Args:
+            process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
+            line: The line without its end.
+            overwrites: Whether the line takes the place of the line before it, as progress
+                displays do with a carriage return.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        message = process_output_message(process_id, line)
+        message = process_output_message(process_id, line, overwrites=overwrites)
         self.publish(message.channel, message)
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
