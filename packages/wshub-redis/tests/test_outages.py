@@ -87,7 +87,7 @@ async def test_what_may_not_wait_is_lost_and_counted(server: RedisServer) -> Non
         assert_within(fleet, missing, begin - 0.1, end)
         for sender, member in enumerate(fleet.members):
             lost = member.bridge.stats().lost
-            assert lost > 50
+            assert lost > 10
             # What has not been counted here was missed by listeners that were not back yet.
             for receiver in range(3):
                 if receiver != sender:

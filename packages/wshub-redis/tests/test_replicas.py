@@ -131,6 +131,14 @@ async def test_a_planned_failover_of_sentinel_is_followed(
     follow(second, first)
     with run_sentinel(first, "main") as watcher:
 
+        def begin_failover() -> bool:
+            with watcher.client() as client:
+                try:
+                    client.execute_command("SENTINEL", "FAILOVER", "main")
+                except ResponseError:
+                    return False  # it does not know enough of the replica yet
+                return True
+
         def has_failed_over() -> bool:
             with watcher.client() as client:
                 port = client.sentinel_get_master_addr_by_name("main")[1]
@@ -150,8 +158,7 @@ async def test_a_planned_failover_of_sentinel_is_followed(
             RedisBridge(there, primary, **QUICK) as other,
         ):
             client = await connect(there)
-            with watcher.client() as watcher_client:
-                watcher_client.execute_command("SENTINEL", "FAILOVER", "main")
+            await wait_until(begin_failover)
             await wait_until(has_failed_over)
 
             def is_moved() -> bool:
