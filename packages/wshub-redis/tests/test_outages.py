@@ -87,7 +87,7 @@ async def test_what_may_not_wait_is_lost_and_counted(server: RedisServer) -> Non
         assert_within(fleet, missing, begin - 0.1, end)
         for sender, member in enumerate(fleet.members):
             lost = member.bridge.stats().lost
-            assert lost > 50
+            assert lost > 10
             # What has not been counted here was missed by listeners that were not back yet.
             for receiver in range(3):
                 if receiver != sender:
@@ -188,6 +188,9 @@ async def test_a_long_outage_does_not_flood_the_log(
         assert f"messages for other hubs that were lost: {number}" in about
     # One when it begins and one when it is over, for each.
     assert len(about) == 6
+    # Nor does redis-py say anything each time it fails.
+    others = {each.name for each in caplog.records if each.name.partition(".")[0] != "wshub"}
+    assert others <= {"asyncio"}
 
 
 async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> None:

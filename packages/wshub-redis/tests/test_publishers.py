@@ -50,6 +50,7 @@ def publish_everything(url: str) -> None:
     publisher.send_event("job:done", {"id": 7})
     publisher.send_error("too bad")
     publisher.send_process_output("b", "line")
+    publisher.send_process_output("b", "50 %", overwrites=True)
     publisher.send_process_status("b", "exited", 3)
     publisher.publish("news", Message(type="custom", channel="ignored", data=[1]))
     publisher.broadcast(Message(type="custom", channel="kept"))
@@ -57,26 +58,29 @@ def publish_everything(url: str) -> None:
 
 
 EVERYTHING = [
-    ("event", "", "", {"data": {"id": 7}, "event": "job:done"}),
-    ("error", "", "", "too bad"),
-    ("process_output", "process:b", "b", "line"),
-    ("process_status", "process:b", "b", {"exitCode": 3, "status": "exited"}),
-    ("custom", "news", "", [1]),
-    ("custom", "kept", "", None),
+    ("event", "", "", {"data": {"id": 7}, "event": "job:done"}, False),
+    ("error", "", "", "too bad", False),
+    ("process_output", "process:b", "b", "line", False),
+    ("process_output", "process:b", "b", "50 %", True),
+    ("process_status", "process:b", "b", {"exitCode": 3, "status": "exited"}, False),
+    ("custom", "news", "", [1], False),
+    ("custom", "kept", "", None, False),
 ]
 
 
 async def received(listener: MemoryClient, count: int) -> list[tuple[Any, ...]]:
     messages = [await listener.receive() for _ in range(count)]
     assert all(message.timestamp is not None for message in messages)
-    return [(each.type, each.channel, each.process_id, each.data) for each in messages]
+    return [
+        (each.type, each.channel, each.process_id, each.data, each.overwrites) for each in messages
+    ]
 
 
 async def test_a_blocking_publisher_reaches_the_clients_of_hubs(
     server: RedisServer, listener: MemoryClient
 ) -> None:
     await asyncio.to_thread(publish_everything, server.url)
-    assert await received(listener, 6) == EVERYTHING
+    assert await received(listener, 7) == EVERYTHING
 
 
 async def test_an_async_publisher_does_too(server: RedisServer, listener: MemoryClient) -> None:
@@ -84,10 +88,11 @@ async def test_an_async_publisher_does_too(server: RedisServer, listener: Memory
         await publisher.send_event("job:done", {"id": 7})
         await publisher.send_error("too bad")
         await publisher.send_process_output("b", "line")
+        await publisher.send_process_output("b", "50 %", overwrites=True)
         await publisher.send_process_status("b", "exited", 3)
         await publisher.publish("news", Message(type="custom", channel="ignored", data=[1]))
         await publisher.broadcast(Message(type="custom", channel="kept"))
-    assert await received(listener, 6) == EVERYTHING
+    assert await received(listener, 7) == EVERYTHING
     with pytest.raises(BridgeUnavailableError, match="not open"):
         await publisher.send_event("late")
 

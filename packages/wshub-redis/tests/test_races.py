@@ -12,6 +12,7 @@ from redis_servers import RedisServer, run_server
 from tcp_proxy import run_proxy
 
 from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, MessageType
+from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import connect
 from wshub_redis import AsyncRedisPublisher, PublisherOpenError, RedisBridge, RedisPublisher
 from wshub_redis.counters import Counters
@@ -134,7 +135,9 @@ async def test_threads_that_begin_at_once_keep_the_order(server: RedisServer) ->
         assert bridge.stats().duplicates == 0
 
 
-async def test_a_channel_that_redis_forbids_takes_no_other_along() -> None:
+async def test_a_channel_that_redis_forbids_takes_no_other_along(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     config = (
         "user hub on >secret resetchannels &ws:broadcast &ws:probe:* &ws:channel:public* "
         "+publish +subscribe +unsubscribe +@connection\n"
@@ -158,8 +161,16 @@ async def test_a_channel_that_redis_forbids_takes_no_other_along() -> None:
                 await bridge.publish("public:2", MESSAGE)
                 assert (await first.receive()).channel == "public:1"
                 assert (await second.receive()).channel == "public:2"
+                # Clients can bring about as many refusals as they like.
+                for number in range(50):
+                    guarded.subscribe(f"private:x{number}")
+                waiter = guarded.subscribe("public:3")
+                assert waiter is not None
+                await waiter
                 assert guarded.state == BridgeState.UP
                 assert guarded.stats().reconnects == 0
+    refusals = [each for each in caplog.records if " refuses " in each.getMessage()]
+    assert len(refusals) == RECORDS_PER_PERIOD
 
 
 async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one(

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from fleet import wait_until
+from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import Sentinel
-from redis_servers import RedisServer, run_sentinel, run_server
+from redis.exceptions import ResponseError
+from redis_servers import RedisServer, find_free_port, run_sentinel, run_server
 from tcp_proxy import run_proxy
 
 from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, MessageType
@@ -129,6 +131,14 @@ async def test_a_planned_failover_of_sentinel_is_followed(
     follow(second, first)
     with run_sentinel(first, "main") as watcher:
 
+        def begin_failover() -> bool:
+            with watcher.client() as client:
+                try:
+                    client.execute_command("SENTINEL", "FAILOVER", "main")
+                except ResponseError:
+                    return False  # it does not know enough of the replica yet
+                return True
+
         def has_failed_over() -> bool:
             with watcher.client() as client:
                 port = client.sentinel_get_master_addr_by_name("main")[1]
@@ -148,8 +158,7 @@ async def test_a_planned_failover_of_sentinel_is_followed(
             RedisBridge(there, primary, **QUICK) as other,
         ):
             client = await connect(there)
-            with watcher.client() as watcher_client:
-                watcher_client.execute_command("SENTINEL", "FAILOVER", "main")
+            await wait_until(begin_failover)
             await wait_until(has_failed_over)
 
             def is_moved() -> bool:
@@ -163,6 +172,71 @@ async def test_a_planned_failover_of_sentinel_is_followed(
         await primary.aclose()
         for each in sentinel.sentinels:
             await each.aclose()
+
+
+@pytest.fixture
+async def cluster_pair() -> AsyncIterator[tuple[RedisServer, RedisServer]]:
+    """A cluster of one primary and its replica."""
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-port"]
+    buses = [str(find_free_port()) for _ in range(2)]
+    with (
+        run_server(*options, buses[0]) as old,
+        run_server(*options, buses[1]) as new,
+        old.client() as old_client,
+        new.client() as new_client,
+    ):
+        old_client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        new_client.execute_command("CLUSTER", "MEET", "127.0.0.1", old.port, buses[0])
+        old_id = old_client.execute_command("CLUSTER", "MYID")
+
+        def is_replica() -> bool:
+            with contextlib.suppress(ResponseError):
+                new_client.execute_command("CLUSTER", "REPLICATE", old_id)
+            state = old_client.execute_command("CLUSTER", "INFO")
+            info = new_client.info("replication")
+            return info.get("master_link_status") == "up" and b"cluster_state:ok" in state
+
+        await wait_until(is_replica)
+        yield old, new
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+async def test_a_node_of_a_cluster_that_becomes_a_replica_costs_no_more_than_a_moment(
+    cluster_pair: tuple[RedisServer, RedisServer], sharded: bool
+) -> None:
+    old, new = cluster_pair
+    with old.client() as old_client, new.client() as new_client:
+
+        def has_failed_over() -> bool:
+            return bool(old_client.role()[0] == b"slave")
+
+        async with (
+            RedisCluster(host="127.0.0.1", port=old.port) as cluster,
+            Hub() as here,
+            Hub() as there,
+            RedisBridge(here, cluster, sharded=sharded, **QUICK) as bridge,
+            RedisBridge(there, cluster, sharded=sharded, **QUICK) as other,
+        ):
+            client = await connect(there)
+            new_client.execute_command("CLUSTER", "FAILOVER")
+            await wait_until(has_failed_over)
+            if sharded:
+                # The old node ends its subscriptions, since the slots have moved.
+                await wait_until(lambda: bridge.stats().reconnects * other.stats().reconnects > 0)
+                await wait_until(lambda: bridge.state == other.state == BridgeState.UP)
+            # Otherwise it goes on, for longer than the role is asked for.
+            numbers = list(range(100))
+            for number in numbers:
+                await bridge.broadcast(Message(type=MessageType.EVENT, data=number))
+                await asyncio.sleep(0.005)
+            assert [(await client.receive()).data for _ in numbers] == numbers
+            if not sharded:
+                assert bridge.stats().reconnects == other.stats().reconnects == 0
+            # Those without a number, of hubs of go-ws, do not come twice.
+            publish = new_client.spublish if sharded else new_client.publish
+            for number in numbers:
+                publish("ws:broadcast", b'{"message":{"type":"event","data":%d}}' % number)
+            assert [(await client.receive()).data for _ in numbers] == numbers
 
 
 async def test_a_server_that_does_not_tell_its_role_is_taken(

@@ -18,6 +18,7 @@ from wshub_core import (
     process_status_message,
     validate_channel,
 )
+from wshub_core.forks import ForkGuard
 from wshub_redis.counters import Counters
 from wshub_redis.errors import PublisherOpenError
 from wshub_redis.outbound import Outbound
@@ -74,6 +75,7 @@ class AsyncRedisPublisher:
             max_queue_bytes=max_queue_bytes,
         )
         self._sender: Sender | None = None
+        self._guard: ForkGuard | None = None
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -81,7 +83,9 @@ class AsyncRedisPublisher:
         Raises:
             BridgeUnavailableError: Redis cannot be reached, or refuses us.
             PublisherOpenError: It was entered already.
+            ForkedProcessError: It was entered in a parent of this process.
         """
+        self._check_process()
         if self._sender is not None:
             raise PublisherOpenError
         settings = self._settings
@@ -97,7 +101,7 @@ class AsyncRedisPublisher:
             role_interval=ROLE_SECONDS,
             on_replica=lambda: None,
         )
-        self._sender = sender
+        self._sender, self._guard = sender, ForkGuard("publisher")
         try:
             await sender.open()
         except CONNECTION_ERRORS as exc:
@@ -116,7 +120,12 @@ class AsyncRedisPublisher:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Send what waits, within ``timeout``, and close the connection."""
+        """Send what waits, within ``timeout``, and close the connection.
+
+        Raises:
+            ForkedProcessError: It was entered in a parent of this process.
+        """
+        self._check_process()
         assert self._sender is not None, "it was entered"
         try:
             with contextlib.suppress(TimeoutError):
@@ -126,7 +135,7 @@ class AsyncRedisPublisher:
             await self._close()
 
     async def _close(self) -> None:
-        sender, self._sender = self._sender, None
+        sender, self._sender, self._guard = self._sender, None, None
         if sender is not None:
             await sender.close()
 
@@ -143,6 +152,7 @@ class AsyncRedisPublisher:
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             BridgeUnavailableError: Redis cannot be reached, or refuses the message.
+            ForkedProcessError: The publisher was entered in a parent of this process.
         """
         validate_channel(channel)
         await self._send(channel, message)
@@ -171,13 +181,21 @@ class AsyncRedisPublisher:
         """
         await self.broadcast(error_message(text))
 
-    async def send_process_output(self, process_id: str, line: str) -> None:
+    async def send_process_output(
+        self, process_id: str, line: str, *, overwrites: bool = False
+    ) -> None:
         """Publish one line of a process's output to the channel ``process:<process_id>``.
+
+        Args:
+            process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
+            line: The line without its end.
+            overwrites: Whether the line takes the place of the line before it, as progress
+                displays do with a carriage return.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        message = process_output_message(process_id, line)
+        message = process_output_message(process_id, line, overwrites=overwrites)
         await self.publish(message.channel, message)
 
     async def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
@@ -189,7 +207,12 @@ class AsyncRedisPublisher:
         message = process_status_message(process_id, status, exit_code)
         await self.publish(message.channel, message)
 
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     async def _send(self, channel: str, message: Message) -> None:
+        self._check_process()
         if self._sender is None:
             raise BridgeUnavailableError("the publisher is not open: use it inside `async with`")
         name, payload = self._outbound.address(channel, message)

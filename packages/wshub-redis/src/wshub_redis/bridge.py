@@ -24,6 +24,7 @@ from wshub_core import (
     WSHubError,
     validate_channel,
 )
+from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 from wshub_redis.counters import Counters
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode_envelope
@@ -81,7 +82,8 @@ class RedisBridge:
             await bridge.publish("process:build-42", message)  # the same, and confirms or raises
 
     When Redis is gone, every hub goes on with its own clients, and the bridge comes back by
-    itself. Nothing waits for Redis but what says so.
+    itself. Nothing waits for Redis but what says so. A bridge that was started belongs to its
+    process: a forked child needs a hub and a bridge of its own.
 
     Args:
         hub: A hub that has been entered.
@@ -152,6 +154,7 @@ class RedisBridge:
         self._state = BridgeState.DOWN
         self._reason = _NOT_RUNNING
         self._told_reasons: set[str] = set()
+        self._guard: ForkGuard | None = None
         self._is_started = False
         self._wants_all = False
         self._stopping = asyncio.Lock()
@@ -203,7 +206,9 @@ class RedisBridge:
         Raises:
             BridgeAttachedError: The hub has a bridge already, this one perhaps.
             BridgeUnavailableError: Redis cannot be reached, or refuses us.
+            ForkedProcessError: The bridge was started in a parent of this process.
         """
+        self._check_process()
         if self._lanes is not None:
             raise BridgeAttachedError
         if self._server.db:
@@ -212,6 +217,7 @@ class RedisBridge:
                 "To tell fleets apart use another prefix",
                 self._server.db,
             )
+        self._guard = ForkGuard("bridge")
         self._lanes = lanes = self._make_lanes()
         try:
             try:
@@ -241,7 +247,11 @@ class RedisBridge:
         """Send what waits, within ``timeout``, and detach the bridge; the hub goes on alone.
 
         Stopping again is harmless.
+
+        Raises:
+            ForkedProcessError: The bridge was started in a parent of this process.
         """
+        self._check_process()
         async with self._stopping:
             lanes = self._lanes
             if lanes is None:
@@ -253,7 +263,7 @@ class RedisBridge:
                     await self._flush(lanes)
             finally:
                 await lanes.close()
-                self._lanes = None
+                self._lanes = self._guard = None
                 self._wants_all = False
                 self._state, self._reason = BridgeState.DOWN, _NOT_RUNNING
                 self._told_reasons.clear()
@@ -273,8 +283,10 @@ class RedisBridge:
         Raises:
             BridgeUnavailableError: Redis has not confirmed it, within ``timeout`` or, if it cannot
                 be reached, within ``replay_seconds``.
+            ForkedProcessError: The bridge was started in a parent of this process.
             WSHubError: As `wshub_core.Hub.publish` does; then nobody gets it.
         """
+        self._check_process()
         manager = self._hub.manager
         validate_channel(channel)
         stamped, prepared = manager.prepare(message, channel, local_only=False)
@@ -286,8 +298,10 @@ class RedisBridge:
 
         Raises:
             BridgeUnavailableError: As `publish` does.
+            ForkedProcessError: As `publish` does.
             WSHubError: As `wshub_core.Hub.broadcast` does; then nobody gets it.
         """
+        self._check_process()
         manager = self._hub.manager
         _, prepared = manager.prepare(message, message.channel, local_only=False)
         manager.broadcast(prepared, local_only=True)
@@ -326,6 +340,7 @@ class RedisBridge:
         self._lane_of(name).listener.unsubscribe(name)
 
     async def drain(self) -> None:  # noqa: D102
+        self._check_process()
         for lane in () if self._lanes is None else tuple(self._lanes.all):
             await lane.sender.drain()
 
@@ -352,7 +367,12 @@ class RedisBridge:
             counters=self._counters,
         )
 
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     def _lane_of(self, name: bytes) -> Lane:
+        self._check_process()
         assert self._lanes is not None, "the hub asks only while the bridge is attached"
         return self._lanes.lane_of(name)
 
@@ -386,6 +406,7 @@ class RedisBridge:
             self._counters.received += 1
 
     def _note_change(self) -> None:
+        self._check_process()
         assert self._lanes is not None, "lanes are closed before they are forgotten"
         links = [each for lane in self._lanes.all for each in (lane.sender, lane.listener)]
         broken = [each for each in links if not each.is_up]

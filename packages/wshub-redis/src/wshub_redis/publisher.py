@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -50,7 +52,8 @@ class RedisPublisher:
 
     Threads may share one: they publish one after the other, so that what one publishes arrives in
     order, and while Redis stands still each waits for those before it. After a fork it goes on
-    working, in both processes. `AsyncRedisPublisher` is the same for event loops.
+    working, in both processes; one with a client of redis-py only if no other thread used that
+    client at the time. `AsyncRedisPublisher` is the same for event loops.
 
     Args:
         redis: The URL of a server (``redis://``, ``rediss://`` for TLS, ``unix://``), or a client
@@ -85,14 +88,15 @@ class RedisPublisher:
         if options and not isinstance(redis, str):
             raise InvalidConfigError("a client has its settings already, give options with a URL")
         self._is_sharded = sharded
-        self._is_own = isinstance(redis, str)
         self._client: Any = redis
+        self._connect: Callable[[], Redis] | None = None
         if isinstance(redis, str):
             # An idle connection may have been closed meanwhile; hubs drop what comes twice.
             retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
             settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+            self._connect = partial(Redis.from_url, redis, retry=retry, **settings | options)
             try:
-                self._client = Redis.from_url(redis, retry=retry, **settings | options)
+                self._client = self._connect()
             except ValueError:
                 raise invalid_url() from None
             check_options(self._client.connection_pool)
@@ -113,7 +117,7 @@ class RedisPublisher:
 
     def close(self) -> None:
         """Close the connections; publishing again opens others."""
-        if self._is_own:
+        if self._connect is not None:
             self._client.close()
 
     def publish(self, channel: str, message: Message) -> None:
@@ -157,13 +161,19 @@ class RedisPublisher:
         """
         self.broadcast(error_message(text))
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
         """Publish one line of a process's output to the channel ``process:<process_id>``.
+
+        Args:
+            process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
+            line: The line without its end.
+            overwrites: Whether the line takes the place of the line before it, as progress
+                displays do with a carriage return.
 
         Raises:
             WSHubError: As `publish` does.
         """
-        message = process_output_message(process_id, line)
+        message = process_output_message(process_id, line, overwrites=overwrites)
         self.publish(message.channel, message)
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
@@ -175,9 +185,13 @@ class RedisPublisher:
         message = process_status_message(process_id, status, exit_code)
         self.publish(message.channel, message)
 
-    def renew_lock(self) -> None:
-        """Start anew in a forked process: a thread of the parent may have held the lock."""
+    def renew(self) -> None:
+        """Start anew in a forked process: a thread of the parent may have held the locks."""
         self._lock = threading.Lock()
+        if self._connect is not None:
+            # Its pool has a lock as well, for which it would wait even when it is deleted.
+            self._client.auto_close_connection_pool = False
+            self._client = self._connect()
 
     def _send(self, channel: str, message: Message) -> None:
         name, payload = self._outbound.address(channel, message)
@@ -216,10 +230,10 @@ class RedisPublisher:
 _publishers: WeakSet[RedisPublisher] = WeakSet()
 
 
-def _renew_locks() -> None:
+def _renew_publishers() -> None:
     for publisher in _publishers:
-        publisher.renew_lock()
+        publisher.renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_renew_publishers)

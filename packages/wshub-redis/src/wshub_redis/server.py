@@ -120,6 +120,9 @@ class ClusterMap:
         async with self._asking:
             for name, node in self._given.items():
                 nodes.startup_nodes.setdefault(name, node)
+            # Without this a client that has never reached the cluster would not close what is
+            # opened in the next line.
+            await self._cluster.initialize()
             await nodes.initialize()
 
 
