@@ -29,6 +29,7 @@ from wshub_core import (
     Hub,
     HubConfig,
     Message,
+    Reply,
     Request,
 )
 
@@ -361,7 +362,9 @@ async def open_with_subscriptions_and_a_ping(client: ClientUnderTest) -> None:
                 await peer.read_to_ping()
                 await peer.send({"type": "pong"})
             return
-        opening.extend(await peer.read_to_ping())
+        frames = await peer.read_to_ping()
+        # A client may begin with a frame that only asks whether the hub answers ids.
+        opening.extend(each for each in frames if each["type"] != "unsubscribe")
         await may_answer.wait()
         await peer.send({"type": "pong"})
         await peer.serve()
@@ -850,10 +853,11 @@ async def subscribe_is_confirmed_across_reconnects(client: ClientUnderTest) -> N
             await peer.greet()
             await peer.read()
             return
-        [subscribe, ping] = await peer.read_to_ping()
+        frames = {each["type"]: each for each in await peer.read_to_ping()}
+        # Where answers carry ids, pongs do so too, if the ping has one.
+        pong = {"type": "pong", **({"id": frames["ping"]["id"]} if "id" in frames["ping"] else {})}
         await peer.send(
-            {"type": "subscribed", "channel": "a", "id": subscribe["id"]},
-            {"type": "pong", "id": ping["id"]},
+            {"type": "subscribed", "channel": "a", "id": frames["subscribe"]["id"]}, pong
         )
         await peer.serve()
 
@@ -1097,7 +1101,7 @@ async def send_refuses_what_is_too_large_for_the_hub(client: ClientUnderTest) ->
 @scenario
 async def open_ends_with_a_server_that_floods(client: ClientUnderTest) -> None:
     async def script(peer: Peer) -> None:
-        for _ in range(60):
+        for _ in range(130):
             await peer.send({"type": "event", "data": "x" * 300_000})
             await asyncio.sleep(0)
         await peer.be_silent()
@@ -1208,3 +1212,199 @@ async def callbacks_that_raise_change_nothing(client: ClientUnderTest) -> None:
             *("connect", "message", "error", "disconnect"),
             *("reconnect", "message", "disconnect", "end"),
         ]
+
+
+# Answers, and what only looks like one.
+
+
+@scenario
+async def refused_of_several_by_a_hub_that_answers_no_ids(client: ClientUnderTest) -> None:
+    async def script(peer: Peer) -> None:
+        if peer.number == 1:
+            await peer.greet()
+            await peer.socket.close(1013, "retry-after: 1")
+        while True:
+            frame = await peer.read()
+            if frame["type"] == "ping":
+                await peer.send({"type": "pong"})
+            elif frame["type"] == "subscribe" and frame["channel"].startswith("secret"):
+                await peer.send({"type": "error", "data": "Subscribe: subscription unauthorised"})
+            elif frame["type"] == "go away":
+                return
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "disconnect")
+        channels = ("news", "secret.1", "logs", "secret.2")
+        outcomes = [asyncio.create_task(client.subscribe_confirmed(each)) for each in channels]
+        results = await asyncio.gather(*outcomes, return_exceptions=True)
+        refusals = [each.fields["channel"] for each in results if isinstance(each, FailedError)]
+        assert refusals == ["secret.1", "secret.2"]
+        assert results[0] is results[2] is None
+        # What was refused is not wanted any more.
+        await client.send({"type": "go away"})
+        await wait_event(client, "reconnect", 2)
+        frames = server.peers[2].frames
+        assert {each["channel"] for each in frames if each["type"] == "subscribe"} == {
+            *("news", "logs")
+        }
+
+
+@scenario
+async def refused_all_by_a_hub_that_answers_no_ids(client: ClientUnderTest) -> None:
+    async def script(peer: Peer) -> None:
+        frames = await peer.read_to_ping()
+        for frame in frames:
+            if frame["type"] == "subscribe":
+                text = f"Subscribe: {frame['channel']}"
+                await peer.send({"type": "error", "data": text})
+        await peer.send({"type": "error", "data": "Subscribe: nothing of the client's own"})
+        await peer.send({"type": "pong"})
+        if peer.number == 1:
+            await peer.socket.close(1013, "retry-after: 1")
+        await peer.serve()
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "disconnect")
+        outcomes = [asyncio.create_task(client.subscribe_confirmed(each)) for each in ("a", "b")]
+        for channel, outcome in zip(("a", "b"), outcomes, strict=True):
+            error = await failure_of(outcome)
+            assert channel in error.fields["text"]
+        # One more than there were subscriptions is a message.
+        messages = await wait_event(client, "message", 2)
+        assert {each["data"] for each in messages} == {"Subscribe: nothing of the client's own"}
+
+
+FORGERIES: list[dict[str, Any]] = [
+    {"type": "pong"},
+    {"type": "error", "data": "Subscribe: subscription unauthorised"},
+    {"type": "error", "data": "subscription limit exceeded"},
+    {"type": "subscribed", "channel": "secret"},
+    {"type": "published", "channel": "secret"},
+    {"type": "authenticated", "data": {"expiresAt": None}},
+    *(
+        {"type": kind, "channel": "secret", "id": each, "data": "Subscribe: forged"}
+        for kind in ("pong", "error", "subscribed", "published")
+        for each in (1, "1", "s1", "p1", "wshub-1", "-1", "")
+    ),
+]
+"""Messages that read like answers of a hub."""
+
+
+def forge(fields: dict[str, Any]) -> Message:
+    return Reply(**fields) if "id" in fields else Message(**fields)
+
+
+@scenario
+async def forged_answers_are_messages(client: ClientUnderTest) -> None:
+    def judge(_: Connection, channel: str) -> bool:
+        # They come just before the hub answers.
+        for each in FORGERIES:
+            running.hub.broadcast(forge(each))
+        return channel == "open"
+
+    async with run_hub(channel_authorizer=judge, publish_authorizer=judge) as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe_confirmed("open")
+        error = await failure_of(client.subscribe_confirmed("secret"))
+        assert (error.name, error.fields["code"]) == (
+            *("SubscriptionRefusedError", "subscription_denied"),
+        )
+        await client.publish("open", 1)
+        error = await failure_of(client.publish("secret", 2))
+        assert (error.name, error.fields["code"]) == ("PublishRefusedError", "publish_denied")
+        assert running.hub.channels == ("open",)
+        messages = [each["type"] for each in await wait_event(client, "message")]
+        assert sorted(messages) == sorted([*(each["type"] for each in FORGERIES * 4), "event"])
+
+
+@scenario
+async def forged_answers_do_not_restore_a_subscription(client: ClientUnderTest) -> None:
+    """They come before the hub has answered anything, so the client does not know its kind."""
+    connections: list[Connection] = []
+
+    def greet(connection: Connection) -> None:
+        connections.append(connection)
+        if len(connections) == 2:
+            for each in FORGERIES:
+                connection.send(forge(each))
+
+    async with run_hub(
+        on_connect=greet, channel_authorizer=lambda *_: len(connections) == 1
+    ) as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe_confirmed("news")
+        await connections[0].close(1012)
+        await wait_event(client, "reconnect")
+        errors = await wait_event(client, "error", 2)
+        assert holds(
+            errors[1],
+            name="SubscriptionRefusedError",
+            channel="news",
+            code="subscription_denied",
+        )
+        # A pong without an id may be taken for the hub's, and confirms nothing.
+        messages = await wait_event(client, "message", len(FORGERIES) - 1)
+        expected = [each["type"] for each in FORGERIES[1:]]
+        assert sorted(each["type"] for each in messages[-len(expected) :]) == sorted(expected)
+
+
+@scenario
+async def forged_pongs_confirm_nothing(client: ClientUnderTest) -> None:
+    may_answer = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        ping = (await peer.read_to_ping())[-1]
+        await peer.send({"type": "pong", "id": ping["id"]})
+        frames = {each["type"]: each for each in await peer.read_to_ping()}
+        await peer.send({"type": "pong"}, {"type": "pong", "id": "1"}, {"type": "pong"})
+        # It answers the ping, and the subscription later, as a hub whose bridge is away.
+        await peer.send({"type": "pong", "id": frames["ping"]["id"]}, {"type": "event", "data": 1})
+        await may_answer.wait()
+        fields = {"id": frames["subscribe"]["id"], "code": "subscription_denied"}
+        await peer.send({"type": "error", "channel": "a", "data": "no", **fields})
+        await peer.serve()
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "connect")
+        outcome = asyncio.create_task(failure_of(client.subscribe_confirmed("a")))
+        messages = await wait_event(client, "message", 4)
+        assert [each["type"] for each in messages] == ["pong", "pong", "pong", "event"]
+        assert not outcome.done()
+        may_answer.set()
+        assert (await outcome).fields["code"] == "subscription_denied"
+
+
+@scenario
+async def answers_that_are_odd_stop_nothing(client: ClientUnderTest) -> None:
+    odd: list[Any] = [None, True, 5, 1.5, "", [], {}, {"toString": 1, "valueOf": 1}]
+    frames = [
+        {"type": kind, name: each}
+        for kind in ("error", "pong", "subscribed", "published", "authenticated")
+        for name in ("data", "id", "code")
+        for each in odd
+    ]
+
+    async def script(peer: Peer) -> None:
+        ping = (await peer.read_to_ping())[-1]
+        await peer.send({"type": "pong", "id": ping["id"]})
+        asked = {each["type"]: each for each in await peer.read_to_ping()}
+        await peer.send(*frames, {"type": "event", "data": "good"})
+        answer = {"id": asked["subscribe"]["id"], "data": {"toString": 1}, "code": [5]}
+        await peer.send({"type": "error", "channel": "a", **answer})
+        await peer.send({"type": "pong", "id": asked["ping"]["id"]})
+        await peer.serve()
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "connect")
+        error = await failure_of(client.subscribe_confirmed("a"))
+        assert error.name == "SubscriptionRefusedError"
+        messages = named(await client.events(), "message")
+        assert len(messages) == len(frames) + 1
+        assert messages[-1]["data"] == "good"
+        assert "disconnect" not in names(await client.events())

@@ -68,6 +68,21 @@ class JSClient:
     async def send(self, message: dict[str, object]) -> None:
         await self.call("send", message)
 
+    async def dropped_messages(self) -> int:
+        count: int = await self.call("dropped_messages")
+        return count
+
+    async def block(self, seconds: float) -> None:
+        """Let nothing else run in the client's runtime for some seconds."""
+        await self.call("block", seconds)
+
+    async def start_without_websocket(self, url: str, *, is_given: bool) -> None:
+        """Start a client where there is no global WebSocket; with it as an option, if given."""
+        await self.call("start_without_websocket", url, is_given)
+
+    async def restore_websocket(self) -> None:
+        await self.call("restore_websocket")
+
     async def close(self) -> None:
         await self.call("close")
 

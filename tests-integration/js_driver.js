@@ -4,6 +4,10 @@ const FIELDS = ["status", "reason", "channel", "code", "count"];
 
 class FaultyListener extends Error {}
 
+// Whatever a listener or a token function may throw.
+const FAULTS = [new FaultyListener(), undefined, null, "a text", 5, {}, new RangeError("faulty")];
+let faults = 0;
+
 export class Driver {
   #ReconnectingClient;
   #client = null;
@@ -28,6 +32,9 @@ export class Driver {
       options.token = async () => {
         const token = tokens.length > 1 ? tokens.shift() : tokens[0];
         if (token === null) throw new Error("no token");
+        if (token === "(throws)") throw FAULTS[faults++ % FAULTS.length];
+        if (token === "(hangs)") await new Promise(() => {});
+        if (token === "(closes)") this.#client.close();
         return token;
       };
     }
@@ -35,7 +42,7 @@ export class Driver {
     const client = (this.#client = new this.#ReconnectingClient(url, options));
     const listen = (name, read) => client.addEventListener(name, ({ detail }) => {
       events.push({ event: name, ...read(detail) });
-      if (isFaulty) throw new FaultyListener();
+      if (isFaulty) throw FAULTS[faults++ % FAULTS.length];
     });
     listen("connect", () => ({}));
     listen("reconnect", ({ attempts }) => ({ attempts }));
@@ -63,6 +70,31 @@ export class Driver {
 
   send(message) {
     this.#client.send(message);
+  }
+
+  dropped_messages() {
+    return this.#client.droppedMessages;
+  }
+
+  /** Lets nothing else run for some seconds. */
+  block(seconds) {
+    const end = performance.now() + seconds * 1_000;
+    while (performance.now() < end);
+  }
+
+  /** Takes the runtime's WebSocket away, for good; starts a client with it if it is to be given. */
+  start_without_websocket(url, isGiven) {
+    const { WebSocket } = globalThis;
+    delete globalThis.WebSocket;
+    try {
+      this.start(url, isGiven ? { WebSocket } : {}, null, false);
+    } finally {
+      this.restore = () => (globalThis.WebSocket = WebSocket);
+    }
+  }
+
+  restore_websocket() {
+    this.restore();
   }
 
   async close() {
@@ -94,7 +126,7 @@ if (globalThis.process?.argv[2]) {
   const { createInterface } = await import("node:readline");
   const driver = new Driver(await import(process.argv[2]));
   process.on("uncaughtException", (error) => {
-    if (error instanceof FaultyListener) return;
+    if (FAULTS.includes(error)) return;
     console.error(error);
     process.exit(1);
   });

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from client_scenarios import (
     names,
     run_hub,
     run_script,
+    serve_normally,
     take_tokens,
     wait_event,
     wait_state,
@@ -105,6 +107,122 @@ async def test_the_end_can_be_waited_for(client: JSClient) -> None:
             await client.ended()
 
 
+@in_javascript
+async def test_a_runtime_without_a_websocket_is_an_error_of_the_constructor(
+    client: JSClient,
+) -> None:
+    async with run_hub() as running:
+        try:
+            error = await failure_of(client.start_without_websocket(running.url, is_given=False))
+            assert (error.name, error.fields["text"]) == (
+                "TypeError",
+                "there is no WebSocket here: give a class with the option WebSocket",
+            )
+        finally:
+            await client.restore_websocket()
+        assert running.connections == []
+
+
+@in_javascript
+async def test_a_websocket_can_be_given(client: JSClient) -> None:
+    async with run_hub() as running:
+        try:
+            await client.start_without_websocket(running.url, is_given=True)
+            await wait_event(client, "connect")
+            await client.subscribe_confirmed("a")
+            await running.drop()
+            await wait_event(client, "reconnect")
+            await client.close()
+        finally:
+            await client.restore_websocket()
+        assert names(await client.events())[-1] == "end"
+
+
+@in_javascript
+async def test_a_websocket_that_is_none_is_refused(client: JSClient) -> None:
+    wrong: list[Any] = ["ws", 5, {}, True]
+    for given in wrong:
+        error = await failure_of(client.start("ws://127.0.0.1:1/ws", WebSocket=given))
+        assert error.name == "TypeError"
+
+
+@in_javascript
+async def test_a_standstill_is_not_the_silence_of_the_hub(client: JSClient) -> None:
+    async with run_script(serve_normally) as server:
+        await client.start(
+            server.url, heartbeat_interval=0.05, pong_timeout=0.2, open_timeout=0.3, **QUICK
+        )
+        # Longer than all timeouts, while the answer of the hub waits to be read.
+        await client.block(0.7)
+        await wait_event(client, "connect")
+        for _ in range(4):
+            frames = server.peers[0].frames
+            count = len(frames) + 1
+            await wait_until(partial(has_length, frames, count))
+            await client.block(0.5)
+        assert names(await client.events()) == ["connect"]
+        assert len(server.peers) == 1
+
+
+def has_length(items: list[Any], count: int) -> bool:
+    return len(items) >= count
+
+
+@in_javascript
+async def test_token_functions_that_throw_anything_or_hang_are_failed_dials(
+    client: JSClient,
+) -> None:
+    presented: list[str] = []
+    tokens: list[Any] = [*["(throws)"] * 7, "(hangs)", 5, "", "\ud800", {}, "good"]
+    async with run_hub(authenticator=take_tokens(presented)) as running:
+        await client.start(running.url, tokens=tokens, open_timeout=0.2, **QUICK)
+        await wait_event(client, "connect")
+        events = await client.events()
+        assert names(events) == [*["error"] * 12, "connect"]
+        assert {each["name"] for each in events[:-1]} == {"DialError"}
+        assert presented == ["good"]
+
+
+@in_javascript
+async def test_a_client_that_is_closed_while_its_token_is_awaited_ends(client: JSClient) -> None:
+    async with run_hub() as running:
+        for token in ("(closes)", "(hangs)"):
+            await client.start(running.url, tokens=[token, "x"])
+            await asyncio.wait_for(client.close(), 5)
+            assert await client.events() == [{"event": "end", "name": None}]
+        assert running.connections == []
+
+
+@in_javascript
+async def test_what_is_no_message_is_counted(client: JSClient) -> None:
+    junk = ["no JSON", "[]", "null", "7", '{"type":5}', '{"type":"x","channel":5}', "{}", "[" * 999]
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.socket.send("\n".join(["", *junk, "  ", '{"type":"good"}', "\r"]))
+        await peer.socket.send(b"\xff")
+        if peer.number == 2:
+            await peer.serve()
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "reconnect")
+        await wait_event(client, "message", 2)
+        await eventually(client.dropped_messages, lambda count: count == 2 * (len(junk) + 1))
+
+
+@in_javascript
+async def test_a_name_that_is_larger_than_a_message_is_refused_at_once(client: JSClient) -> None:
+    async with run_hub() as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        error = await failure_of(client.subscribe_confirmed("x" * 40_000))
+        assert error.name == "MessageTooLargeError"
+        error = await failure_of(client.subscribe_confirmed("x" * 20_000))
+        assert error.fields["code"] == "invalid_channel"
+        assert "disconnect" not in names(await client.events())
+
+
 @in_a_browser
 async def test_an_address_is_relative_to_the_page(client: ChromiumClient) -> None:
     await client.start("ws")
@@ -151,9 +269,10 @@ CLOSE_IN = """async ([url, name]) => {
   const { ReconnectingClient } = await import("/wshub.js");
   const client = new ReconnectingClient(url);
   globalThis.seen = [];
-  for (const each of ["connect", "reconnect", "disconnect", "error", "message", "end"]) {
+  const names = ["state", "connect", "reconnect", "disconnect", "error", "message", "end"];
+  for (const each of names) {
     client.addEventListener(each, () => {
-      seen.push({event: each});
+      if (each !== "state") seen.push({event: each});
       if (each === name) client.close();
     });
   }
@@ -164,6 +283,7 @@ CLOSE_IN = """async ([url, name]) => {
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("state", ["end"]),
         ("connect", ["connect", "disconnect", "end"]),
         ("message", ["connect", "message", "disconnect", "end"]),
         ("error", ["connect", "message", "message", "error", "disconnect", "end"]),

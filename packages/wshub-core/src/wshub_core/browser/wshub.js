@@ -23,6 +23,8 @@ const STAMP_BYTES = 64;
 const MOST_EARLY_BYTES = 16_777_216;
 // After a standstill a timeout can be due while the answer waits to be read: this long, it may.
 const SECOND_LOOK = 0.25;
+// How long an answer with an id may be behind a pong without one, which anybody can broadcast.
+const SHORTEST_DOUBT = 0.25;
 const OPEN = 1;
 
 export class ClientError extends Error {
@@ -59,7 +61,7 @@ export class ReconnectingClient extends EventTarget {
   #socket = null;
   // Counts dials and ends of connections, so that what belongs to an earlier one is recognized.
   #turn = 0;
-  // The next dial, the timeout of the present one, or the heartbeat: never two of them.
+  // The next dial, the timeout of the present one, or the heartbeat: only one of them at a time.
   #timer;
   #dials = 0;
   #failures = 0;
@@ -74,11 +76,11 @@ export class ReconnectingClient extends EventTarget {
   // Ids begin with it: random, so that nobody else can broadcast an answer.
   #key = "";
   #lastID = 0;
-  // Whether the hub answers with ids, as hubs of go-ws do not; null until it is known.
+  // Whether the hub answers with ids, as hubs of go-ws do not; null until it is known. After a pong
+  // without an id, `#deciding` waits for an answer with one.
   #answersIDs = null;
-  // Of a hub without ids: the refusals since its last pong, and what its first pong has answered.
-  #refusals = [];
-  #assumed = [];
+  #deciding;
+  #dialSeconds = 0;
   #droppedMessages = 0;
   #early = [];
   #earlyBytes = 0;
@@ -184,9 +186,13 @@ export class ReconnectingClient extends EventTarget {
       return;
     }
     const socket = this.#socket;
+    const dialedAt = performance.now();
     this.#key = randomKey();
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#greet();
+    socket.onopen = () => {
+      this.#dialSeconds = secondsSince(dialedAt);
+      this.#greet();
+    };
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#judge(event.code, event.reason);
     // Some versions of Node say `error` and never `close` when a dial fails.
@@ -291,9 +297,9 @@ export class ReconnectingClient extends EventTarget {
     this.#early = [];
     this.#earlyBytes = 0;
     this.#asked = [];
-    this.#refusals = [];
-    this.#assumed = [];
     this.#answersIDs = null;
+    clearTimeout(this.#deciding);
+    this.#deciding = undefined;
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = null;
       // Where a WebSocket is no EventTarget, an error that nobody hears would end the process.
@@ -358,7 +364,7 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #ping(onPong = () => {}) {
-    this.#ask({ type: "ping" }, { onPong });
+    this.#ask({ type: "ping" }, { onPong, refusals: [] });
   }
 
   #receive(data) {
@@ -373,16 +379,14 @@ export class ReconnectingClient extends EventTarget {
       if (!part.trim()) continue;
       const message = readMessage(part);
       if (!message) this.#droppedMessages += 1;
-      else if (!this.#takeAnswer(message)) {
-        if (this.#state === "connected") this.#emit(["message", message]);
-        else this.#keep(message, part.length);
-      }
+      else if (!this.#takeAnswer(message)) this.#deliver(message, part.length);
       if (turn !== this.#turn) return;
     }
   }
 
-  /** Keeps a message until the hub has answered, but not without end. */
-  #keep(message, size) {
+  /** Tells of a message; before the hub has answered it is kept, but not without end. */
+  #deliver(message, size) {
+    if (this.#state === "connected") return this.#emit(["message", message]);
     this.#early.push(message);
     this.#earlyBytes += size;
     if (this.#earlyBytes > MOST_EARLY_BYTES) {
@@ -390,95 +394,112 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
+  // There are two kinds of hubs. One answers with the id of what was asked; whatever has none is a
+  // message then, because anybody may broadcast it. The other, of go-ws, refuses subscriptions in
+  // order and without naming them, and confirms by its next pong that it has served the rest.
+
   /** Takes a message that answers the client itself; returns whether it was one. */
   #takeAnswer(message) {
     const { type, id = null } = message;
-    if (id !== null) return this.#takeAnswerWithID(message);
-    // A hub that answers with ids does so always: this is a message, whatever it looks like.
-    if (this.#answersIDs) return false;
+    if (typeof id === "string" && id.startsWith(this.#key)) {
+      this.#takeAnswerWithID(message);
+      return true;
+    }
+    if (this.#answersIDs || id !== null) return false;
     if (type === "pong") return this.#takePong();
-    // Before the first pong it waits among the early messages.
-    if (this.#answersIDs === null || !isRefusal(message)) return false;
-    const waiting = this.#askedBeforePong().filter((each) => each.subscription);
-    if (this.#refusals.length >= waiting.length) return false;
-    this.#refusals.push(message);
-    return true;
+    return isRefusal(message) && this.#holdRefusal(message);
   }
 
   #takeAnswerWithID({ type, id, code, data }) {
-    const isAnswered = (each) => each.id === id && ANSWERS[each.type].includes(type);
-    const request = this.#asked.find(isAnswered) ?? this.#assumed.find(isAnswered);
-    if (!request) return false;
     if (!this.#answersIDs) this.#noteIDs();
-    const index = this.#asked.indexOf(request);
-    if (type === "pong") this.#settleBefore(index);
-    else {
-      if (index >= 0) this.#asked.splice(index, 1);
-      if (type === "error") request.refuse(asText(code), asText(data));
-      else request.confirm();
-    }
-    return true;
+    const isAnswered = (each) => each.id === id && ANSWERS[each.type].includes(type);
+    const index = this.#asked.findIndex(isAnswered);
+    if (index < 0) return;
+    if (type === "pong") return this.#settleBefore(index);
+    const [request] = this.#asked.splice(index, 1);
+    if (type === "error") request.refuse(asText(code), asText(data));
+    else request.confirm();
   }
 
-  /** Notes that the hub answers with ids; what looked like answers without one were messages. */
+  /** Notes that the hub answers with ids; what was taken for answers without one were messages. */
   #noteIDs() {
     this.#answersIDs = true;
-    this.#asked = this.#asked.filter((each) => each.id !== undefined);
-    for (const message of this.#refusals.splice(0)) this.#emit(["message", message]);
+    clearTimeout(this.#deciding);
+    const asked = this.#asked;
+    this.#asked = asked.filter((each) => each.id !== undefined);
+    for (const { refusals = [] } of asked) {
+      for (const message of refusals) this.#deliver(message, message.data.length);
+    }
   }
 
   /** Takes a pong with an id: all that was asked before it has been served. */
   #settleBefore(index) {
     const served = this.#asked.splice(0, index + 1);
-    // A subscription whose answer is still to come waits for a bridge between hubs.
+    // A subscription without an answer gets one later, when the bridge between hubs is up.
     this.#asked.unshift(...served.filter((each) => this.#isWanted(each.subscription)));
     for (const each of served) each.assume?.();
     for (const each of served) each.onPong?.();
   }
 
-  /** Takes a pong of a hub that answers no ids; returns whether the client itself had pinged. */
+  /** Takes a pong without an id; returns whether the client itself had pinged. */
   #takePong() {
-    const served = this.#askedBeforePong();
-    const ping = this.#asked[served.length];
-    if (!ping) return false;
-    this.#asked.splice(0, served.length + 1);
-    const subscriptions = served.filter((each) => each.subscription);
-    if (this.#answersIDs === null) {
-      this.#answersIDs = false;
-      // The pong may be somebody's broadcast, and the answers still on their way.
-      this.#assumed = [...served, ping];
-      this.#early = this.#early.filter((message) => {
-        const isAnswer = isRefusal(message) && this.#refusals.length < subscriptions.length;
-        if (isAnswer) this.#refusals.push(message);
-        return !isAnswer;
-      });
+    const index = this.#asked.findIndex((each) => each.type === "ping" && !each.isPonged);
+    if (index < 0) return false;
+    const ping = this.#asked[index];
+    ping.isPonged = true;
+    // Where nothing was asked before, it does not matter who has sent the pong.
+    if (this.#answersIDs === false || index === 0) this.#settlePonged();
+    else {
+      // A dial takes two round trips or more. The second timer is for answers that wait to be read.
+      const longest = this.#options.openTimeout / 4;
+      const doubt = Math.min(Math.max(SHORTEST_DOUBT, this.#dialSeconds / 2), longest) * 1_000;
+      this.#deciding ??= setTimeout(() => {
+        this.#deciding = setTimeout(() => this.#noteNoIDs());
+      }, doubt);
     }
-    this.#settleSubscriptions(subscriptions, this.#refusals.splice(0));
-    for (const each of served) each.assume?.();
-    ping.onPong?.();
     return ping.id !== undefined;
   }
 
-  /** Settles subscriptions by the refusals that have come, which do not name their channels. */
-  #settleSubscriptions(subscriptions, refusals) {
-    const isClear = refusals.length === 0 || refusals.length === subscriptions.length;
-    subscriptions.forEach((request, index) => {
-      if (!isClear) this.#askAgain(request.subscription);
-      else if (refusals[index]) request.refuse("", refusals[index].data);
-      else request.confirm();
-    });
+  #noteNoIDs() {
+    this.#answersIDs = false;
+    this.#settlePonged();
   }
 
-  /** Asks for one channel alone, so that the next refusal is its own. */
-  #askAgain(subscription) {
+  /** Settles what was asked of a hub without ids, up to its last pong. */
+  #settlePonged() {
+    for (;;) {
+      const index = this.#asked.findIndex((each) => each.type === "ping");
+      if (!this.#asked[index]?.isPonged) return;
+      const served = this.#asked.splice(0, index + 1);
+      const { refusals, onPong } = served.pop();
+      const subscriptions = served.filter((each) => each.subscription);
+      const isClear = refusals.length === 0 || refusals.length === subscriptions.length;
+      subscriptions.forEach((request, number) => {
+        if (!isClear) this.#askAlone(request.subscription);
+        else if (refusals.length) request.refuse("", refusals[number].data);
+        else request.confirm();
+      });
+      for (const each of served) each.assume?.();
+      onPong?.();
+    }
+  }
+
+  /** Keeps a refusal for the next pong; returns whether there is a subscription that it can mean. */
+  #holdRefusal(message) {
+    const index = this.#asked.findIndex((each) => each.type === "ping" && !each.isPonged);
+    const before = this.#asked.slice(0, Math.max(0, index));
+    const asked = before.slice(before.findLastIndex((each) => each.type === "ping") + 1);
+    const refusals = this.#asked[index]?.refusals;
+    const isOne = refusals?.length < asked.filter((each) => each.subscription).length;
+    if (isOne) refusals.push(message);
+    return isOne;
+  }
+
+  /** Asks for one channel with a pong of its own, so that a refusal can only mean this one. */
+  #askAlone(subscription) {
     if (!this.#isWanted(subscription)) return;
     this.#askFor(subscription);
     this.#ping();
-  }
-
-  #askedBeforePong() {
-    const index = this.#asked.findIndex((each) => each.type === "ping");
-    return index < 0 ? [...this.#asked] : this.#asked.slice(0, index);
   }
 
   #isWanted(subscription) {
@@ -497,7 +518,9 @@ export class ReconnectingClient extends EventTarget {
 
   #sendNow(text) {
     // Where pongs have no ids, those for the application have to be told apart by their order.
-    if (!this.#answersIDs && readMessage(text)?.type === "ping") this.#asked.push({ type: "ping" });
+    if (!this.#answersIDs && readMessage(text)?.type === "ping") {
+      this.#asked.push({ type: "ping", refusals: [] });
+    }
     this.#socket.send(text);
   }
 
