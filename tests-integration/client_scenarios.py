@@ -361,7 +361,9 @@ async def open_with_subscriptions_and_a_ping(client: ClientUnderTest) -> None:
                 await peer.read_to_ping()
                 await peer.send({"type": "pong"})
             return
-        opening.extend(await peer.read_to_ping())
+        frames = await peer.read_to_ping()
+        # A client may begin with a frame that only asks whether the hub answers ids.
+        opening.extend(each for each in frames if each["type"] != "unsubscribe")
         await may_answer.wait()
         await peer.send({"type": "pong"})
         await peer.serve()
@@ -850,9 +852,11 @@ async def subscribe_is_confirmed_across_reconnects(client: ClientUnderTest) -> N
             await peer.greet()
             await peer.read()
             return
-        [subscribe, _] = await peer.read_to_ping()
+        frames = {each["type"]: each for each in await peer.read_to_ping()}
+        # Where answers carry ids, pongs do so too, if the ping has one.
+        pong = {"type": "pong", **({"id": frames["ping"]["id"]} if "id" in frames["ping"] else {})}
         await peer.send(
-            {"type": "subscribed", "channel": "a", "id": subscribe["id"]}, {"type": "pong"}
+            {"type": "subscribed", "channel": "a", "id": frames["subscribe"]["id"]}, pong
         )
         await peer.serve()
 
@@ -1096,7 +1100,7 @@ async def send_refuses_what_is_too_large_for_the_hub(client: ClientUnderTest) ->
 @scenario
 async def open_ends_with_a_server_that_floods(client: ClientUnderTest) -> None:
     async def script(peer: Peer) -> None:
-        for _ in range(60):
+        for _ in range(130):
             await peer.send({"type": "event", "data": "x" * 300_000})
             await asyncio.sleep(0)
         await peer.be_silent()
