@@ -68,8 +68,8 @@ class JSClient:
     async def send(self, message: dict[str, object]) -> None:
         await self.call("send", message)
 
-    async def dropped_messages(self) -> int:
-        count: int = await self.call("dropped_messages")
+    async def unreadable_messages(self) -> int:
+        count: int = await self.call("unreadable_messages")
         return count
 
     async def block(self, seconds: float) -> None:

@@ -72,8 +72,8 @@ export class Driver {
     this.#client.send(message);
   }
 
-  dropped_messages() {
-    return this.#client.droppedMessages;
+  unreadable_messages() {
+    return this.#client.unreadableMessages;
   }
 
   /** Lets nothing else run for some seconds. */

@@ -208,7 +208,7 @@ async def test_what_is_no_message_is_counted(client: JSClient) -> None:
         await client.start(server.url, **QUICK)
         await wait_event(client, "reconnect")
         await wait_event(client, "message", 2)
-        await eventually(client.dropped_messages, lambda count: count == 2 * (len(junk) + 1))
+        await eventually(client.unreadable_messages, lambda count: count == 2 * (len(junk) + 1))
 
 
 @in_javascript

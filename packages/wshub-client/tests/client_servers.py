@@ -1,18 +1,33 @@
 """Servers that a client may meet, all real, and what a client has been told."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame, Opcode
+from websockets.utils import accept_key
 
 from wshub_client import ReconnectingClient
 from wshub_core import Message
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on asyncio's own loop and on uvloop, which the command line prefers."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": asyncio.new_event_loop
+    }
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 class Log:
@@ -61,11 +76,36 @@ async def tcp_server(handler: RawHandler) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
 
 
+def accept_upgrade(head: bytes) -> bytes:
+    """Return the answer to the head of a handshake, and the pong that makes a client connected."""
+    lines = head.decode().split("\r\n")
+    [key] = [line[18:].strip() for line in lines if line.lower().startswith("sec-websocket-key:")]
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+    )
+    return answer.encode() + text_frame('{"type":"pong"}')
+
+
+def text_frame(text: str) -> bytes:
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
 async def answer_pings(socket: ServerConnection) -> None:
     """Behave as the simplest hub that a client can be connected to."""
     async for text in socket:
         if json.loads(text)["type"] == "ping":
             await socket.send('{"type":"pong"}')
+
+
+async def refuse_secrets(socket: ServerConnection) -> None:
+    """Behave as a hub that answers no ids, and refuses the channels that begin with ``secret``."""
+    async for text in socket:
+        frame = json.loads(text)
+        if frame["type"] == "ping":
+            await socket.send('{"type":"pong"}')
+        elif frame["type"] == "subscribe" and frame["channel"].startswith("secret"):
+            await socket.send('{"type":"error","data":"Subscribe: subscription unauthorised"}')
 
 
 def event(data: Any) -> str:

@@ -1,3 +1,4 @@
-"""Every test starts with a log from which nothing has been left out."""
+"""Every test starts with a log from which nothing has been left out, on each event loop."""
 
+from client_servers import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
 from support import fresh_logs as fresh_logs

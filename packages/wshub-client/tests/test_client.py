@@ -257,7 +257,8 @@ async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 )
 async def test_a_server_that_is_no_hub_is_a_failed_dial(handler: Any, text: str) -> None:
     async with tcp_server(handler) as url:
-        options = QUICK | {"open_timeout": 0.2, "max_attempts": 1}
+        timeout = 0.2 if handler is say_nothing else 10.0
+        options = QUICK | {"open_timeout": timeout, "max_attempts": 1}
         log = Log()
         client = ReconnectingClient(url + "?token=s3cret", on_error=log.note_error, **options)
         error = await run(client)
@@ -794,12 +795,14 @@ async def test_every_frame_is_json_that_go_understands() -> None:
             await client.subscribe("b", confirm=True)
             await client.unsubscribe("a")
             await client.send(Message(type="event", channel="a", data={"n": 1}))
-            await eventually(lambda: len(frames) == 6)
-    ids = [frame.pop("id") for frame in frames if frame["type"] == "subscribe"]
-    assert len(set(ids)) == 2
+            await eventually(lambda: frames[-1]["type"] == "event")
+    ids = [frame.pop("id") for frame in frames if "id" in frame]
+    assert len(set(ids)) == len(ids) == 6
     assert frames == [
+        {"type": "unsubscribe", "channel": "", "data": ""},
         {"type": "subscribe", "channel": "a", "data": "a"},
         {"type": "ping"},
+        {"type": "ping"},  # when it is clear that the hub answers no ids
         {"type": "subscribe", "channel": "b", "data": "b"},
         {"type": "ping"},
         {"type": "unsubscribe", "channel": "a", "data": "a"},
@@ -913,17 +916,6 @@ async def test_doubled_headers_of_an_answer_are_no_end(headers: tuple[str, str])
     assert isinstance(error.__cause__, DialError)
 
 
-async def test_a_proxy_that_nothing_can_speak_to_is_a_failed_dial(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "foo://127.0.0.1:1")
-    monkeypatch.setenv("all_proxy", "foo://127.0.0.1:1")
-    monkeypatch.setenv("no_proxy", "")
-    error = await run(ReconnectingClient(url, max_attempts=0, **QUICK))
-    assert isinstance(error, RetriesExhaustedError)
-    assert isinstance(error.__cause__, DialError)
-
-
 async def test_an_answer_belongs_to_the_subscription_that_asked() -> None:
     answers = iter([False, True])
     gate = asyncio.Event()
@@ -1008,7 +1000,10 @@ async def test_a_server_that_floods_and_never_answers_is_a_failed_dial() -> None
             await socket.send(event("x" * 500_000))
 
     async with websocket_server(flood) as url:
-        error = await run(ReconnectingClient(url, max_attempts=0, **QUICK))
+        client = ReconnectingClient(
+            url, max_attempts=0, open_timeout=30.0, max_message_bytes=1_000_000
+        )
+        error = await run(client)
     assert isinstance(error, RetriesExhaustedError)
     assert "sends without end" in str(error.__cause__)
 

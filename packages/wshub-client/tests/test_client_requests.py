@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_client import ClientError, LostError, PublishRefusedError, SubscriptionRefusedError
-from wshub_client.requests import Requests
-from wshub_core import decode_message
+from wshub_client.requests import Requests, UnclearRefusalError
+from wshub_core import Message, decode_message
+
+DENIED = "Subscribe: subscription unauthorised"
 
 
 class Outcomes:
@@ -17,6 +19,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.requests = Requests()
         self.settled: dict[str, ClientError | None] = {}
+        self.pongs: list[str] = []
 
     def ask(self, channel: str, is_subscription: bool = True) -> str:
         def settle(error: ClientError | None) -> None:
@@ -25,66 +28,215 @@ class Outcomes:
 
         return self.requests.ask(channel, settle, is_subscription=is_subscription)
 
-    def hear(self, **message: Any) -> bool:
+    def ping(self, name: str = "") -> str:
+        return self.requests.ping(lambda: self.pongs.append(name))
+
+    def hear(self, **message: Any) -> list[Message]:
+        """Take a message; return what is for the application."""
         payload = json.dumps(message).encode()
-        return self.requests.take(decode_message(payload), payload)
+        return list(self.requests.take(decode_message(payload), payload))
+
+    def learn_that_ids_are_answered(self) -> None:
+        assert self.hear(type="pong", id=self.ping()) == []
+
+    def learn_that_ids_are_ignored(self) -> None:
+        self.requests.trust_pongs()
+        self.ping()
+        assert self.hear(type="pong") == []
+
+
+def forged(kind: str, **fields: Any) -> Message:
+    return Message(type=kind, **fields)
 
 
 def test_answers_find_their_requests_in_any_order() -> None:
     outcomes = Outcomes()
     ids = {channel: outcomes.ask(channel) for channel in "abc"}
     published = outcomes.ask("d", is_subscription=False)
-    outcomes.requests.ping()
-    assert outcomes.hear(type="subscribed", channel="b", id=ids["b"])
-    assert outcomes.hear(type="error", data="no", code="denied", id=ids["a"])
-    assert outcomes.hear(type="error", data="no", code="publish_denied", id=published)
-    assert outcomes.hear(type="subscribed", channel="c", id=ids["c"])
+    ping = outcomes.ping()
+    assert outcomes.hear(type="subscribed", channel="b", id=ids["b"]) == []
+    assert outcomes.hear(type="error", data="no", code="denied", id=ids["a"]) == []
+    assert outcomes.hear(type="error", data="no", code="publish_denied", id=published) == []
+    assert outcomes.hear(type="subscribed", channel="c", id=ids["c"]) == []
     refused, unpublished = outcomes.settled["a"], outcomes.settled["d"]
     assert isinstance(refused, SubscriptionRefusedError)
-    assert (refused.channel, refused.code) == ("a", "denied")
+    assert (refused.channel, refused.code, refused.reason) == ("a", "denied", "no")
     assert isinstance(unpublished, PublishRefusedError)
+    assert (unpublished.code, unpublished.reason) == ("publish_denied", "no")
     assert outcomes.settled["b"] is outcomes.settled["c"] is None
-    assert outcomes.hear(type="pong")
-    assert not outcomes.hear(type="pong")
+    assert outcomes.hear(type="pong", id=ping) == []
+
+
+def test_what_nobody_answers_has_been_served_when_the_ping_is() -> None:
+    outcomes = Outcomes()
+    late = outcomes.ask("late")
+    outcomes.ask("unanswered", is_subscription=False)
+    assert outcomes.hear(type="pong", id=outcomes.ping("pong")) == []
+    assert outcomes.pongs == ["pong"]
+    assert isinstance(outcomes.settled["unanswered"], PublishRefusedError)
+    # A hub whose bridge is down confirms when it is up.
+    assert "late" not in outcomes.settled
+    assert outcomes.hear(type="subscribed", id=late) == []
+    assert outcomes.settled["late"] is None
+
+
+def test_ids_cannot_be_guessed_and_are_those_of_one_connection() -> None:
+    ids = [Requests().ping() for _ in range(100)]
+    prefixes = {each.rpartition("-")[0] for each in ids}
+    assert len(prefixes) == 100
+    assert all(len(prefix) >= 16 for prefix in prefixes)
+
+
+def test_answers_without_the_id_are_messages_once_the_hub_has_answered_one() -> None:
+    outcomes = Outcomes()
+    outcomes.learn_that_ids_are_answered()
+    asked = outcomes.ask("a")
+    outcomes.ask("b", is_subscription=False)
+    ping = outcomes.ping("pong")
+    for message in (
+        {"type": "error", "data": DENIED},
+        {"type": "error", "data": DENIED, "channel": "a"},
+        {"type": "error", "data": "no", "id": "wshub-1"},
+        {"type": "pong"},
+        {"type": "pong", "id": 2},
+        {"type": "subscribed", "channel": "a"},
+        {"type": "subscribed", "channel": "a", "id": ["x"]},
+        {"type": "published", "channel": "b"},
+        {"type": "unsubscribed"},
+        {"type": "authenticated", "data": {"expiresAt": None}},
+    ):
+        assert [each.type for each in outcomes.hear(**message)] == [message["type"]]
+    assert (outcomes.settled, outcomes.pongs) == ({}, [""])
+    outcomes.hear(type="subscribed", id=asked)
+    outcomes.hear(type="pong", id=ping)
+    assert outcomes.settled["a"] is None
+    assert outcomes.pongs == ["", "pong"]
+
+
+def test_a_forged_pong_confirms_nothing_before_the_first_answer() -> None:
+    outcomes = Outcomes()
+    asked = outcomes.ask("a")
+    outcomes.ask("b", is_subscription=False)
+    ping = outcomes.ping("pong")
+    for _ in range(5):
+        outcomes.hear(type="pong")
+    assert outcomes.requests.is_unclear
+    assert (outcomes.settled, outcomes.pongs) == ({}, [])
+    outcomes.hear(type="error", id=asked, code="denied", data="no")
+    assert not outcomes.requests.is_unclear
+    outcomes.hear(type="pong", id=ping)
+    assert isinstance(outcomes.settled["a"], SubscriptionRefusedError)
+    assert isinstance(outcomes.settled["b"], PublishRefusedError)
+    assert outcomes.pongs == ["pong"]
+
+
+def test_forged_refusals_before_the_first_answer_reach_the_application_after_it() -> None:
+    outcomes = Outcomes()
+    probe = outcomes.requests.probe()
+    asked = [outcomes.ask(channel) for channel in "ab"]
+    outcomes.ping()
+    lies = [f"Subscribe: lie {number}" for number in range(3)]
+    # No more are kept than could be refusals.
+    heard = [outcomes.hear(type="error", data=lie) for lie in lies]
+    assert heard[:2] == [[], []]
+    assert [each.data for each in heard[2]] == [lies[2]]
+    assert [each.data for each in outcomes.hear(type="unsubscribed", id=probe)] == lies[:2]
+    for each in asked:
+        outcomes.hear(type="subscribed", id=each)
+    assert outcomes.settled == {"a": None, "b": None}
+
+
+def test_without_restored_channels_a_pong_opens_at_once() -> None:
+    outcomes = Outcomes()
+    outcomes.ping("open")
+    assert outcomes.hear(type="pong") == []
+    assert outcomes.pongs == ["open"]
 
 
 def test_a_hub_that_answers_no_ids_has_served_what_was_before_its_pong() -> None:
     outcomes = Outcomes()
+    outcomes.requests.probe()
     outcomes.ask("a")
+    outcomes.ping("first")
     outcomes.ask("b", is_subscription=False)
-    outcomes.requests.ping()
+    outcomes.ping("second")
     outcomes.ask("c")
-    outcomes.requests.ping()
-    assert outcomes.hear(type="pong")
+    outcomes.ping("third")
+    assert outcomes.hear(type="pong") == outcomes.hear(type="pong") == []
+    assert (outcomes.settled, outcomes.pongs) == ({}, [])
+    outcomes.requests.trust_pongs()
+    assert outcomes.hear(type="error", data=DENIED) == []
+    assert outcomes.hear(type="pong") == []
+    assert outcomes.pongs == ["first", "second", "third"]
     assert outcomes.settled["a"] is None
     assert isinstance(outcomes.settled["b"], PublishRefusedError)
-    assert "c" not in outcomes.settled
-    assert outcomes.hear(type="error", data="Subscribe: subscription unauthorised")
-    assert isinstance(outcomes.settled["c"], SubscriptionRefusedError)
-    assert outcomes.hear(type="pong")
+    refused = outcomes.settled["c"]
+    assert isinstance(refused, SubscriptionRefusedError)
+    assert (refused.channel, refused.reason) == ("c", DENIED)
 
 
-def test_a_refusal_that_could_be_for_several_is_for_the_application() -> None:
+def test_one_refusal_among_several_subscriptions_is_unclear() -> None:
     outcomes = Outcomes()
+    outcomes.learn_that_ids_are_ignored()
+    for channel in "abc":
+        outcomes.ask(channel)
+    outcomes.ping()
+    outcomes.hear(type="error", data="subscription limit exceeded")
+    assert outcomes.settled == {}
+    outcomes.hear(type="pong")
+    assert set(outcomes.settled) == {*"abc"}
+    assert all(isinstance(each, UnclearRefusalError) for each in outcomes.settled.values())
+
+
+def test_as_many_refusals_as_subscriptions_are_clear() -> None:
+    outcomes = Outcomes()
+    outcomes.learn_that_ids_are_ignored()
     for channel in "ab":
         outcomes.ask(channel)
-    outcomes.requests.ping()
-    assert not outcomes.hear(type="error", data="subscription limit exceeded")
-    assert not outcomes.hear(type="error", data="something else")
-    assert outcomes.settled == {}
+    outcomes.ping()
+    for text in (DENIED, "subscription limit exceeded"):
+        assert outcomes.hear(type="error", data=text) == []
+    assert len(outcomes.hear(type="error", data=DENIED)) == 1
+    outcomes.hear(type="pong")
+    assert [str(error) for error in outcomes.settled.values()] == [
+        f"a: {DENIED}",
+        "b: subscription limit exceeded",
+    ]
+
+
+def test_other_errors_are_for_the_application() -> None:
+    outcomes = Outcomes()
+    outcomes.ask("a")
+    outcomes.ping()
+    assert len(outcomes.hear(type="error", data="something else")) == 1
+    assert len(outcomes.hear(type="error", data=DENIED, channel="b")) == 1
+    assert len(outcomes.hear(type="error", data=5, id=[1], code={"a": 1})) == 1
+    assert len(outcomes.hear(type="subscribed", channel="a")) == 1
 
 
 def test_what_the_application_asks_is_answered_to_the_application() -> None:
+    for learn in (Outcomes.learn_that_ids_are_ignored, Outcomes.learn_that_ids_are_answered):
+        outcomes = Outcomes()
+        learn(outcomes)
+        first = outcomes.ping("first")
+        outcomes.requests.ping(is_own=False)
+        third = outcomes.ping("third")
+        if learn is Outcomes.learn_that_ids_are_answered:
+            heard = [outcomes.hear(type="pong", id=each) for each in (first, None, third)]
+        else:
+            heard = [outcomes.hear(type="pong") for _ in range(3)]
+        assert [len(each) for each in heard] == [0, 1, 0]
+        assert outcomes.pongs[-2:] == ["first", "third"]
+
+
+def test_nothing_is_expected_for_a_channel_that_is_not_wanted_any_more() -> None:
     outcomes = Outcomes()
-    pongs = []
-    outcomes.requests.ping(lambda: pongs.append("first"))
-    outcomes.requests.ping(is_own=False)
-    outcomes.requests.ping(lambda: pongs.append("third"))
-    assert [outcomes.hear(type="pong") for _ in range(4)] == [True, False, True, False]
-    assert pongs == ["first", "third"]
-    assert not outcomes.hear(type="subscribed", channel="a", id="its own")
-    assert not outcomes.hear(type="subscribed", channel="a")
-    assert not outcomes.hear(type="error", data=5, id=[1], code={"a": 1})
+    outcomes.learn_that_ids_are_answered()
+    ids = [outcomes.ask(channel) for channel in "ab"]
+    outcomes.requests.forget("a")
+    for each in ids:
+        assert outcomes.hear(type="error", id=each, data="no") == []
+    assert set(outcomes.settled) == {"b"}
 
 
 def test_a_lost_connection_ends_all_requests() -> None:
@@ -92,44 +244,75 @@ def test_a_lost_connection_ends_all_requests() -> None:
     lost = LostError(1006, "")
     for channel in "ab":
         outcomes.ask(channel)
-    outcomes.requests.ping()
+    outcomes.ping()
     outcomes.requests.abandon(lost)
     assert outcomes.settled == {"a": lost, "b": lost}
-    assert not outcomes.hear(type="pong")
+    assert len(outcomes.hear(type="pong")) == 1
 
 
 @given(
-    st.lists(
-        st.one_of(
-            st.sampled_from(["ask", "ping", "foreign ping", "pong", "answer", "refuse"]),
-        ),
-        max_size=40,
-    ),
-    st.data(),
+    st.lists(st.sampled_from(["ask", "ping", "foreign ping", "pong", "lie", "trust"]), max_size=40)
 )
-def test_each_request_is_settled_once_and_pongs_go_to_whom_they_are_for(
-    steps: list[str], data: st.DataObject
-) -> None:
+def test_pongs_without_ids_go_to_whom_they_are_for_and_settle_once(steps: list[str]) -> None:
     outcomes = Outcomes()
-    open_ids: dict[str, str] = {}
     pings: list[bool] = []
+    asked = set()
     for number, step in enumerate(steps):
-        open_ids = {name: each for name, each in open_ids.items() if name not in outcomes.settled}
         if step == "ask":
-            open_ids[str(number)] = outcomes.ask(str(number))
+            outcomes.ask(str(number))
+            asked.add(str(number))
         elif step == "ping":
-            outcomes.requests.ping()
+            outcomes.ping()
             pings.append(True)
         elif step == "foreign ping":
             outcomes.requests.ping(is_own=False)
             pings.append(False)
-        elif step == "pong":
-            assert outcomes.hear(type="pong") == (pings.pop(0) if pings else False)
-        elif open_ids:
+        elif step == "trust":
+            outcomes.requests.trust_pongs()
+        elif step == "lie":
+            outcomes.hear(type="error", data=DENIED)
+        else:
+            assert outcomes.hear(type="pong") == (
+                [] if pings and pings.pop(0) else [forged("pong")]
+            )
+    outcomes.requests.abandon(LostError(1006, ""))
+    assert set(outcomes.settled) == asked
+
+
+@given(
+    st.lists(
+        st.sampled_from(["ask", "ping", "answer", "refuse", "pong", "forged pong", "lie"]),
+        max_size=40,
+    ),
+    st.data(),
+)
+def test_only_answers_with_ids_settle_once_one_has_come(
+    steps: list[str], data: st.DataObject
+) -> None:
+    outcomes = Outcomes()
+    outcomes.learn_that_ids_are_answered()
+    open_ids: dict[str, str] = {}
+    pings: list[str] = []
+    asked = set()
+    for number, step in enumerate(steps):
+        before = dict(outcomes.settled)
+        if step == "ask":
+            open_ids[str(number)] = outcomes.ask(str(number))
+            asked.add(str(number))
+        elif step == "ping":
+            pings.append(outcomes.ping())
+        elif step == "pong" and pings:
+            assert outcomes.hear(type="pong", id=pings.pop(0)) == []
+        elif step == "forged pong":
+            assert outcomes.hear(type="pong") == [forged("pong")]
+        elif step == "lie":
+            assert outcomes.hear(type="error", data=DENIED) == [forged("error", data=DENIED)]
+        elif step in ("answer", "refuse") and open_ids:
             name = data.draw(st.sampled_from(sorted(open_ids)))
             kind = "subscribed" if step == "answer" else "error"
-            assert outcomes.hear(type=kind, id=open_ids[name], data="x")
+            assert outcomes.hear(type=kind, id=open_ids.pop(name), data="x") == []
             assert (outcomes.settled[name] is None) == (step == "answer")
-    asked = {str(number) for number, step in enumerate(steps) if step == "ask"}
+            continue
+        assert outcomes.settled == before
     outcomes.requests.abandon(LostError(1006, ""))
     assert set(outcomes.settled) == asked

@@ -4,16 +4,28 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import eventually
 
-from wshub_core import AuthResult, Connection, Hub, HubConfig, Message, Request
+from wshub_core import (
+    AuthResult,
+    Connection,
+    Hub,
+    HubConfig,
+    LivePage,
+    Message,
+    Request,
+    Response,
+)
 
 WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
 
@@ -139,14 +151,14 @@ async def test_send_publishes_json_or_text() -> None:
 @pytest.mark.parametrize(
     ("settings", "arguments", "status", "text"),
     [
-        ({}, ("send", "chat", "x"), 5, "not served here"),
+        ({}, ("send", "chat", "x"), 5, "`wshub serve --allow-publish`"),
         ({"publish_authorizer": lambda *_: False}, ("send", "chat", "x"), 5, "publish denied"),
         ({"publish_authorizer": allow}, ("send", "a b", "x"), 1, "invalid channel name"),
         ({"channel_authorizer": lambda *_: False}, ("listen", "a"), 5, "unauthorised"),
         ({"authenticator": lambda _: AuthResult(False)}, ("listen", "a"), 3, "401 Unauthorised"),
         ({"check_origin": lambda _: False}, ("send", "a", "x"), 3, "403 Forbidden"),
         ({"check_origin": lambda _: False}, ("run",), 3, "403 Forbidden"),
-        ({}, ("run",), 5, "not served here"),
+        ({}, ("run",), 5, "`wshub serve --allow-publish`"),
     ],
 )
 async def test_refusals_have_an_exit_status(
@@ -318,3 +330,177 @@ async def test_listen_complains_once_when_it_ends_while_it_subscribes() -> None:
         wshub("listen", url, "a") as process,
     ):
         assert await finish(process) == (3, "", "wshub: closed for good: 4500 banned\n")
+
+
+# Servers that have no hub at the path, and processes that have ended.
+
+
+@asynccontextmanager
+async def serving_page() -> AsyncIterator[tuple[Hub, str]]:
+    """Serve as ``wshub serve`` does, with a page at ``/``."""
+    async with Hub() as hub:
+        page = LivePage(hub)
+        async with hub.serve("127.0.0.1", 0, process_request=page.process_request) as server:
+            yield hub, f"ws://127.0.0.1:{server.port}/ws"
+
+
+@asynccontextmanager
+async def answering(*answers: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """Answer requests with a status line each, the last one again and again."""
+    requests: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+        status = answers[min(len(requests), len(answers)) - 1]
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", requests
+
+
+@pytest.mark.parametrize("command", ["listen", "send", "run"])
+async def test_a_path_without_a_hub_is_said_with_a_hint(command: str) -> None:
+    async with serving_page() as (_, url):
+        for path in ("/", "/nothing"):
+            address = url.removesuffix("/ws") + path
+            arguments = {
+                "listen": ("listen", address, "a"),
+                "send": ("send", address, "a", "x"),
+                "run": ("run", "--to", address, "--", "sleep", "30"),
+            }[command]
+            async with wshub(*arguments) as process:
+                exit_status, _, errors = await finish(process)
+            assert exit_status == 4
+            assert "is the path right? `wshub serve` has its hub at /ws" in errors
+            assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "426 Upgrade Required"])
+async def test_a_server_without_a_hub_is_asked_once(status: str) -> None:
+    async with answering(status) as (url, requests), wshub("listen", url, "a") as process:
+        exit_status, _, errors = await finish(process)
+        assert (exit_status, len(requests)) == (4, 1)
+        assert f"answered {status}; is the path right?" in errors
+
+
+async def test_a_server_that_is_away_for_now_is_asked_again() -> None:
+    async with (
+        answering("503 Away", "503 Away", "404 Not Found") as (url, requests),
+        wshub("listen", url, "a") as process,
+    ):
+        assert (await finish(process))[0] == 4
+        assert len(requests) == 3
+
+
+async def test_a_hub_that_is_gone_for_a_moment_is_waited_for() -> None:
+    requests = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    # While a proxy's hub restarts, it may answer 404.
+    async with AsyncExitStack() as stack:
+        hub, url = await stack.enter_async_context(serving())
+        async with wshub("listen", url, "a") as process:
+            await eventually(lambda: hub.channels == ("a",))
+            await stack.aclose()
+            port = int(url.split(":")[2].removesuffix("/ws"))
+            async with await asyncio.start_server(answer, "127.0.0.1", port):
+                await eventually(lambda: requests == 1)
+            assert process.returncode is None
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (7, 7), (-15, 143)])
+async def test_listen_ends_with_a_process_that_had_ended_before(code: int, status: int) -> None:
+    async with serving_page() as (hub, url):
+        hub.send_process_status("a", "exited", code)
+        async with wshub("listen", url, "process:a", "--exit-with-process") as process:
+            exit_status, output, errors = await finish(process)
+    assert (exit_status, output) == (status, "")
+    assert errors == f"wshub: process:a has ended already, with {code}\n"
+
+
+async def test_listen_waits_for_a_process_that_runs_again_or_is_not_known() -> None:
+    async with serving_page() as (hub, url):
+        hub.send_process_status("a", "exited", 3)
+        hub.send_process_status("a", "running")
+        hub.send_process_status("other", "exited", 4)
+        async with wshub(
+            "listen", url, "process:a", "process:b", "news", "--exit-with-process"
+        ) as process:
+            await eventually(lambda: len(hub.channels) == 3)
+            await asyncio.sleep(0.3)
+            assert process.returncode is None
+            hub.send_process_status("b", "exited", 5)
+            exit_status, output, errors = await finish(process)
+    assert (exit_status, errors) == (5, "")
+    assert len(output.splitlines()) == 1
+
+
+async def test_a_status_that_comes_before_the_list_is_newer() -> None:
+    asked = asyncio.Event()
+    may_answer = asyncio.Event()
+
+    async def process_request(request: Request) -> Response | None:
+        if request.path != "/channels":
+            return None
+        asked.set()
+        await may_answer.wait()
+        listed = {"channels": [{"channel": "process:a", "status": "exited", "exitCode": 3}]}
+        return Response(HTTPStatus.OK, json.dumps(listed).encode())
+
+    async with (
+        Hub() as hub,
+        hub.serve("127.0.0.1", 0, process_request=process_request) as server,
+        wshub(
+            "listen", f"ws://127.0.0.1:{server.port}/ws", "process:a", "--exit-with-process"
+        ) as process,
+    ):
+        await asked.wait()
+        hub.send_process_status("a", "running")
+        assert process.stdout is not None
+        assert b"running" in await process.stdout.readline()
+        may_answer.set()
+        await asyncio.sleep(0.2)
+        hub.send_process_status("a", "exited", 7)
+        assert (await finish(process))[::2] == (7, "")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"channels":5}', b"\xff", b'{"channels":[{"channel":"process:a"}]}']
+)
+async def test_a_list_that_is_none_is_no_end(body: bytes) -> None:
+    def process_request(request: Request) -> Response | None:
+        return Response(HTTPStatus.OK, body) if request.path == "/channels" else None
+
+    async with (
+        Hub() as hub,
+        hub.serve("127.0.0.1", 0, process_request=process_request) as server,
+        wshub(
+            "listen", f"ws://127.0.0.1:{server.port}/ws", "process:a", "--exit-with-process"
+        ) as process,
+    ):
+        await eventually(lambda: hub.channels == ("process:a",))
+        await asyncio.sleep(0.2)
+        hub.send_process_status("a", "exited", 7)
+        assert (await finish(process))[::2] == (7, "")
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "command-line.md"
+
+
+@pytest.mark.parametrize("command", ["serve", "run", "listen", "send"])
+async def test_the_documentation_has_every_option_of_a_command_and_no_other(command: str) -> None:
+    async with wshub(command, "--help") as process:
+        _, output, _ = await finish(process)
+    [section] = [
+        each for each in PAGE.read_text().split("\n## ") if each.startswith(f"`wshub {command}")
+    ]
+    documented = set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+    assert documented == set(re.findall(r"^  (--[a-z-]+)", output, re.MULTILINE))

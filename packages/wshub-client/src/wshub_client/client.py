@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import ssl as tls
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
-from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from wshub_client.callbacks import Callbacks
-from wshub_client.dialing import check_header, check_url, describe, dial
+from wshub_client.callbacks import CallbackError, Callbacks, run_call
+from wshub_client.dialing import Proxy, check_header, check_proxy, check_url, describe, dial
 from wshub_client.errors import (
     ClientClosedError,
     ClientError,
@@ -26,35 +25,44 @@ from wshub_client.errors import (
 )
 from wshub_client.inbox import Inbox, InboxOverflow
 from wshub_client.link import Link
+from wshub_client.options import Token
+from wshub_client.requests import UnclearRefusalError
 from wshub_client.send_queue import QueueLimits, SendQueue, Waiting
+from wshub_client.waiting import Turn, wait_awake
 from wshub_core import (
     JSON,
     Backoff,
     Clock,
     InvalidConfigError,
     Message,
+    MessageDecodeError,
+    MessageEncodeError,
     MessageTooLargeError,
     MessageType,
     Timer,
+    decode_message,
     encode_message,
     validate_channel,
 )
+from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.client")
 
-Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
-"""What a client presents: a text, or a function that is asked at every dial, plain or async."""
-
-Received: TypeAlias = tuple[str | bytes, Iterable[Message]]
+Received: TypeAlias = tuple[str | bytes, list[Message]]
 """What was read, and the messages in it that are for the application."""
 
 
 _STAMP_BYTES = 64
 """What hub and client add to a message that is published: a timestamp, and an id."""
 
+_GO_BATCH_BYTES = 257 * 65_537
+"""What a hub of go-ws can join in one WebSocket message: a full queue of 256 messages and one more,
+each of 65,536 bytes and a newline."""
+
 _MOST_EARLY_BYTES = 16_777_216
-"""What may come before the first answer of a hub, which may have much to say on a channel."""
+"""What may come before the first answer of a hub, which may have much to say on a channel; at least
+two of its largest WebSocket messages fit."""
 
 _REPORT_SECONDS = 0.1
 
@@ -81,11 +89,14 @@ class ReconnectingClient:
                 print(message.data)
 
     Or give it callbacks and `run` it. Callbacks may be plain or async; they are called one after
-    the other, in the order of what happened. One that raises is logged and changes nothing; one
-    that takes its time delays those behind it. When ``inbox_size`` messages wait for it, no more is
-    read, so that the end of the connection is not noticed either.
+    the other, in the order of what happened. One that raises, whatever that is, is logged and
+    counted, and changes nothing; ``KeyboardInterrupt`` and ``SystemExit`` also go to whoever runs
+    the event loop. One that takes its time delays those behind it. When ``inbox_size`` messages
+    wait for it, no more is read, so that the end of the connection is not noticed either.
 
-    Use it on one event loop; `wshub_client.BlockingClient` is for programs without one.
+    Use it on one event loop; `wshub_client.BlockingClient` is for programs without one. A process
+    that is forked after the client was started cannot use it: every call raises
+    `wshub_core.ForkedProcessError` there.
 
     Args:
         url: The hub's address, ``ws://`` or ``wss://``.
@@ -93,6 +104,9 @@ class ReconnectingClient:
         headers: More headers of the handshake.
         origin: The ``Origin`` header, for hubs that insist on one.
         ssl: For ``wss://``: a context with other certificates than the system's.
+        proxy: The address of a proxy to connect through, ``http://``, ``https://`` or ``socks5://``
+            (which needs ``python-socks``); None for none. True takes that of the environment
+            (``https_proxy`` and the like), unless the hub is on this machine.
         initial_backoff: The longest wait after the first failure, in seconds.
         max_backoff: The longest wait after any number of failures.
         backoff_multiplier: By what the longest wait grows with each failure.
@@ -102,8 +116,9 @@ class ReconnectingClient:
         close_timeout: How long the closing handshake may take, and callbacks that still run.
         heartbeat_interval: After how much silence the hub is pinged.
         pong_timeout: How much longer the hub may then be silent.
-        max_message_bytes: The most bytes of one WebSocket message from the hub; hubs of go-ws join
-            many messages in one.
+        max_message_bytes: The most bytes of one WebSocket message from the hub. Hubs of go-ws join
+            many messages in one; the default takes what they join at most, 257 messages of 64 KiB.
+            At most three of these are held while the application is slow.
         max_send_bytes: The most bytes of one message to the hub; 64 KiB is what hubs take.
         queue: Bounds of what waits to be sent while there is no connection; None for no waiting.
         inbox_size: How many messages may wait for the application.
@@ -135,6 +150,7 @@ class ReconnectingClient:
         headers: Mapping[str, str] | None = None,
         origin: str | None = None,
         ssl: tls.SSLContext | None = None,
+        proxy: Proxy = True,
         initial_backoff: float = 1.0,
         max_backoff: float = 30.0,
         backoff_multiplier: float = 2.0,
@@ -144,7 +160,7 @@ class ReconnectingClient:
         close_timeout: float = 5.0,
         heartbeat_interval: float = 25.0,
         pong_timeout: float = 10.0,
-        max_message_bytes: int = 1_048_576,
+        max_message_bytes: int = _GO_BATCH_BYTES,
         max_send_bytes: int = 65_536,
         queue: QueueLimits | None = None,
         inbox_size: int = 1_024,
@@ -180,12 +196,14 @@ class ReconnectingClient:
             check_header(name, value)
         if isinstance(token, str):
             check_header("Authorization", token)
+        check_proxy(proxy)
         self.state = ConnectionState.DISCONNECTED
         self._url = url
         self._token = token
         self._headers = dict(headers or {})
         self._origin = origin
         self._tls = ssl
+        self._proxy = proxy
         self._backoff = Backoff(initial_backoff, max_backoff, backoff_multiplier)
         self._max_attempts = max_attempts
         self._stable_after = stable_after
@@ -204,6 +222,8 @@ class ReconnectingClient:
         self._clock = clock
         self._callbacks = Callbacks(inbox_size, overflow)
         self._inbox: Inbox[Message] = Inbox(inbox_size, overflow)
+        self._early_dropped = 0
+        self._unreadable = 0
         self._reported_drops = 0
         self._unsent = 0
         self._reporting: Timer | None = None
@@ -215,6 +235,7 @@ class ReconnectingClient:
         self._changed = asyncio.Event()  # set when it is connected, and when it has ended
         self._is_closed = False
         self._end: ClientError | None = None
+        self._guard: ForkGuard | None = None  # there is nothing to share before the start
 
     # Beginning and end.
 
@@ -249,6 +270,7 @@ class ReconnectingClient:
             ClientError: What ended the client: ``RefusedError``, ``ClosedError`` or
                 ``RetriesExhaustedError``.
         """
+        self._check_process()
         if self._is_closed:
             if self._end is not None:
                 raise self._end
@@ -269,6 +291,7 @@ class ReconnectingClient:
         The hub gets 1000 if it is connected. Callbacks for what has come by then are still called,
         for at most ``close_timeout``. Called from a callback, it does not wait for them.
         """
+        self._check_process()
         if self._main is None:
             self._finish()
             return
@@ -276,6 +299,9 @@ class ReconnectingClient:
             # Once, so that a second call does not cut short what the first one waits for.
             self._is_closed = True
             self._main.cancel()
+            # Whoever waits for a message or a connection need not wait for the closing handshake.
+            self._inbox.close()
+            self._changed.set()
         await asyncio.wait({self._main})
         await self._callbacks.finish(self._close_timeout)
 
@@ -286,6 +312,7 @@ class ReconnectingClient:
             ClientClosedError: The client has been closed.
             ClientError: What has ended the client.
         """
+        self._check_process()
         with self._lifted():
             while not self._is_closed:
                 if self._connected_link() is not None:
@@ -303,8 +330,21 @@ class ReconnectingClient:
 
     @property
     def dropped_messages(self) -> int:
-        """How many messages from the hub were dropped because the application was too slow."""
-        return self._inbox.dropped + self._callbacks.dropped
+        """How many messages from the hub were dropped.
+
+        The application was too slow for them, or a dial failed after they had come.
+        """
+        return self._inbox.dropped + self._callbacks.dropped + self._early_dropped
+
+    @property
+    def unreadable_messages(self) -> int:
+        """How many parts of what hubs sent are no messages, and were ignored."""
+        return self._unreadable + (0 if self._link is None else self._link.unreadable)
+
+    @property
+    def callback_errors(self) -> int:
+        """How many callbacks have raised something."""
+        return self._callbacks.errors
 
     async def subscribe(self, channel: str, *, confirm: bool = False) -> None:
         """Want a channel, from now on and after every reconnect.
@@ -340,6 +380,7 @@ class ReconnectingClient:
 
     async def unsubscribe(self, channel: str) -> None:
         """Want a channel no more; harmless if it was not wanted."""
+        self._check_process()
         subscription = self._wanted.pop(channel, None)
         if subscription is None:
             return
@@ -359,6 +400,7 @@ class ReconnectingClient:
             NotConnectedError: There is no connection, and no queue.
             ClientClosedError: The client has been closed.
         """
+        self._check_process()
         text = self._encode(message)
         self._check_open()
         link = self._connected_link()
@@ -368,6 +410,9 @@ class ReconnectingClient:
             self._count_unsent(self._queue.add(Waiting(message, text, now)))
         elif link is None:
             raise NotConnectedError
+        elif message.type == MessageType.PING:
+            # A ping that is noted and not sent would be taken for the next one.
+            await self._finish_sending(link.send_message(message, text))
         else:
             await link.send_message(message, text)
 
@@ -391,6 +436,7 @@ class ReconnectingClient:
         Raises:
             ClientError: As `publish` does.
         """
+        self._check_process()
         validate_channel(message.channel)
         self.check_size(message)
         self._check_open()
@@ -402,8 +448,9 @@ class ReconnectingClient:
         published.add_done_callback(_retrieve)
 
         async def ask() -> None:
-            await link.publish(message, partial(_settle, published))
-            await link.ping()
+            async with link.asking:
+                await link.publish(message, partial(_settle, published))
+                await link.ping()
 
         await self._finish_sending(ask())
         with self._lifted():
@@ -416,6 +463,7 @@ class ReconnectingClient:
             MessageEncodeError: It cannot be written as JSON.
             MessageTooLargeError: Encoded, with what the hub adds, it exceeds ``max_send_bytes``.
         """
+        self._check_process()
         self._encode(message, _STAMP_BYTES)
 
     async def receive(self) -> Message:
@@ -425,10 +473,15 @@ class ReconnectingClient:
             ClientClosedError: The client has been closed, and there are no more.
             ClientError: What ended the client, when there are no more.
         """
+        self._check_process()
         message = await self._inbox.get()
         if message is None:
             raise self._end or ClientClosedError
         return message
+
+    def put_back(self, message: Message) -> None:
+        """Have `receive` return a message again, the next time, because nobody has got it."""
+        self._inbox.put_back(message)
 
     def __aiter__(self) -> Self:
         return self
@@ -444,6 +497,7 @@ class ReconnectingClient:
     def _start(self) -> asyncio.Task[ClientError]:
         self._check_open()
         if self._main is None:
+            self._guard = ForkGuard("client")
             self._main = asyncio.create_task(self._stay_connected())
             # Not by the task itself, which can be cancelled before it has begun.
             self._main.add_done_callback(self._note_end)
@@ -514,47 +568,74 @@ class ReconnectingClient:
         Raises:
             ClientError: The dial has failed.
         """
-        link: Link | None = None
+        opening = asyncio.create_task(self._dial_and_restore())
         try:
-            async with asyncio.timeout(self._open_timeout):
-                socket = await dial(
-                    self._url,
-                    await self._make_headers(),
-                    origin=self._origin,
-                    tls=self._tls,
-                    max_message_bytes=self._max_message_bytes,
-                    close_timeout=self._close_timeout,
-                )
-                link = Link(socket, self._get_clock(), *self._heartbeat, self._wake)
-                self._link = link
-                early = await self._restore(link)
-        except BaseException as error:
-            self._link = None
-            if link is not None:
-                await link.close(LostError(1006, "not opened"), self._close_timeout)
-            if isinstance(error, TimeoutError):
-                text = f"{describe(self._url)} has not answered within {self._open_timeout:g} s"
-                raise DialError(text) from error
+            await wait_awake(opening, self._open_timeout)
+        except asyncio.CancelledError:
+            await self._give_up(opening)
+            raise
+        if not opening.done():
+            await self._give_up(opening)
+            text = f"{describe(self._url)} has not answered within {self._open_timeout:g} s"
+            raise DialError(text)
+        return opening.result()
+
+    async def _give_up(self, opening: "asyncio.Task[tuple[Link, list[Received]]]") -> None:
+        opening.cancel()
+        # The token function is the application's, and may go on for ever.
+        await asyncio.wait({opening}, timeout=2 * self._close_timeout)
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            await self._discard(*opening.result())
+
+    async def _dial_and_restore(self) -> tuple[Link, list[Received]]:
+        headers = await self._make_headers()
+        loop = asyncio.get_running_loop()
+        dialed_at = loop.time()
+        socket = await dial(
+            self._url,
+            headers,
+            origin=self._origin,
+            tls=self._tls,
+            proxy=self._proxy,
+            max_message_bytes=self._max_message_bytes,
+            close_timeout=self._close_timeout,
+        )
+        dial_seconds = loop.time() - dialed_at
+        link = Link(socket, dial_seconds, self._get_clock(), *self._heartbeat, self._wake)
+        self._link = link
+        early: list[Received] = []
+        try:
+            await self._restore(link, early)
+        except BaseException:
+            await self._discard(link, early)
             raise
         return link, early
+
+    async def _discard(self, link: Link, early: list[Received]) -> None:
+        """Close a connection that was not opened to the end."""
+        self._forget_link(link)
+        if dropped := sum(len(messages) for _, messages in early):
+            self._early_dropped += dropped
+            self._report_drops_soon()
+        await link.close(LostError(1006, "not opened"), self._close_timeout)
 
     async def _make_headers(self) -> dict[str, str]:
         token = self._token
         if callable(token):
             try:
-                answer = token()
-                token = await answer if isawaitable(answer) else answer
-                if not isinstance(token, str) or not token:
+                answer = await run_call(token)
+            except CallbackError as error:
+                raise _token_error(error.__cause__) from error.__cause__
+            try:
+                if not isinstance(answer, str) or not answer:
                     raise TypeError("it has returned no text")
-                check_header("Authorization", token)
-            except (Exception, asyncio.CancelledError) as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                    raise
-                raise DialError(f"the token function failed: {type(error).__name__}") from error
+                check_header("Authorization", answer)
+            except (TypeError, InvalidConfigError) as error:
+                raise _token_error(error) from error
+            token = answer
         return self._headers | ({} if token is None else {"Authorization": f"Bearer {token}"})
 
-    async def _restore(self, link: Link) -> list[Received]:
+    async def _restore(self, link: Link, early: list[Received]) -> None:
         """Subscribe to what is wanted, and collect what comes until all of that is served."""
         is_open = False
 
@@ -562,37 +643,48 @@ class ReconnectingClient:
             nonlocal is_open
             is_open = True
 
-        try:
-            for subscription in tuple(self._wanted.values()):
-                if self._wanted.get(subscription.channel) is subscription:
-                    await link.subscribe(
-                        subscription.channel, partial(self._settle_subscription, subscription)
-                    )
-            await link.ping(note_open)
-        except NotConnectedError:
-            pass  # reading tells why
-        early: list[Received] = []
+        with contextlib.suppress(NotConnectedError):  # reading tells why
+            async with link.asking:
+                if self._wanted:
+                    await link.probe()
+                for subscription in tuple(self._wanted.values()):
+                    if self._is_wanted(subscription):
+                        await link.subscribe(
+                            subscription.channel, partial(self._settle_subscription, subscription)
+                        )
+                await link.ping(note_open)
+        most = max(_MOST_EARLY_BYTES, 2 * self._max_message_bytes)
         early_bytes = 0
         while not is_open:
             payload = await link.receive()
-            early.append((payload, list(link.read(payload))))
+            messages: list[Message] = []
+            early.append((payload, messages))
+            turn = Turn()
+            for message in link.read(payload):
+                await turn.give_way()
+                if message is not None:
+                    messages.append(message)
             early_bytes += len(payload)
-            if early_bytes > _MOST_EARLY_BYTES:
+            if early_bytes > most:
                 raise DialError(f"{describe(self._url)} sends without end and answers nothing")
-        return early
 
     async def _ask_for(self, link: Link, subscription: "_Subscription") -> None:
         settle = partial(self._settle_subscription, subscription)
         with contextlib.suppress(NotConnectedError):  # it is sent again after the reconnect
-            await link.subscribe(subscription.channel, settle)
-            await link.ping()
+            async with link.asking:
+                if self._is_wanted(subscription):
+                    await link.subscribe(subscription.channel, settle)
+                    await link.ping()
 
-    async def _finish_sending(self, sending: Coroutine[Any, Any, None]) -> None:
-        """Send frames that belong together, also if whoever sends them gives up waiting."""
+    def _start_sending(self, sending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(sending)
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-        await asyncio.shield(task)
+        return task
+
+    async def _finish_sending(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Send frames that belong together, also if whoever sends them gives up waiting."""
+        await asyncio.shield(self._start_sending(sending))
 
     async def _serve(self, link: Link, early: list[Received], dials: int) -> ClientError:
         """Pass on what comes until the connection ends; return why it has."""
@@ -600,9 +692,9 @@ class ReconnectingClient:
         stable_at = self._time() + self._stable_after
         stable = self._get_clock().call_at(stable_at, self._backoff.reset)
         if self._has_connected:
-            self._emit(self._on_reconnect, dials)
+            self._emit("on_reconnect", self._on_reconnect, dials)
         else:
-            self._emit(self._on_connect)
+            self._emit("on_connect", self._on_connect)
         self._has_connected = True
         self._changed.set()
         link.start_heartbeat()
@@ -611,8 +703,9 @@ class ReconnectingClient:
         )
         failure: ClientError = ClientClosedError()
         try:
-            for received in early:
-                await self._deliver(link, *received)
+            for payload, messages in early:
+                await self._deliver(link, payload, messages)
+            early.clear()
             while True:
                 payload = await link.receive()
                 await self._deliver(link, payload, link.read(payload))
@@ -628,7 +721,7 @@ class ReconnectingClient:
                     flushing.cancel()
             finally:
                 self.state = ConnectionState.DISCONNECTED
-                self._link = None
+                self._forget_link(link)
                 for subscription in self._wanted.values():
                     subscription.is_confirmed = False
                 try:
@@ -636,16 +729,24 @@ class ReconnectingClient:
                 finally:
                     if not isinstance(failure, ClientClosedError):
                         self._report(failure)
-                    self._emit(self._on_disconnect)
+                    self._emit("on_disconnect", self._on_disconnect)
         return failure
 
-    async def _deliver(self, link: Link, payload: str | bytes, messages: Iterable[Message]) -> None:
+    async def _deliver(
+        self, link: Link, payload: str | bytes, messages: Iterable[Message | None]
+    ) -> None:
         link.hold()
         if self._on_raw is not None:
-            await self._callbacks.put(partial(self._on_raw, payload), link.has_ended)
+            call = partial(self._on_raw, payload)
+            await self._callbacks.put("on_raw", call, link.has_ended)
+        turn = Turn()
         for message in messages:
+            await turn.give_way()
+            if message is None:
+                continue
             if self._on_message is not None:
-                await self._callbacks.put(partial(self._on_message, message), link.has_ended)
+                call = partial(self._on_message, message)
+                await self._callbacks.put("on_message", call, link.has_ended)
             elif self._on_raw is None:
                 await self._inbox.put(message, link.has_ended)
         link.release()
@@ -672,9 +773,11 @@ class ReconnectingClient:
         self, subscription: "_Subscription", error: ClientError | None
     ) -> None:
         # It may have been given up, and wanted again, meanwhile; then the answer is to the old one.
-        if self._wanted.get(subscription.channel) is not subscription:
+        if not self._is_wanted(subscription):
             return
-        if error is None:
+        if isinstance(error, UnclearRefusalError) and self._link is not None:
+            self._start_sending(self._ask_for(self._link, subscription))
+        elif error is None:
             subscription.is_confirmed = True
             subscription.settle(None)
         elif isinstance(error, SubscriptionRefusedError):
@@ -684,6 +787,11 @@ class ReconnectingClient:
 
     def _encode(self, message: Message, reserved_bytes: int = 0) -> str:
         payload = encode_message(message)
+        try:
+            decode_message(payload)
+        except MessageDecodeError as error:
+            # Such as a channel that is no text, or data that is nested too deeply to be read.
+            raise MessageEncodeError(f"the result is {error}") from error
         size = len(payload) + reserved_bytes
         if size > self._max_send_bytes:
             raise MessageTooLargeError(size, self._max_send_bytes)
@@ -703,7 +811,19 @@ class ReconnectingClient:
         is_connected = self.state is ConnectionState.CONNECTED
         return self._link if is_connected and self._link and not self._link.has_ended() else None
 
+    def _is_wanted(self, subscription: "_Subscription") -> bool:
+        return self._wanted.get(subscription.channel) is subscription
+
+    def _forget_link(self, link: Link) -> None:
+        self._link = None
+        self._unreadable += link.unreadable
+
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     def _check_open(self) -> None:
+        self._check_process()
         if self._is_closed:
             raise ClientClosedError
 
@@ -728,15 +848,17 @@ class ReconnectingClient:
         unread = self.dropped_messages - self._reported_drops
         self._reported_drops += unread
         if unread:
-            self._report(DroppedError(unread, "the application is slow"))
+            text = "the application is slow, or a dial failed after they had come"
+            self._report(DroppedError(unread, text))
 
     def _report(self, error: ClientError) -> None:
-        logger.info("%s", error)
-        self._emit(self._on_error, error)
+        # A server that flaps must not hide the other errors.
+        logger.info("%s", error, extra={"kind": type(error).__name__})
+        self._emit("on_error", self._on_error, error)
 
-    def _emit(self, callback: Callable[..., object] | None, *args: object) -> None:
+    def _emit(self, name: str, callback: Callable[..., object] | None, *args: object) -> None:
         if callback is not None:
-            self._callbacks.put_event(partial(callback, *args))
+            self._callbacks.put_event(name, partial(callback, *args))
 
     def _get_clock(self) -> Clock:
         return self._clock or asyncio.get_running_loop()
@@ -793,3 +915,8 @@ def _check_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise InvalidConfigError(f"{name} must be above 0, not {value}")
+
+
+def _token_error(cause: BaseException | None) -> DialError:
+    # The text of the cause may hold the token.
+    return DialError(f"the token function failed: {type(cause).__name__}")

@@ -8,13 +8,17 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from wshub_client.channel_list import fetch_exit_codes
 from wshub_client.client import ReconnectingClient
 from wshub_client.errors import (
+    ClientClosedError,
     ClientError,
     ClosedError,
+    DialError,
     PublishRefusedError,
     RefusedError,
     RetriesExhaustedError,
@@ -28,7 +32,16 @@ exit status: 0 done; 1 another error; 2 wrong usage; 3 the hub does not let us i
 be reached; 5 the hub does not allow this channel; 130 ended by Ctrl-C. A token is read from the
 environment variable WSHUB_TOKEN."""
 
+_NO_HUB_STATUSES = {200, 404, 426}
+"""The HTTP statuses of servers that have no hub at the path that was asked for."""
+
+
+class _NoHubError(ClientError):
+    """A server answers, and has no hub at this path."""
+
+
 _EXIT_STATUS: dict[type[ClientError], int] = {
+    _NoHubError: 4,
     RefusedError: 3,
     ClosedError: 3,
     RetriesExhaustedError: 4,
@@ -74,9 +87,7 @@ async def run_to(url: str, process_id: str, command: list[str]) -> int:
     """Run a command and stream what it prints to a hub elsewhere; return its exit code."""
     try:
         async with (
-            ReconnectingClient(
-                url, token=_token(), on_error=_complain, on_message=_ignore
-            ) as client,
+            _connect(url, on_message=_ignore) as client,
             ProcessPublisher(client) as publisher,
         ):
             return await run_process(publisher, process_id, *command)
@@ -86,32 +97,129 @@ async def run_to(url: str, process_id: str, command: list[str]) -> int:
 
 async def _listen(arguments: argparse.Namespace) -> int:
     show = _Printer(_describe if sys.stdout.isatty() else _encode)
-    subscribing: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[Any]] = []
     try:
-        async with ReconnectingClient(
+        async with _connect(
             arguments.url,
-            token=_token(),
             max_attempts=arguments.max_attempts,
-            on_error=_complain,
             on_reconnect=lambda _: _note("connected again"),
         ) as client:
             # Beside reading, because there may be much to read on the first of them.
             subscribing = asyncio.create_task(_subscribe_all(client, arguments.channel))
-            async for message in client:
+            tasks.append(subscribing)
+            messages: AsyncIterator[Message] = client
+            if arguments.exit_with_process:
+                ended = _EndedBefore(arguments.url, arguments.channel, subscribing)
+                tasks.append(ended.finding)
+                messages = ended.read(client)
+            async for message in messages:
                 await show(message)
                 if arguments.exit_with_process and _is_exit(message):
                     return _exit_status(message.data["exitCode"])
+            if arguments.exit_with_process and ended.exit_code is not None:
+                return _exit_status(ended.exit_code)
             await subscribing
     except ClientError as error:
         return _fail(error)
     except BrokenPipeError:
         pass  # nobody reads any more, which is a way to end
     finally:
-        if subscribing is not None:
-            subscribing.cancel()
-            # What has ended it has ended the client, and is told for that.
-            await asyncio.gather(subscribing, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        # What has ended one of them has ended the client, and is told for that.
+        await asyncio.gather(*tasks, return_exceptions=True)
     return 0
+
+
+class _EndedBefore:
+    """Finds out whether a process had ended before its channel was subscribed to.
+
+    Args:
+        url: The hub's address.
+        channels: The channels.
+        subscribing: Done when they are subscribed to.
+
+    Attributes:
+        finding: Done when the hub's server has been asked.
+        exit_code: The exit code of the first process that had ended; None if there is none.
+    """
+
+    def __init__(self, url: str, channels: list[str], subscribing: "asyncio.Task[None]") -> None:
+        self.exit_code: int | None = None
+        self._url = url
+        self._channels = channels
+        self._subscribing = subscribing
+        self.finding = asyncio.create_task(self._find())
+
+    async def _find(self) -> dict[str, int]:
+        await asyncio.wait({self._subscribing})
+        return await fetch_exit_codes(self._url, _token())
+
+    async def read(self, client: ReconnectingClient) -> AsyncIterator[Message]:
+        """Yield messages until the client is closed, or there is an exit code.
+
+        Messages that have come go first, because their status is newer than the server's list.
+        """
+        heard: set[str] = set()
+        while True:
+            receiving = asyncio.create_task(client.receive())
+            await asyncio.sleep(0)
+            await asyncio.wait({receiving, self.finding}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done() and self._take_exit_code(heard):
+                receiving.cancel()
+                return
+            try:
+                message = await receiving
+            except ClientClosedError:
+                return
+            if message.type == MessageType.PROCESS_STATUS:
+                heard.add(message.channel)
+            yield message
+
+    def _take_exit_code(self, heard: set[str]) -> bool:
+        exit_codes = self.finding.result()
+        for channel in self._channels:
+            if channel in exit_codes and channel not in heard:
+                self.exit_code = exit_codes[channel]
+                _note(f"{channel} has ended already, with {self.exit_code}")
+                return True
+        return False
+
+
+@asynccontextmanager
+async def _connect(url: str, **options: Any) -> AsyncIterator[ReconnectingClient]:
+    """Connect to a hub, and stop at once if the server has none at this path.
+
+    Raises:
+        ClientError: The client has ended.
+    """
+    no_hub: _NoHubError | None = None
+    has_connected = False
+
+    def note_connected() -> None:
+        nonlocal has_connected
+        has_connected = True
+
+    async def complain(error: Exception) -> None:
+        nonlocal no_hub
+        failure = error.__cause__ if isinstance(error, RetriesExhaustedError) else error
+        is_no_hub = isinstance(failure, DialError) and failure.status in _NO_HUB_STATUSES
+        if is_no_hub and not has_connected:
+            no_hub = _NoHubError(f"{failure}; is the path right? `wshub serve` has its hub at /ws")
+            await client.close()
+        elif type(error) not in _EXIT_STATUS:  # what ends the client is told at the end
+            _note(str(error))
+
+    client = ReconnectingClient(
+        url, token=_token(), on_connect=note_connected, on_error=complain, **options
+    )
+    try:
+        async with client:
+            yield client
+    except (ClientClosedError, RetriesExhaustedError):
+        if no_hub is not None:
+            raise no_hub from None
+        raise
 
 
 async def _subscribe_all(client: ReconnectingClient, channels: list[str]) -> None:
@@ -129,9 +237,7 @@ async def _send(arguments: argparse.Namespace) -> int:
     except (ValueError, RecursionError):
         data = arguments.data
     try:
-        async with ReconnectingClient(
-            arguments.url, token=_token(), max_attempts=0, on_message=_ignore
-        ) as client:
+        async with _connect(arguments.url, max_attempts=0, on_message=_ignore) as client:
             await client.publish(arguments.channel, data)
     except ClientError as error:
         return _fail(error)
@@ -236,17 +342,15 @@ def _ignore(message: Message) -> None:
     """Take a message and do nothing with it."""
 
 
-def _complain(error: Exception) -> None:
-    # What ends the client is told at the end.
-    if type(error) not in _EXIT_STATUS:
-        _note(str(error))
-
-
 def _note(text: str) -> None:
     print(f"wshub: {text}", file=sys.stderr, flush=True)
 
 
 def _fail(error: ClientError) -> int:
-    cause = f": {error.__cause__}" if isinstance(error, RetriesExhaustedError) else ""
-    _note(f"{error}{cause}")
+    hint = ""
+    if isinstance(error, RetriesExhaustedError):
+        hint = f": {error.__cause__}"
+    elif isinstance(error, PublishRefusedError) and error.code == "not_served":
+        hint = " (`wshub serve --allow-publish` runs a hub that lets clients publish)"
+    _note(f"{error}{hint}")
     return _EXIT_STATUS.get(type(error), 1)

@@ -28,10 +28,14 @@ class DialError(ClientError):
     Attributes:
         retry_after: In how many seconds the server wants to be asked again; None if it has not
             said.
+        status: The HTTP status with which a server has answered; None if none has.
     """
 
-    def __init__(self, text: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, text: str, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         self.retry_after = retry_after
+        self.status = status
         super().__init__(text)
 
 
@@ -107,11 +111,13 @@ class SubscriptionRefusedError(ClientError):
     Attributes:
         channel: The channel.
         code: What is wrong, for programs; empty if the hub has not said.
+        reason: What the hub said.
     """
 
     def __init__(self, channel: str, code: str, text: str) -> None:
         self.channel = channel
         self.code = code
+        self.reason = text
         super().__init__(f"{channel}: {text}")
 
 
@@ -121,11 +127,13 @@ class PublishRefusedError(ClientError):
     Attributes:
         channel: The channel that it was for.
         code: What is wrong, for programs.
+        reason: What the hub said.
     """
 
     def __init__(self, channel: str, code: str, text: str) -> None:
         self.channel = channel
         self.code = code
+        self.reason = text
         super().__init__(f"{channel}: {text}")
 
 

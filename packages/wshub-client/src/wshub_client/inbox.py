@@ -82,6 +82,18 @@ class Inbox(Generic[T]):
         self._changed.set()
         return item
 
+    def put_back(self, message: T) -> None:
+        """Make a message the next again, because nobody has got it."""
+        self._messages += 1
+        self._items.appendleft((message, True))
+        self._changed.set()
+
+    def drop_all(self) -> None:
+        """Drop what is there, and count the messages."""
+        self.dropped += self._messages
+        self._messages = 0
+        self._items.clear()
+
     def close(self) -> None:
         """Take no more messages; what is there can still be had."""
         self._is_closed = True

@@ -3,25 +3,23 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from wshub_client.dialing import HubSocket
 from wshub_client.errors import ClientError, ClosedError, LostError, NotConnectedError
 from wshub_client.requests import Requests, Settle
 from wshub_client.verdicts import is_final_close, read_retry_reason
-from wshub_core import (
-    Clock,
-    Message,
-    MessageDecodeError,
-    MessageType,
-    Timer,
-    decode_message,
-    encode_message,
-)
+from wshub_client.waiting import STANDSTILL_SECONDS, wait_awake
+from wshub_core import Clock, Message, MessageDecodeError, MessageType, Timer, decode_message
+from wshub_core.logs import get_logger
 
-_PING = encode_message(Message(type=MessageType.PING)).decode()
+logger = get_logger("wshub.client")
+
+_PLAIN_SECONDS = 0.25
+"""How long an answer with an id may be overtaken by a pong without one, which may be made up."""
 
 
 class Link:
@@ -29,30 +27,43 @@ class Link:
 
     Args:
         socket: The WebSocket.
+        dial_seconds: How long the dial took, which is longer than a round trip.
         clock: What the heartbeat goes by.
         heartbeat_interval: After how many seconds of silence the hub is pinged.
         pong_timeout: How many more seconds it has.
         on_over: Called when something could not be sent.
+
+    Attributes:
+        asking: Held while a request and the ping that follows it are sent, so that no other request
+            comes between them.
+        unreadable: How many parts of what the hub sent are no messages.
     """
 
     def __init__(
         self,
-        socket: ClientConnection,
+        socket: HubSocket,
+        dial_seconds: float,
         clock: Clock,
         heartbeat_interval: float,
         pong_timeout: float,
         on_over: Callable[[], None],
     ) -> None:
+        self.asking = asyncio.Lock()
+        self.unreadable = 0
         self._is_over = False
         self._on_over = on_over
         self._is_held = False
         self._socket = socket
+        socket.on_data = self._note_heard
         self._clock = clock
         self._heartbeat_interval = heartbeat_interval
         self._pong_timeout = pong_timeout
         self._requests = Requests()
+        self._plain_seconds = max(_PLAIN_SECONDS, dial_seconds)
+        self._deciding: asyncio.TimerHandle | None = None
         self._last_heard = clock.time()
         self._pinged_at = self._last_heard
+        self._due = self._last_heard
         self._timer: Timer | None = None
         self._failure: ClientError | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -79,8 +90,16 @@ class Link:
 
     async def ping(self, on_pong: Callable[[], None] | None = None) -> None:
         """Have the hub answer, when it has served all that was sent before."""
-        self._requests.ping(on_pong)
-        await self.send(_PING)
+        await self.send(_encode(type=MessageType.PING, id=self._requests.ping(on_pong)))
+
+    async def probe(self) -> None:
+        """Have the hub answer at once if it answers ids; other hubs do nothing.
+
+        A hub may take long to answer a subscription, which it has authorized elsewhere. The end of
+        a subscription to no channel at all takes no time.
+        """
+        request_id = self._requests.probe()
+        await self.send(_encode(type=MessageType.UNSUBSCRIBE, channel="", data="", id=request_id))
 
     async def subscribe(self, channel: str, settle: Settle) -> None:
         """Ask for a channel; a ping has to follow."""
@@ -90,6 +109,7 @@ class Link:
 
     async def unsubscribe(self, channel: str) -> None:
         """Ask for no more of a channel."""
+        self._requests.forget(channel)
         await self.send(_encode(type="unsubscribe", channel=channel, data=channel))
 
     async def publish(self, message: Message, settle: Settle) -> None:
@@ -107,25 +127,40 @@ class Link:
             ClosedError: The connection has ended, and trying again will not help.
         """
         try:
-            payload = await self._socket.recv()
+            # Fragment by fragment, because the library joins at most 4,096, and hubs of go-ws make
+            # fragments of 1,024 bytes. Empty ones are left out, so that they need no memory.
+            parts = [part async for part in self._socket.recv_streaming() if part]
         except ConnectionClosed as closed:
             raise self._explain(closed) from closed
-        self._last_heard = self._clock.time()
-        return payload
+        if parts and isinstance(parts[0], bytes):
+            return b"".join(cast("list[bytes]", parts))
+        return "".join(cast("list[str]", parts))
 
-    def read(self, payload: str | bytes) -> Iterator[Message]:
+    def read(self, payload: str | bytes) -> Iterator[Message | None]:
         """Yield the messages of a payload that are for the application, and take the answers.
 
-        Hubs of go-ws join several with newlines; what is no message is skipped.
+        Hubs of go-ws join several with newlines. Parts that are no message are counted. None stands
+        for a part that is not for the application, so that the caller can give way there too.
         """
-        raw = payload.encode() if isinstance(payload, str) else payload
-        for part in raw.split(b"\n"):
+        for part in _split(payload):
+            if not part or part.isspace():
+                yield None
+                continue
             try:
                 message = decode_message(part)
-            except MessageDecodeError:
+            except MessageDecodeError as error:
+                self.unreadable += 1
+                logger.warning("ignored %d bytes of the hub that are %s", len(part), error)
+                yield None
                 continue
-            if not self._requests.take(message, part):
-                yield message
+            yield from self._requests.take(message, part)
+            if self._requests.is_unclear and self._deciding is None:
+                loop = asyncio.get_running_loop()
+                self._deciding = loop.call_later(self._plain_seconds, self._trust_pongs)
+
+    def _trust_pongs(self) -> None:
+        self._requests.trust_pongs()
+        self._beating = asyncio.create_task(self._ask_for_life())
 
     # Life and death.
 
@@ -140,22 +175,23 @@ class Link:
     def release(self) -> None:
         """Note that reading goes on."""
         self._is_held = False
-        self._last_heard = self._clock.time()
+        self._note_heard()
 
     async def close(self, error: ClientError, timeout: float) -> None:
         """Close the connection, if it is open still, and end what waits for answers."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._deciding):
+            if timer is not None:
+                timer.cancel()
         self._requests.abandon(error)
+        # The library's own bound would count a standstill of the loop.
+        self._socket.close_timeout = None
+        closing = asyncio.create_task(self._socket.close())
         try:
-            # The library waits for a peer that reads, however long that takes.
-            async with asyncio.timeout(timeout):
-                await self._socket.close()
-        except BaseException as failure:
-            self._socket.transport.abort()
-            await self._socket.wait_closed()
-            if not isinstance(failure, TimeoutError):
-                raise
+            await wait_awake(closing, timeout)
+        finally:
+            if not closing.done():
+                self._socket.transport.abort()
+            await closing
 
     def _beat(self) -> None:
         now = self._clock.time()
@@ -165,17 +201,22 @@ class Link:
             due = now + self._heartbeat_interval
         elif self._last_heard < self._pinged_at:
             due = self._pinged_at + self._pong_timeout
-            if now >= due:
+            late = now - self._due
+            if now >= due and late < STANDSTILL_SECONDS:
                 seconds = now - self._last_heard
                 self._failure = LostError(1006, f"nothing came for {seconds:.0f} s")
                 self._socket.transport.abort()
                 return
+            if now >= due:
+                # The loop stood still, and the answer may wait to be read.
+                due = now + min(late, self._pong_timeout)
         elif now >= self._last_heard + self._heartbeat_interval:
             self._pinged_at = now
             self._beating = asyncio.create_task(self._ask_for_life())
             due = now + min(self._pong_timeout, self._heartbeat_interval)
         else:
             due = self._last_heard + self._heartbeat_interval
+        self._due = due
         self._timer = self._clock.call_at(due, self._beat)
 
     async def _ask_for_life(self) -> None:
@@ -187,6 +228,9 @@ class Link:
             await self._socket.pong()
         except ConnectionClosed:
             self._note_over()
+
+    def _note_heard(self) -> None:
+        self._last_heard = self._clock.time()
 
     def has_ended(self) -> bool:
         """Tell whether something could not be sent, because the connection has ended."""
@@ -211,3 +255,13 @@ class Link:
 
 def _encode(**frame: object) -> str:
     return msgspec.json.encode(frame).decode()
+
+
+def _split(payload: str | bytes) -> Iterator[bytes]:
+    """Yield the parts of a payload that newlines divide, one at a time: there may be millions."""
+    start = 0
+    while start < len(payload):
+        end = payload.find("\n", start) if isinstance(payload, str) else payload.find(b"\n", start)
+        part = payload[start : len(payload) if end < 0 else end]
+        yield part.encode() if isinstance(part, str) else part
+        start += len(part) + 1

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from wshub_client.callbacks import CallbackError, run_call
 from wshub_client.client import ReconnectingClient
-from wshub_client.errors import ClientError, LostError, NotConnectedError
+from wshub_client.errors import LostError, NotConnectedError
 from wshub_core import (
     Message,
     MessageType,
@@ -15,12 +16,19 @@ from wshub_core import (
     process_output_message,
     process_status_message,
 )
+from wshub_core.forks import ForkGuard
+from wshub_core.logs import get_logger
+
+logger = get_logger("wshub.client")
 
 _MOST_WAITING = 1_000
 """How many lines may wait to be sent before no more are read from the process."""
 
 
 _LAST_SECONDS = 5.0
+
+_CLOSER_SECONDS = 10.0
+"""How long the end of a process may take: SIGKILL comes after five seconds."""
 
 
 class ProcessPublisher:
@@ -51,8 +59,10 @@ class ProcessPublisher:
         self._sending: asyncio.Task[None] | None = None
         self._is_leaving = False
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._guard = ForkGuard("publisher")
 
     async def __aenter__(self) -> Self:
+        self._guard = ForkGuard("publisher")
         self._sending = asyncio.create_task(self._send_all())
         return self
 
@@ -67,6 +77,7 @@ class ProcessPublisher:
         Raises:
             ClientError: It could not be sent.
         """
+        self._guard.check()
         assert self._sending is not None, "it was entered"
         self._is_leaving = True
         self._changed.set()
@@ -74,19 +85,25 @@ class ProcessPublisher:
             async with asyncio.timeout(None if exc is None else _LAST_SECONDS):
                 await self._sending
         except TimeoutError:
-            pass  # the task is cancelled, and the exception is what matters
+            # The task is cancelled, and the exception is what matters.
+            logger.warning("messages of processes that were not sent: %d", len(self._waiting))
         # It is what has ended the process, too.
         if self._error is not None and exc is not self._error:
             raise self._error
 
-    def send_process_output(self, process_id: str, line: str) -> None:
+    def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
         """Have a line published.
+
+        Args:
+            process_id: The process.
+            line: The line without its end.
+            overwrites: Whether it takes the place of the line before it.
 
         Raises:
             MessageTooLargeError: It does not fit into a message.
             ClientError: Something before it could not be published.
         """
-        self._add(process_output_message(process_id, line))
+        self._add(process_output_message(process_id, line, overwrites=overwrites))
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         """Have a status published.
@@ -102,6 +119,7 @@ class ProcessPublisher:
         Raises:
             ClientError: Something could not be published.
         """
+        self._guard.check()
         while len(self._waiting) >= _MOST_WAITING and self._error is None:
             await self._wait_for_change()
         if self._error is not None:
@@ -116,6 +134,7 @@ class ProcessPublisher:
         self._closers.remove(closer)
 
     def _add(self, message: Message) -> None:
+        self._guard.check()
         if self._error is not None:
             raise self._error
         self._client.check_size(message)
@@ -131,12 +150,15 @@ class ProcessPublisher:
                     self._changed.set()
                 else:
                     await self._wait_for_change()
-        except ClientError as error:
+        except WSHubError as error:
             self._error = error
             self._changed.set()
             # A process that nobody can follow is ended, also if it says nothing.
-            for closer in tuple(self._closers):
-                await closer()
+            closing = [asyncio.create_task(_call_closer(closer)) for closer in self._closers]
+            if closing:
+                _, late = await asyncio.wait(closing, timeout=_CLOSER_SECONDS)
+                for task in late:
+                    task.cancel()
 
     async def _send(self, message: Message) -> None:
         """Send a message, when that is possible."""
@@ -155,3 +177,10 @@ class ProcessPublisher:
     async def _wait_for_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
+
+
+async def _call_closer(closer: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await run_call(closer)
+    except CallbackError as error:
+        logger.error("a closer failed", exc_info=error.__cause__)

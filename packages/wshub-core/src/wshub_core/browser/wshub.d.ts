@@ -90,7 +90,7 @@ export class ReconnectingClient extends EventTarget {
   readonly ended: Promise<void>;
 
   /** How many texts have come that were no messages, over all connections; they are skipped. */
-  readonly droppedMessages: number;
+  readonly unreadableMessages: number;
 
   /**
    * Listens to a channel, now and after every reconnect; a second time does nothing.

@@ -81,7 +81,7 @@ export class ReconnectingClient extends EventTarget {
   #answersIDs = null;
   #deciding;
   #dialSeconds = 0;
-  #droppedMessages = 0;
+  #unreadableMessages = 0;
   #early = [];
   #earlyBytes = 0;
   #queue = [];
@@ -101,7 +101,7 @@ export class ReconnectingClient extends EventTarget {
 
   get state() { return this.#state; }
   get ended() { return this.#ended.promise; }
-  get droppedMessages() { return this.#droppedMessages; }
+  get unreadableMessages() { return this.#unreadableMessages; }
 
   subscribe(channel) {
     if (typeof channel !== "string") throw new TypeError("a channel must be a string");
@@ -378,7 +378,7 @@ export class ReconnectingClient extends EventTarget {
     for (const part of text.split("\n")) {
       if (!part.trim()) continue;
       const message = readMessage(part);
-      if (!message) this.#droppedMessages += 1;
+      if (!message) this.#unreadableMessages += 1;
       else if (!this.#takeAnswer(message)) this.#deliver(message, part.length);
       if (turn !== this.#turn) return;
     }
