@@ -304,7 +304,10 @@ async def test_requests_and_answers_of_others_reach_no_client(
 @given(
     st.dictionaries(
         st.sampled_from(["channel", "processId", "id", "code", "type", "overwrites", "x"]),
-        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+        st.none()
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=5),
     ),
     st.sampled_from(["", "news"]),
 )
