@@ -74,7 +74,8 @@ def test_the_public_names_are_these() -> None:
         ChannelAuthorizer CloseCode Connection Disconnect JSON TokenAuthenticator
         TooManyAttemptsError offered_subprotocols settle_auth_result
         DisconnectCause InvalidClaimsError MissingUserIDError
-        ForkedProcessError Hub HubAlreadyStartedError HubClosedError HubConfig HubNotStartedError
+        ForkedProcessError ReservedTypeError validate_published
+        Hub HubAlreadyStartedError HubClosedError HubConfig HubNotStartedError
         HubStats InvalidChannelError InvalidCloseError InvalidConfigError InvalidProcessIDError
         LivePage Message MessageDecodeError MessageEncodeError MessageTooLargeError MessageType
         ProcessStartError Request Response ServeError Server SubscriptionDeniedError

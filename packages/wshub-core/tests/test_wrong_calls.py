@@ -10,8 +10,16 @@ from support import Serve, Served
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import InvalidStatus
 
-from wshub_core import Hub, HubNotStartedError, Message
+from wshub_core import (
+    Hub,
+    HubNotStartedError,
+    InvalidChannelError,
+    Message,
+    Reply,
+    ReservedTypeError,
+)
 from wshub_core.testing import connect
+from wshub_core.values.messages import REQUESTS_AND_ANSWERS
 
 
 async def test_publish_event_is_for_plain_data() -> None:
@@ -26,13 +34,13 @@ async def test_publish_event_is_for_plain_data() -> None:
 
 
 WRONG_CALLS: list[tuple[Callable[[Any], object], str]] = [
-    (lambda hub: hub.publish("a", {"x": 1}), "hub.publish_event(channel, data)"),
-    (lambda hub: hub.publish("a", "text"), "hub.publish_event(channel, data)"),
+    (lambda hub: hub.publish("a", {"x": 1}), "use publish_event(channel, data)"),
+    (lambda hub: hub.publish("a", "text"), "use publish_event(channel, data)"),
     (
         lambda hub: hub.publish(Message(type="x"), "a"),
         "hub.publish(channel, message) takes a Message",
     ),
-    (lambda hub: hub.broadcast({"x": 1}), "hub.send_event(name, data)"),
+    (lambda hub: hub.broadcast({"x": 1}), "use send_event(name, data)"),
     (lambda hub: hub.publish(5, Message(type="x")), "a channel must be a str, not int"),
     (lambda hub: hub.publish_event(b"a", 1), "a channel must be a str, not bytes"),
     (lambda hub: hub.send_process_output(7, "line"), "a process id must be a str, not int"),
@@ -75,6 +83,29 @@ async def test_a_client_of_a_hub_that_was_not_started_has_the_log_name_the_lifes
             async with dial(f"ws://127.0.0.1:{port}/ws", proxy=None):
                 pass
     assert "an ASGI application enters it in its lifespan" in caplog.text
+
+
+@pytest.mark.parametrize("type_", sorted(REQUESTS_AND_ANSWERS))
+async def test_requests_and_answers_are_not_published(type_: str) -> None:
+    async with Hub() as hub:
+        client = await connect(hub)
+        with pytest.raises(ReservedTypeError, match="publish it with a type of your own"):
+            hub.publish("a", Message(type=type_))
+        with pytest.raises(ReservedTypeError, match="between one client and its hub"):
+            hub.broadcast(Message(type=type_))
+        with pytest.raises(ReservedTypeError):
+            hub.broadcast(Reply(type="error", id=1))
+        # One client may be sent anything.
+        assert hub.connections[0].send(Message(type=type_))
+        assert (await client.receive()).type == type_
+
+
+async def test_a_broadcast_that_names_an_invalid_channel_is_refused() -> None:
+    async with Hub() as hub:
+        with pytest.raises(InvalidChannelError, match="a b"):
+            hub.broadcast(Message(type="event", channel="a b"))
+        with pytest.raises(InvalidChannelError):
+            hub.publish("", Message(type="event"))
 
 
 async def test_strangers_do_not_fill_the_log(

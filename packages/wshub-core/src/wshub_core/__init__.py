@@ -37,6 +37,7 @@ from wshub_core.values.errors import (
     MissingUserIDError,
     ProcessStartError,
     PublishDeniedError,
+    ReservedTypeError,
     ServeError,
     SubscriptionDeniedError,
     SubscriptionLimitError,
@@ -51,6 +52,7 @@ from wshub_core.values.messages import (
     Reply,
     decode_message,
     encode_message,
+    validate_published,
 )
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
@@ -108,6 +110,7 @@ __all__ = [
     "PublishDeniedError",
     "Reply",
     "Request",
+    "ReservedTypeError",
     "Response",
     "ServeError",
     "Server",
@@ -130,4 +133,5 @@ __all__ = [
     "settle_auth_result",
     "validate_channel",
     "validate_process_id",
+    "validate_published",
 ]

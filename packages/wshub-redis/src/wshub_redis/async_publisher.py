@@ -12,11 +12,11 @@ from wshub_core import (
     JSON,
     BridgeUnavailableError,
     Message,
+    channel_event_message,
     error_message,
     event_message,
     process_output_message,
     process_status_message,
-    validate_channel,
 )
 from wshub_core.forks import ForkGuard
 from wshub_redis.counters import Counters
@@ -149,12 +149,12 @@ class AsyncRedisPublisher:
         Raises:
             InvalidChannelError: The channel name is not allowed.
             InvalidProcessIDError: The process id in the channel or the message is not allowed.
+            ReservedTypeError: Messages of this type are between one client and its hub.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             BridgeUnavailableError: Redis cannot be reached, or refuses the message.
             ForkedProcessError: The publisher was entered in a parent of this process.
         """
-        validate_channel(channel)
         await self._send(channel, message)
 
     async def broadcast(self, message: Message) -> None:
@@ -163,7 +163,15 @@ class AsyncRedisPublisher:
         Raises:
             WSHubError: As `publish` does.
         """
-        await self._send("", message)
+        await self._send(None, message)
+
+    async def publish_event(self, channel: str, data: JSON = None) -> None:
+        """Publish an event with any data to a channel.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        await self.publish(channel, channel_event_message(channel, data))
 
     async def send_event(self, name: str, data: JSON = None) -> None:
         """Broadcast that something happened, as ``{"event": name, "data": data}``.
@@ -211,7 +219,7 @@ class AsyncRedisPublisher:
         if self._guard is not None:
             self._guard.check()
 
-    async def _send(self, channel: str, message: Message) -> None:
+    async def _send(self, channel: str | None, message: Message) -> None:
         self._check_process()
         if self._sender is None:
             raise BridgeUnavailableError("the publisher is not open: use it inside `async with`")

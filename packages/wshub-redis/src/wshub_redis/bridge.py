@@ -22,7 +22,6 @@ from wshub_core import (
     Message,
     MessageTooLargeError,
     WSHubError,
-    validate_channel,
 )
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
@@ -288,7 +287,6 @@ class RedisBridge:
         """
         self._check_process()
         manager = self._hub.manager
-        validate_channel(channel)
         stamped, prepared = manager.prepare(message, channel, local_only=False)
         manager.publish(channel, stamped, prepared, local_only=True)
         await self._send(channel, prepared.payload)
@@ -303,7 +301,7 @@ class RedisBridge:
         """
         self._check_process()
         manager = self._hub.manager
-        _, prepared = manager.prepare(message, message.channel, local_only=False)
+        _, prepared = manager.prepare(message, None, local_only=False)
         manager.broadcast(prepared, local_only=True)
         await self._send("", prepared.payload)
 

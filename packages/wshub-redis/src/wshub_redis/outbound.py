@@ -8,8 +8,7 @@ from wshub_core import (
     Message,
     MessageTooLargeError,
     encode_message,
-    validate_channel,
-    validate_process_id,
+    validate_published,
 )
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
 from wshub_redis.names import Names
@@ -32,11 +31,11 @@ class Outbound:
         self._limit = max_message_bytes - OVERHEAD_BYTES
         self._envelopes = EnvelopeWriter()
 
-    def address(self, channel: str, message: Message) -> tuple[bytes, bytes]:
+    def address(self, channel: str | None, message: Message) -> tuple[bytes, bytes]:
         """Check, stamp and encode a message.
 
         Args:
-            channel: Where to publish it; empty for a broadcast.
+            channel: Where to publish it; None for a broadcast.
             message: The message.
 
         Returns:
@@ -44,21 +43,19 @@ class Outbound:
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
+            ReservedTypeError: Messages of this type are between one client and its hub.
             InvalidProcessIDError: The process id in the channel or the message is not allowed.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds the limit.
         """
-        if channel:
-            validate_channel(channel)
-        if message.process_id:
-            validate_process_id(message.process_id)
+        validate_published(message, channel)
         named = channel or message.channel
         payload = encode_message(
             msgspec.structs.replace(message, channel=named, timestamp=datetime.now(UTC))
         )
         if len(payload) > self._limit:
             raise MessageTooLargeError(len(payload), self._limit, reserved=OVERHEAD_BYTES)
-        return self._names.channel(channel), payload
+        return self._names.channel(channel or ""), payload
 
     def seal(self, payload: bytes) -> bytes:
         """Return the envelope; envelopes have to be sent in the order in which they are sealed."""

@@ -21,11 +21,11 @@ from wshub_core import (
     BridgeUnavailableError,
     InvalidConfigError,
     Message,
+    channel_event_message,
     error_message,
     event_message,
     process_output_message,
     process_status_message,
-    validate_channel,
 )
 from wshub_redis.outbound import Outbound
 from wshub_redis.server import (
@@ -130,11 +130,11 @@ class RedisPublisher:
         Raises:
             InvalidChannelError: The channel name is not allowed.
             InvalidProcessIDError: The process id in the channel or the message is not allowed.
+            ReservedTypeError: Messages of this type are between one client and its hub.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             BridgeUnavailableError: Redis cannot be reached, or refuses the message.
         """
-        validate_channel(channel)
         self._send(channel, message)
 
     def broadcast(self, message: Message) -> None:
@@ -143,7 +143,15 @@ class RedisPublisher:
         Raises:
             WSHubError: As `publish` does.
         """
-        self._send("", message)
+        self._send(None, message)
+
+    def publish_event(self, channel: str, data: JSON = None) -> None:
+        """Publish an event with any data to a channel.
+
+        Raises:
+            WSHubError: As `publish` does.
+        """
+        self.publish(channel, channel_event_message(channel, data))
 
     def send_event(self, name: str, data: JSON = None) -> None:
         """Broadcast that something happened, as ``{"event": name, "data": data}``.
@@ -193,7 +201,7 @@ class RedisPublisher:
             self._client.auto_close_connection_pool = False
             self._client = self._connect()
 
-    def _send(self, channel: str, message: Message) -> None:
+    def _send(self, channel: str | None, message: Message) -> None:
         name, payload = self._outbound.address(channel, message)
         publish = self._client.spublish if self._is_sharded else self._client.publish
         with self._lock:

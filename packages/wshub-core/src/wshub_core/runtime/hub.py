@@ -15,7 +15,6 @@ from wshub_core.runtime.bridge import Bridge
 from wshub_core.runtime.clock import Clock
 from wshub_core.runtime.connection import Connection
 from wshub_core.runtime.manager import ConnectionManager, PublishListener
-from wshub_core.values.channels import validate_channel
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, HubNotStartedError
@@ -194,6 +193,8 @@ class Hub:
             local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
+            InvalidChannelError: The name in the message's ``channel`` is not allowed.
+            ReservedTypeError: Messages of this type are between one client and its hub.
             InvalidProcessIDError: The message's ``process_id`` is not allowed.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
@@ -202,8 +203,7 @@ class Hub:
             TypeError: The message is no `Message`.
         """
         manager = self.manager
-        _require_message(message, "broadcast(message)", "send_event(name, data)")
-        _, prepared = manager.prepare(message, message.channel, local_only=local_only)
+        _, prepared = manager.prepare(message, None, local_only=local_only)
         self._call_on_loop(lambda: manager.broadcast(prepared, local_only=local_only))
 
     def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
@@ -219,6 +219,7 @@ class Hub:
         Raises:
             InvalidChannelError: The channel name is not allowed.
             InvalidProcessIDError: The process id in the channel or the message is not allowed.
+            ReservedTypeError: Messages of this type are between one client and its hub.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             HubNotStartedError: The hub has not been entered yet.
@@ -226,8 +227,6 @@ class Hub:
             TypeError: The message is no `Message`, or the channel no `str`.
         """
         manager = self.manager
-        _require_message(message, "publish(channel, message)", "publish_event(channel, data)")
-        validate_channel(channel)
         stamped, prepared = manager.prepare(message, channel, local_only=local_only)
         self._call_on_loop(
             lambda: manager.publish(channel, stamped, prepared, local_only=local_only)
@@ -503,16 +502,3 @@ class Hub:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError as exc:  # the loop ended without the hub having been closed
             raise HubClosedError from exc
-
-
-def _require_message(message: object, call: str, other_call: str) -> None:
-    """Check the type of a message: newcomers give its data.
-
-    Raises:
-        TypeError: It is no message; the text names the method for data.
-    """
-    if not isinstance(message, Message):
-        raise TypeError(
-            f"hub.{call} takes a Message, not {type(message).__qualname__}: "
-            f"use hub.{other_call} to send plain data"
-        )

@@ -42,7 +42,12 @@ from wshub_core.values.errors import (
     SubscriptionDeniedError,
     WSHubError,
 )
-from wshub_core.values.messages import Message, decode_message, encode_message
+from wshub_core.values.messages import (
+    Message,
+    decode_message,
+    encode_message,
+    validate_published,
+)
 
 logger = get_logger("wshub.connections")
 
@@ -202,7 +207,9 @@ class ConnectionManager:
                 f"connection.send(message) takes a Message, not {type(message).__qualname__}: "
                 'use Message(type="event", data=…) to send plain data'
             )
-        _, prepared = self.prepare(message, message.channel, local_only=True)
+        if message.process_id:
+            validate_process_id(message.process_id)
+        _, prepared = self._encode(message, message.channel, 0)
         if session not in self.registry:
             return False
         self._fanout.send_one(session, prepared)
@@ -231,24 +238,30 @@ class ConnectionManager:
             self.spawn(work)
 
     def prepare(
-        self, message: Message, channel: str, *, local_only: bool
+        self, message: Message, channel: str | None, *, local_only: bool
     ) -> tuple[Message, PreparedMessage]:
-        """Check, stamp and encode a message; safe from any thread.
+        """Check, stamp and encode a message to publish; safe from any thread.
+
+        Args:
+            message: The message.
+            channel: Where it is published; None for a broadcast.
+            local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
-            InvalidProcessIDError: The message's ``process_id`` is not allowed.
-            MessageEncodeError: The message cannot be written as JSON.
-            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``, or what a
-                bridge leaves of it.
+            WSHubError: As `Hub.publish` does.
         """
-        if message.process_id:
-            validate_process_id(message.process_id)
+        validate_published(message, channel)
+        reserved = 0 if local_only else self.bridging.reserved_bytes
+        return self._encode(message, channel or message.channel, reserved)
+
+    def _encode(
+        self, message: Message, channel: str, reserved: int
+    ) -> tuple[Message, PreparedMessage]:
         stamped = msgspec.structs.replace(message, channel=channel, timestamp=datetime.now(UTC))
         payload = encode_message(stamped)
-        limit = self.config.max_message_bytes
-        reserved = 0 if local_only else self.bridging.reserved_bytes
-        if len(payload) > limit - reserved:
-            raise MessageTooLargeError(len(payload), limit - reserved, reserved=reserved)
+        limit = self.config.max_message_bytes - reserved
+        if len(payload) > limit:
+            raise MessageTooLargeError(len(payload), limit, reserved=reserved)
         return stamped, PreparedMessage(payload)
 
     def broadcast(self, message: PreparedMessage, *, local_only: bool) -> None:

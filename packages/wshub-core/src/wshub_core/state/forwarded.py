@@ -8,22 +8,7 @@ import msgspec
 
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.errors import MessageDecodeError
-from wshub_core.values.messages import MessageType
-
-_NOT_PUBLISHED = frozenset(
-    {
-        MessageType.SUBSCRIBE,
-        MessageType.UNSUBSCRIBE,
-        MessageType.PING,
-        MessageType.AUTHENTICATE,
-        MessageType.SUBSCRIBED,
-        MessageType.UNSUBSCRIBED,
-        MessageType.PUBLISHED,
-        MessageType.PONG,
-        MessageType.AUTHENTICATED,
-    }
-)
-"""The types of requests and of answers, which are between one client and its hub."""
+from wshub_core.values.messages import REQUESTS_AND_ANSWERS, MessageType
 
 _ANSWER_FIELDS = ("id", "code")
 """Fields that only answers have: a client takes a message with one of them for an answer."""
@@ -102,7 +87,7 @@ def _decode(payload: bytes) -> tuple[_Known, dict[str, Any]]:
         # Null stands for an absent field, but not every client knows that.
         fields = {name: value for name, value in fields.items() if value != _NULL}
     is_answer = not fields.keys().isdisjoint(_ANSWER_FIELDS)
-    if known.type in _NOT_PUBLISHED or (known.type == MessageType.ERROR and is_answer):
+    if known.type in REQUESTS_AND_ANSWERS or (known.type == MessageType.ERROR and is_answer):
         raise MessageDecodeError(
             f"a message of type {known.type!r} is between one client and its hub: "
             "publish it with a type of your own"

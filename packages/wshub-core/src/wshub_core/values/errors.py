@@ -8,6 +8,7 @@ Every one is a `WSHubError`::
     ├── MessageEncodeError         a message cannot be written as JSON
     ├── MessageDecodeError         bytes are not a message
     ├── MessageTooLargeError       an encoded message exceeds the limit
+    ├── ReservedTypeError          a message's type is for one client and its hub
     ├── SubscriptionDeniedError    the channel authorizer said no
     ├── SubscriptionLimitError     one connection has too many subscriptions
     ├── PublishDeniedError         the publish authorizer said no
@@ -88,6 +89,23 @@ class MessageTooLargeError(WSHubError):
         super().__init__(
             f"encoded message has {size} bytes, the limit is {limit}{but}: "
             "send less, or raise max_message_bytes"
+        )
+
+
+class ReservedTypeError(WSHubError):
+    """Messages of a type are between one client and its hub, so nobody can publish one.
+
+    Clients would take it for an answer to themselves.
+
+    Attributes:
+        type: The type.
+    """
+
+    def __init__(self, type: str) -> None:  # noqa: A002 - what the field is called
+        self.type = type
+        super().__init__(
+            f"a message of type {type!r} is between one client and its hub: "
+            "publish it with a type of your own"
         )
 
 
