@@ -18,7 +18,7 @@ from wshub_core import (
     Reply,
     ReservedTypeError,
 )
-from wshub_core.testing import connect
+from wshub_core.testing import MemoryBridge, MemoryExchange, connect
 from wshub_core.values.messages import REQUESTS_AND_ANSWERS
 
 
@@ -38,7 +38,7 @@ WRONG_CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda hub: hub.publish("a", "text"), "use publish_event(channel, data)"),
     (
         lambda hub: hub.publish(Message(type="x"), "a"),
-        "hub.publish(channel, message) takes a Message",
+        "publish(channel, message) takes a Message",
     ),
     (lambda hub: hub.broadcast({"x": 1}), "use send_event(name, data)"),
     (lambda hub: hub.publish(5, Message(type="x")), "a channel must be a str, not int"),
@@ -100,10 +100,12 @@ async def test_requests_and_answers_are_not_published(type_: str) -> None:
         assert (await client.receive()).type == type_
 
 
-async def test_a_broadcast_that_names_an_invalid_channel_is_refused() -> None:
-    async with Hub() as hub:
+async def test_a_broadcast_that_other_hubs_would_drop_is_refused() -> None:
+    message = Message(type="event", channel="a b")
+    async with Hub() as hub, MemoryBridge(hub, MemoryExchange()):
         with pytest.raises(InvalidChannelError, match="a b"):
-            hub.broadcast(Message(type="event", channel="a b"))
+            hub.broadcast(message)
+        hub.broadcast(message, local_only=True)
         with pytest.raises(InvalidChannelError):
             hub.publish("", Message(type="event"))
 

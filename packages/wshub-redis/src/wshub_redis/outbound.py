@@ -8,6 +8,7 @@ from wshub_core import (
     Message,
     MessageTooLargeError,
     encode_message,
+    validate_channel,
     validate_published,
 )
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
@@ -49,6 +50,8 @@ class Outbound:
             MessageTooLargeError: The encoded message exceeds the limit.
         """
         validate_published(message, channel)
+        if channel is None and message.channel:
+            validate_channel(message.channel)
         named = channel or message.channel
         payload = encode_message(
             msgspec.structs.replace(message, channel=named, timestamp=datetime.now(UTC))

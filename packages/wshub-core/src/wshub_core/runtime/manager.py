@@ -251,6 +251,9 @@ class ConnectionManager:
             WSHubError: As `Hub.publish` does.
         """
         validate_published(message, channel)
+        if channel is None and message.channel and not local_only and self.bridging.bridge:
+            # Other hubs drop a broadcast that names an invalid channel.
+            validate_channel(message.channel)
         reserved = 0 if local_only else self.bridging.reserved_bytes
         return self._encode(message, channel or message.channel, reserved)
 

@@ -105,15 +105,14 @@ REQUESTS_AND_ANSWERS = frozenset(
 def validate_published(message: Message, channel: str | None) -> None:
     """Check what must hold for a message that is published or broadcast.
 
-    Hubs drop other messages that come from other hubs.
+    The channel that a broadcast names is not checked: a hub on its own does not look at it.
 
     Args:
         message: The message.
         channel: The channel to publish it to; None for a broadcast.
 
     Raises:
-        InvalidChannelError: The channel's name is not allowed, or for a broadcast the name in the
-            message is not.
+        InvalidChannelError: The channel's name is not allowed.
         InvalidProcessIDError: The process id in the channel or the message is not allowed.
         ReservedTypeError: Messages of this type are between one client and its hub.
         TypeError: The message is no `Message`, or the channel no `str`. The text names the method
@@ -129,8 +128,6 @@ def validate_published(message: Message, channel: str | None) -> None:
         raise ReservedTypeError(message.type)
     if channel is not None:
         validate_channel(channel)
-    elif message.channel:
-        validate_channel(message.channel)
     if message.process_id:
         validate_process_id(message.process_id)
 
