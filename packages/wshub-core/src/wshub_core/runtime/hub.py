@@ -193,8 +193,8 @@ class Hub:
             local_only: Whether a bridge leaves it to this hub's own connections.
 
         Raises:
-            InvalidChannelError: The name in the message's ``channel`` is not allowed, and there is a
-                bridge: other hubs would drop the message.
+            InvalidChannelError: The name in the message's ``channel`` is not allowed, and there is
+                a bridge: other hubs would drop the message.
             ReservedTypeError: Messages of this type are between one client and its hub.
             InvalidProcessIDError: The message's ``process_id`` is not allowed.
             MessageEncodeError: The message cannot be written as JSON.
