@@ -15,12 +15,12 @@ from support import eventually
 from websockets.asyncio.server import ServerConnection
 
 from wshub_client import PublishRefusedError, ReconnectingClient, SubscriptionRefusedError
-from wshub_core import Connection, Hub, HubConfig, Message
+from wshub_core import Connection, Hub, HubConfig, Message, encode_message
 
 QUICK: dict[str, Any] = {"initial_backoff": 0.001, "max_backoff": 0.002}
 
-PONG = b'{"type":"pong"}'
-REFUSAL = b'{"type":"error","data":"Subscribe: subscription unauthorised"}'
+PONG = Message(type="pong")
+REFUSAL = Message(type="error", data="Subscribe: subscription unauthorised")
 
 
 async def outcomes(client: ReconnectingClient, channels: list[str]) -> dict[str, bool]:
@@ -101,7 +101,7 @@ async def test_what_is_not_wanted_any_more_is_not_asked_for_again() -> None:
             if frame["type"] == "subscribe":
                 subscribed.append(frame["channel"])
                 if frame["channel"] == "secret":
-                    await socket.send(REFUSAL.decode())
+                    await socket.send(encode_message(REFUSAL).decode())
             elif frame["type"] == "ping":
                 await client.unsubscribe("b")
                 await socket.send('{"type":"pong"}')
@@ -127,19 +127,21 @@ async def test_a_hub_that_answers_no_ids_takes_no_messages() -> None:
 
 
 @asynccontextmanager
-async def forging(hub: Hub, *payloads: bytes) -> AsyncIterator[None]:
-    """Broadcast payloads again and again, as somebody could who may write to Redis."""
+async def forging(hub: Hub, *messages: Message) -> AsyncIterator[None]:
+    """Send messages to everybody, again and again."""
 
     async def forge() -> None:
         while True:
-            for payload in payloads:
-                hub.deliver("", payload)
+            for connection in hub.connections:
+                for message in messages:
+                    connection.send(message)
             await asyncio.sleep(0)
 
     task = asyncio.create_task(forge())
     try:
         yield
     finally:
+        assert not task.done(), "it has forged all the time"
         task.cancel()
 
 
@@ -148,9 +150,9 @@ async def authorize(_: Connection, channel: str) -> bool:
     return not channel.startswith("secret")
 
 
-@pytest.mark.parametrize("payloads", [[PONG], [REFUSAL], [REFUSAL, PONG], [PONG, REFUSAL]])
+@pytest.mark.parametrize("messages", [[PONG], [REFUSAL], [REFUSAL, PONG], [PONG, REFUSAL]])
 async def test_forgeries_confirm_and_refuse_nothing_while_it_connects(
-    payloads: list[bytes],
+    messages: list[Message],
 ) -> None:
     config = HubConfig(channel_authorizer=authorize, max_outbox_bytes=100_000_000)
     async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
@@ -158,7 +160,7 @@ async def test_forgeries_confirm_and_refuse_nothing_while_it_connects(
             f"ws://127.0.0.1:{server.port}/ws", on_message=lambda _: None, **QUICK
         )
         channels = ["a", "secret.1", "b", "secret.2"]
-        async with forging(hub, *payloads):
+        async with forging(hub, *messages):
             confirmed = await outcomes(client, channels)
     assert confirmed == {name: not name.startswith("secret") for name in channels}
 
@@ -195,20 +197,20 @@ async def test_forgeries_reach_the_application_as_messages() -> None:
         hub.serve("127.0.0.1", 0) as server,
         ReconnectingClient(f"ws://127.0.0.1:{server.port}/ws") as client,
     ):
-        forged: list[dict[str, Any]] = [
-            {"type": "error", "data": "Subscribe: subscription unauthorised"},
-            {"type": "pong"},
-            {"type": "subscribed", "channel": "a", "id": "wshub-1"},
-            {"type": "published", "channel": "a"},
-            {"type": "authenticated", "data": {"expiresAt": None}},
+        forged = [
+            REFUSAL,
+            PONG,
+            Message(type="subscribed", channel="a"),
+            Message(type="published", channel="a"),
+            Message(type="authenticated", data={"expiresAt": None}),
         ]
         asking = asyncio.create_task(client.subscribe("a", confirm=True))
         await asyncio.sleep(0)
         for message in forged:
-            hub.deliver("", json.dumps(message).encode())
+            hub.connections[0].send(message)
         await asking
         heard = [await client.receive() for _ in forged]
-        assert [message.type for message in heard] == [message["type"] for message in forged]
+        assert [message.type for message in heard] == [message.type for message in forged]
 
 
 async def test_a_forged_pong_publishes_nothing_and_is_no_refusal() -> None:
@@ -217,7 +219,7 @@ async def test_a_forged_pong_publishes_nothing_and_is_no_refusal() -> None:
         Hub(config) as hub,
         hub.serve("127.0.0.1", 0) as server,
         ReconnectingClient(f"ws://127.0.0.1:{server.port}/ws", on_message=lambda _: None) as client,
-        forging(hub, PONG, b'{"type":"published","channel":"a"}'),
+        forging(hub, PONG, Message(type="published", channel="a")),
     ):
         await client.publish("a", 1)
         with pytest.raises(PublishRefusedError) as refused:
