@@ -58,6 +58,19 @@ def test_every_package_has_the_licence_and_types(package: Path) -> None:
 
 def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^\$ (python3 -m venv .*)$", readme, re.MULTILINE)
+    commands = re.findall(r"^\$ (python3 -m venv .* \.venv/bin/hatch .*)$", readme, re.MULTILINE)
     assert [command.rsplit("/", 1)[1] for command in commands] == ["hatch run demo", "hatch test"]
     assert commands[1] in (ROOT / ".ci/run").read_text()
+
+
+def test_nothing_is_said_to_be_on_the_index_before_the_first_release() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    if re.search(r"^## \[?\d", changelog, re.MULTILINE):
+        return
+    for page in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("packages/*/README.md"),
+        *ROOT.glob("docs/**/*.md"),
+    ):
+        found = re.search(r"pip install [^`\n]*(?<![/\w-])\"?wshub-", page.read_text())
+        assert found is None, f"{page}: {found and found[0]}"

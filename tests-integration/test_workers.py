@@ -206,8 +206,8 @@ NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
         (WSHUB, ("--workers", "0"), "1 is the least"),
         (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
         (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),
-        (NO_REDIS, ("--redis", "redis://x"), "pip install 'wshub-core[redis]'"),
-        (NO_REDIS, ("--redis", "redis://x", "--workers", "2"), "pip install 'wshub-core[redis]'"),
+        (NO_REDIS, ("--redis", "redis://x"), "needs the package wshub-redis"),
+        (NO_REDIS, ("--redis", "redis://x", "--workers", "2"), "needs the package wshub-redis"),
     ],
 )
 async def test_a_mistake_is_one_clear_line(

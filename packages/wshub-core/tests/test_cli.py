@@ -195,5 +195,5 @@ async def test_without_the_client_its_commands_say_what_to_install(
     assert await finish(process) == (
         1,
         "",
-        "wshub: this command needs the client: pip install 'wshub-core[client]'\n",
+        "wshub: this command needs the package wshub-client: install it beside wshub-core\n",
     )

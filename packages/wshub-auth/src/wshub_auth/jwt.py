@@ -15,7 +15,7 @@ try:
     from wshub_auth.jwks import JWKS, check_key
 except ImportError as error:
     raise ImportError(
-        "JSON Web Tokens need more packages: pip install 'wshub-auth[jwt]'"
+        "JSON Web Tokens need the extra jwt of wshub-auth: install PyJWT[crypto] and httpx"
     ) from error
 
 __all__ = ["JWKS", "JWTAuth"]

@@ -108,7 +108,9 @@ def _make_parser() -> argparse.ArgumentParser:
 
 class _ClientMissingError(WSHubError):
     def __init__(self) -> None:
-        super().__init__("this command needs the client: pip install 'wshub-core[client]'")
+        super().__init__(
+            "this command needs the package wshub-client: install it beside wshub-core"
+        )
 
 
 def _client_commands() -> Any:
@@ -176,7 +178,9 @@ def _new_bridge(hub: Hub, url: str) -> Any:
     try:
         return import_module("wshub_redis").RedisBridge(hub, url)
     except ModuleNotFoundError as exc:
-        raise WSHubError("--redis needs the bridge: pip install 'wshub-core[redis]'") from exc
+        raise WSHubError(
+            "--redis needs the package wshub-redis: install it beside wshub-core"
+        ) from exc
 
 
 async def _run(arguments: argparse.Namespace) -> int:
