@@ -14,9 +14,9 @@ import msgspec
 from wshub_core.edges.page_app import LivePageApp
 from wshub_core.runtime.hub import Hub
 from wshub_core.state.directory import LONGEST_STATUS, ChannelActivity, ChannelDirectory
-from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, validate_channel
+from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, is_for_hubs, validate_channel
 from wshub_core.values.errors import HubClosedError, MessageTooLargeError, WSHubError
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import METHOD_NOT_ALLOWED, Request, Response
 from wshub_core.values.messages import JSON, Message
 
 _FILES = {
@@ -34,13 +34,6 @@ _HEADERS = {
     # The page and the server it talks to are of one version, also after an upgrade.
     "Cache-Control": "no-cache",
 }
-
-_METHOD_NOT_ALLOWED = Response(
-    HTTPStatus.METHOD_NOT_ALLOWED, b"Method Not Allowed\n", {"Allow": "GET, HEAD"}
-)
-
-_RESERVED_PREFIX = "wshub:"
-"""Channels that begin with this are wshub's own: clients cannot publish to them."""
 
 PAGE_CHANNEL = "wshub:page"
 """Open pages subscribe to this channel; it tells them about new channels and process statuses."""
@@ -131,7 +124,7 @@ class LivePage:
         if request.path != "/channels" and request.path not in self._responses:
             return None
         if request.method not in ("GET", "HEAD"):
-            return _METHOD_NOT_ALLOWED
+            return METHOD_NOT_ALLOWED
         if request.path == "/channels":
             content = msgspec.json.encode({"channels": self._list()})
             return Response(HTTPStatus.OK, content, _HEADERS, "application/json")
@@ -166,7 +159,7 @@ class LivePage:
 
     def _record(self, channel: str, message: Message) -> None:
         """Note a message, before it is delivered."""
-        if channel.startswith(_RESERVED_PREFIX):
+        if is_for_hubs(channel):
             if channel == _PRIVATE_CHANNEL:
                 self._take_news(message)
             return
@@ -203,7 +196,7 @@ class LivePage:
     def _list(self) -> list[dict[str, object]]:
         names = set(self._directory.channels)
         # Whoever can subscribe can make up names without end.
-        others = (name for name in self._hub.channels if not name.startswith(_RESERVED_PREFIX))
+        others = (name for name in self._hub.channels if not is_for_hubs(name))
         names.update(islice(others, _MOST_LISTED - len(names)))
         return [self._describe(name) for name in sorted(names)]
 
@@ -245,7 +238,7 @@ class LivePage:
                             min(shared.status_at, now),
                         )
                         for channel, shared in news.channels.items()
-                        if not channel.startswith(_RESERVED_PREFIX)
+                        if not is_for_hubs(channel)
                     }
                 )
             )
