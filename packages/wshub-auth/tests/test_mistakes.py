@@ -4,31 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from mistakes import MISTAKES
 
 from wshub_auth import BearerTokenAuth, FirstOf, QueryTokenAuth, all_of, any_of
 from wshub_core import AuthResult, Connection, Hub, HubConfig, Request
 from wshub_core.testing import HandshakeRefusedError, connect
-
-
-class Outcome(BaseException):
-    pass
-
-
-def raise_cancelled() -> None:
-    job = asyncio.get_running_loop().create_future()
-    job.cancel()
-    job.result()
-
-
-def raise_outcome() -> None:
-    raise Outcome
-
-
-def raise_error() -> None:
-    raise ValueError("mistake")
-
-
-MISTAKES = [raise_cancelled, raise_outcome, raise_error]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgi_servers import uvicorn_server
+from mistakes import MISTAKES
 from support import WireClient, eventually, wshub
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -26,32 +27,6 @@ from wshub_core import (
     Response,
 )
 from wshub_core.testing import connect
-
-
-class Outcome(BaseException):
-    """What pytest raises for skips and failures, for one, is no Exception either."""
-
-
-def raise_cancelled() -> None:
-    """Raise as awaiting something does that has been cancelled."""
-    job = asyncio.get_running_loop().create_future()
-    job.cancel()
-    job.result()
-
-
-def raise_outcome() -> None:
-    raise Outcome
-
-
-def raise_generator_exit() -> None:
-    raise GeneratorExit
-
-
-def raise_error() -> None:
-    raise ValueError("mistake")
-
-
-MISTAKES = [raise_cancelled, raise_outcome, raise_generator_exit, raise_error]
 
 Open = Callable[[HubConfig], Any]
 
