@@ -84,6 +84,7 @@ class NoOwner:
         raise NotImplementedError
 
     def limit_step(self, session: Session) -> None: ...
+    def call_soon(self, callback: Callable[[], object]) -> None: ...
 
     def time(self) -> float:
         return 0.0

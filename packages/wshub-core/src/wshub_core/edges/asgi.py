@@ -35,6 +35,9 @@ _NO_CODES = (None, 1005, 1006)
 """What servers report when there was no close frame, or none with a code; they do not tell which.
 """
 
+_MAX_AHEAD_BYTES = 65_536
+"""How many bytes of messages are taken from the server while the hub does not read."""
+
 _NOT_RUNNING = Response(503, b"Hub is not running\n")
 
 
@@ -72,7 +75,13 @@ class HubApp:
         request = read_request(scope)
         context = copy_context()
         # In a task of its own, because the context of the server's task cannot be named.
-        identity = await manager.spawn(manager.door.admit(request, context), context)
+        admitting = manager.spawn(manager.door.admit(request, context), context)
+        try:
+            await asyncio.wait({admitting})
+        finally:
+            admitting.cancel()
+        # A hub that is closed ends it.
+        identity = _NOT_RUNNING if admitting.cancelled() else admitting.result()
         if isinstance(identity, Response):
             close = refusal_as_close(request, identity)
             if close is None:
@@ -123,6 +132,12 @@ class ASGITransport:
         self._has_unsent = asyncio.Event()
         self._may_read = asyncio.Event()
         self._may_read.set()
+        # What the server has given while the hub did not read.
+        self._ahead: deque[Event] = deque()
+        self._ahead_bytes = 0
+        self._receiving: asyncio.Future[Event] | None = None
+        self._is_gone = False
+        self._is_over = False
         self._time_limit = asyncio.timeout(None)
         self._ending: tuple[DisconnectCause, int, str] = (DisconnectCause.LOST, 1006, "")
 
@@ -136,7 +151,10 @@ class ASGITransport:
                 try:
                     await self._read_all(session)
                 finally:
+                    self._is_over = True
                     writing.cancel()
+                    if self._receiving is not None:
+                        self._receiving.cancel()
                     self._manager.disconnect(session, *self._ending)
 
     async def _read_all(self, session: Session) -> None:
@@ -144,12 +162,11 @@ class ASGITransport:
         loop = asyncio.get_running_loop()
         turn_end = loop.time() + TURN_SECONDS
         while True:
-            await self._may_read.wait()
             if loop.time() >= turn_end:
                 # What a server has read already it gives without a pause.
                 await asyncio.sleep(0)
                 turn_end = loop.time() + TURN_SECONDS
-            event = await self._receive()
+            event = await self._next_event()
             if event["type"] == "websocket.disconnect":
                 code, reason = event.get("code"), event.get("reason") or ""
                 if code not in _NO_CODES and self._ending[0] is DisconnectCause.LOST:
@@ -157,8 +174,7 @@ class ASGITransport:
                 return
             if self._ending[0] is DisconnectCause.PROTOCOL_ERROR:
                 continue  # it is being closed, and has nothing more to say
-            text = event.get("text")
-            payload = event["bytes"] if text is None else text.encode()
+            payload = _payload_of(event)
             if len(payload) > limit:
                 self._ending = DisconnectCause.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG, ""
                 self._manager.leave(session)
@@ -166,6 +182,38 @@ class ASGITransport:
                 continue
             session.last_heard = self._manager.time()
             session.receive(payload)
+
+    async def _next_event(self) -> Event:
+        """Return the next event, when the hub reads or the client has gone."""
+        while not self._may_read.is_set() and not self._is_gone:
+            await self._read_ahead()
+        if self._ahead:
+            event = self._ahead.popleft()
+            self._ahead_bytes -= len(_payload_of(event))
+            return event
+        if self._receiving is not None:
+            receiving, self._receiving = self._receiving, None
+            return await receiving
+        return await self._receive()
+
+    async def _read_ahead(self) -> None:
+        """Take events while the hub does not read, so that the end of the client is noticed."""
+        if self._receiving is None and self._ahead_bytes <= _MAX_AHEAD_BYTES:
+            self._receiving = asyncio.ensure_future(self._receive())
+        allowed = asyncio.ensure_future(self._may_read.wait())
+        waiting: set[asyncio.Future[Any]] = {allowed}
+        if self._receiving is not None:
+            waiting.add(self._receiving)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            allowed.cancel()
+        if self._receiving is not None and self._receiving.done():
+            event = self._receiving.result()
+            self._receiving = None
+            self._ahead.append(event)
+            self._ahead_bytes += len(_payload_of(event))
+            self._is_gone = event["type"] == "websocket.disconnect"
 
     async def _write_all(self, session: Session) -> None:
         while True:
@@ -232,16 +280,16 @@ class ASGITransport:
         self._may_read.set()
 
     def _end_within(self, seconds: float) -> None:
-        if not self._time_limit.expired():
+        if not self._is_over and not self._time_limit.expired():
             self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def read_request(scope: Scope) -> Request:
     """Return the request of an ASGI scope as an application sees it."""
-    headers: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for raw_name, value in scope["headers"]:
-        name = raw_name.decode("latin-1").lower()
-        headers[name] = (*headers.get(name, ()), value.decode("latin-1"))
+        values.setdefault(raw_name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    headers = {name: tuple(each) for name, each in values.items()}
     raw_path: bytes | None = scope.get("raw_path")
     path = quote(scope["path"]) if raw_path is None else raw_path.decode("latin-1")
     return Request(
@@ -251,6 +299,13 @@ def read_request(scope: Scope) -> Request:
         headers,
         _format_address(scope.get("client")),
     )
+
+
+def _payload_of(event: Event) -> bytes:
+    """Return the message of an event; empty for one without."""
+    text: str | None = event.get("text")
+    payload: bytes = event.get("bytes") or b""
+    return payload if text is None else text.encode()
 
 
 def _format_address(client: Sequence[Any] | None) -> str:

@@ -58,6 +58,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._unix_file: tuple[int, int] | None = None
         self._closed = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self.addresses: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -108,13 +109,19 @@ class Server:
     async def close(self) -> None:
         """Stop listening, close this server's connections with 1001, and wait until they are gone.
 
-        The wait is bounded by the hub's ``close_timeout``. Closing again is harmless.
+        The wait is bounded by twice the hub's ``close_timeout``. Closing again is harmless.
 
         Raises:
             ForkedProcessError: The server belongs to the parent process of this one.
         """
         if self._guard is not None:
             self._guard.check()
+        if self._closing is None:
+            # In a task of its own: closing cancels answers, and the caller may be one of them.
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for listener in self._listeners:
             listener.close()
         self._remove_unix_file()

@@ -35,6 +35,7 @@ class Callbacks:
         self._loop = loop
         self._counters = counters
         self._tasks = tasks
+        self._is_exiting = False
 
     def call(
         self,
@@ -64,6 +65,17 @@ class Callbacks:
         if isawaitable(result):
             return self._wait(name, if_raised, result)
         return result
+
+    def call_plain(
+        self, name: str, if_raised: T, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a function that must not be async; see `call`."""
+        result = self.call(name, if_raised, function, *args, **kwargs)
+        if not isinstance(result, Coroutine):
+            return result
+        result.close()
+        logger.error("%s must be a plain function, not an async one", name, extra={"kind": name})
+        return if_raised
 
     async def call_within(
         self,
@@ -112,7 +124,9 @@ class Callbacks:
 
     def _note_error(self, name: str, if_raised: T, error: BaseException) -> T:
         self._counters.callback_errors += 1
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, KeyboardInterrupt | SystemExit) and not self._is_exiting:
+            # Once: a second one would break off the clean-up that the first has begun.
+            self._is_exiting = True
             self._loop.call_soon(_raise, error)
         else:
             logger.error("%s failed", name, exc_info=error, extra={"kind": name})

@@ -161,7 +161,10 @@ class Door:
     def _is_origin_allowed(self, request: Request) -> bool:
         config = self._config
         if config.check_origin is not None:
-            return self._callbacks.call("check_origin", False, config.check_origin, request) is True
+            return (
+                self._callbacks.call_plain("check_origin", False, config.check_origin, request)
+                is True
+            )
         return origin_allowed(request, config.allowed_origins, require_origin=config.require_origin)
 
     def _refusal(

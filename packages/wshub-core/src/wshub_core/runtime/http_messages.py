@@ -21,9 +21,10 @@ def read_request(request: http11.Request, transport: asyncio.Transport) -> Reque
         transport: The socket that it came from.
     """
     target, _, query = request.path.partition("?")
-    headers: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for name, value in request.headers.raw_items():
-        headers[name.lower()] = (*headers.get(name.lower(), ()), value)
+        values.setdefault(name.lower(), []).append(value)
+    headers = {name: tuple(each) for name, each in values.items()}
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is not None:
         # The target decides, whatever the Host header says (RFC 9112 section 3.2.2).

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from wshub_core.logs import get_logger
 from wshub_core.runtime.acceptor import ProcessRequest
@@ -70,6 +70,8 @@ class Hub:
         self._is_closed = False
         self._listeners: list[PublishListener] = []
         self._closers: list[Closer] = []
+        self._calling_closers: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if self._is_closed:
@@ -97,8 +99,10 @@ class Hub:
         First the processes that `run_process` runs for this hub are ended, and their last status
         is published, for which they get ten seconds, or ``close_timeout`` if that is longer. From
         then on the hub takes no new connections and no new messages. The wait for clients is
-        bounded by ``close_timeout``, and so is that for callbacks that still run. A callback that
-        ignores its cancellation is logged and left behind. Closing again is harmless.
+        bounded by twice ``close_timeout``, and so is that for callbacks that still run: they get it
+        to end by themselves, and once more after they were cancelled. A callback that ignores its
+        cancellation is logged and left behind. Closing again is harmless, and waits for the same
+        end. If the call is cancelled, the closing goes on.
 
         Args:
             code: The close code that clients get.
@@ -113,11 +117,22 @@ class Hub:
             self._is_closed = True
             return
         self._manager.check_process()
+        caller = asyncio.current_task()
+        if caller in self._calling_closers:
+            return  # what it asks for is under way
+        # A callback that closes the hub does not wait for itself.
+        self._manager.tasks.exempt(caller)
+        if self._closing is None:
+            # In a task of its own, which goes on when the caller is cancelled.
+            self._closing = asyncio.create_task(self._close(self._manager, code, reason))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, manager: ConnectionManager, code: int, reason: str) -> None:
         try:
-            await self._await_closers(self._manager)
+            await self._await_closers(manager)
         finally:
             self._is_closed = True
-            await self._manager.close_all(code, reason)
+            await manager.close_all(code, reason)
 
     def serve(
         self,
@@ -411,10 +426,13 @@ class Hub:
         """Start to subscribe a connection to a channel, and do not wait for the end.
 
         Without a channel authorizer, or with a plain one, the connection is subscribed when this
-        returns, or was refused; an async authorizer decides later. A refusal is not reported.
-        Call it on the hub's event loop.
+        returns, or was refused; an async authorizer decides later, and is asked once at a time for
+        the same connection and channel. A refusal is not reported. Call it on the hub's event loop.
 
         Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidProcessIDError: The channel is a process's, and the id is not allowed.
+            TypeError: The channel is no `str`.
             HubNotStartedError: The hub has not been entered yet.
             HubClosedError: The hub has been closed.
         """
@@ -485,6 +503,7 @@ class Hub:
             called.update(new)
             calls = [manager.callbacks.call("closer", None, closer) for closer in new]
             tasks = {manager.spawn(each) for each in calls if isinstance(each, Coroutine)}
+            self._calling_closers |= tasks
             if tasks:
                 _, late = await asyncio.wait(tasks, timeout=deadline - loop.time())
                 for task in late:

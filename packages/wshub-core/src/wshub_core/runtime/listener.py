@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +49,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         # A TLS handshake takes its time.
         self._connecting: set[asyncio.Task[None]] = set()
+        self._waiting: set[socket.socket] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -81,17 +83,16 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _EXHAUSTED:
-                    # Errors of the network concern one connection (accept(2), "Error handling").
-                    logger.warning("a connection cannot be accepted: %s", exc)
-                    return
-                logger.error(
-                    "no connections are accepted for %g s: %s", _PAUSE_SECONDS, exc.strerror
+                # Also for other errors than those of `_EXHAUSTED`: the socket may stay readable.
+                level = logging.ERROR if exc.errno in _EXHAUSTED else logging.WARNING
+                logger.log(
+                    level, "no connections are accepted for %g s: %s", _PAUSE_SECONDS, exc.strerror
                 )
                 self._loop.remove_reader(self.socket)
                 self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
                 return
             accepted.setblocking(False)
+            self._waiting.add(accepted)
             task = self._loop.create_task(self._connect(accepted))
             self._connecting.add(task)
             task.add_done_callback(partial(self._note_connected, accepted))
@@ -101,6 +102,7 @@ class Listener:
         self._loop.add_reader(self.socket, self._accept)
 
     async def _connect(self, accepted: socket.socket) -> None:
+        self._waiting.discard(accepted)
         await self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
 
     def _note_connected(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
@@ -111,5 +113,7 @@ class Listener:
                 return
             # A TLS handshake that fails, or a peer that has left.
             logger.debug("a connection was not made: %s", error)
-        # Also if the task has not even begun.
-        accepted.close()
+        if accepted in self._waiting:
+            # The task has not even begun. Otherwise the event loop closes the socket.
+            self._waiting.discard(accepted)
+            accepted.close()

@@ -66,6 +66,7 @@ class ConnectionManager:
         registry: Who is connected, and who is subscribed to what. What is not in it gets nothing
             and is not listened to.
         bridging: What other hubs have to do with this one.
+        tasks: The tasks that the hub waits for when it is closed.
         counters: What has been done so far.
     """
 
@@ -84,8 +85,9 @@ class ConnectionManager:
         self._guard = ForkGuard("hub")
         self._clock = clock
         self._ids = count(1)
-        self._tasks = Tasks(loop)
-        self.callbacks = Callbacks(loop, self.counters, self._tasks)
+        self._loop = loop
+        self.tasks = Tasks(loop)
+        self.callbacks = Callbacks(loop, self.counters, self.tasks)
         self.door = Door(config, self.callbacks, self.counters, lambda: len(self._sessions))
         self._fanout = Fanout(loop, self.counters, self._evict)
         self._pulse = Pulse(clock, config.heartbeat_interval, config.pong_timeout, self._end_silent)
@@ -93,6 +95,8 @@ class ConnectionManager:
         self._stalled: Timeouts[Session] = Timeouts(clock, config.write_timeout, self._end_stalled)
         self.expiry = Expiry(clock, self._end_expired)
         self._late: Timeouts[Session] = Timeouts(clock, config.close_timeout, self._end_late_step)
+        # Subscriptions of `subscribe_nowait` that an async authorizer decides about.
+        self._deciding: dict[Session, dict[str, asyncio.Task[Any]]] = {}
         # Every session with a transport, so also those that are being closed.
         self._sessions: set[Session] = set()
 
@@ -122,7 +126,7 @@ class ConnectionManager:
             self,
             transport,
             outbox,
-            context or copy_context(),
+            copy_context() if context is None else context,
         )
         self.expiry.set(session, identity.expires_at)
         self._sessions.add(session)
@@ -151,12 +155,16 @@ class ConnectionManager:
         """Note that the conversation is over: nothing is for it or from it any more."""
         self._requests.forget(session)
         if self.registry.remove(session):
+            for task in tuple(self._deciding.pop(session, {}).values()):
+                task.cancel()
             self._pulse.discard(session)
             self.expiry.discard(session)
             session.outbox.seal()
 
     def disconnect(self, session: Session, cause: DisconnectCause, code: int, reason: str) -> None:
         """Note that a transport is gone; if the hub has ended it itself, its cause counts."""
+        if session not in self._sessions:
+            return  # the hub did not wait for the transport any longer
         self.leave(session)
         self._stalled.discard(session)
         self._sessions.discard(session)
@@ -188,7 +196,11 @@ class ConnectionManager:
         self, work: Coroutine[Any, Any, Any], context: Context | None = None
     ) -> asyncio.Task[Any]:
         """Start a task that the hub waits for when it is closed; see `Tasks.spawn`."""
-        return self._tasks.spawn(work, context)
+        return self.tasks.spawn(work, context)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in the next round of the event loop."""
+        self._loop.call_soon(callback)
 
     def limit_step(self, session: Session) -> None:
         """Give a callback ``close_timeout`` from now on; its connection has ended."""
@@ -310,9 +322,13 @@ class ConnectionManager:
         if not isinstance(connection, Session) or connection not in self.registry:
             return
         validate_channel(channel)
+        deciding = self._deciding.get(connection, {})
+        if channel in deciding:
+            return
         is_allowed = self.authorize(connection, channel)
-        if isawaitable(is_allowed):
-            self.spawn(self._finish_subscribe(connection, channel, is_allowed))
+        if isinstance(is_allowed, Coroutine):
+            task = self.spawn(self._finish_subscribe(connection, channel, is_allowed))
+            self._deciding.setdefault(connection, deciding)[channel] = task
         else:
             with contextlib.suppress(WSHubError):
                 self.add_subscription(connection, channel, is_allowed)
@@ -320,8 +336,11 @@ class ConnectionManager:
     async def _finish_subscribe(
         self, session: Session, channel: str, is_allowed: Awaitable[bool]
     ) -> None:
-        with contextlib.suppress(WSHubError):
-            self.add_subscription(session, channel, await is_allowed)
+        try:
+            with contextlib.suppress(WSHubError):
+                self.add_subscription(session, channel, await is_allowed)
+        finally:
+            self._deciding.get(session, {}).pop(channel, None)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         """End a subscription; see `Hub.unsubscribe`."""
@@ -332,7 +351,8 @@ class ConnectionManager:
         """Refuse who knocks, close every connection, and wait until the last is gone.
 
         Connections that take longer than ``close_timeout`` are aborted. Callbacks that still run
-        then get as long again, and are cancelled. No wait has another end than its time.
+        then get as long again, and are cancelled; calls of ``on_disconnect`` that come of that get
+        as long, too. No wait has another end than its time.
         """
         self.door.is_closed = True
         sessions = tuple(self._sessions)
@@ -346,9 +366,27 @@ class ConnectionManager:
         for session in self._sessions & {*sessions}:
             logger.error("the transport of %r does not end", session)
             self.disconnect(session, DisconnectCause.LOST, 1006, "")
-        await self._tasks.finish(self.config.close_timeout)
-        self._late.cancel()
+        await self._finish_callbacks()
         self._stalled.cancel()
+
+    async def _finish_callbacks(self) -> None:
+        timeout = self.config.close_timeout
+        tasks = self.tasks.running
+        await self.tasks.wait(timeout)
+        late = self._late.keys
+        self._late.cancel()
+        for session in late:
+            session.end_step()
+        self.tasks.cancel(tasks)
+        await self.tasks.wait(timeout)
+        for session in late:
+            session.end_step()
+        await self.tasks.wait(timeout)
+        self.tasks.cancel(self.tasks.running)
+        await self.tasks.wait(timeout)
+        if self.tasks.running:
+            logger.error("%d callbacks ignore their cancellation", len(self.tasks.running))
+        self._late.cancel()
 
     async def _wait_gone(self, sessions: Sequence[Session]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -390,7 +428,7 @@ class ConnectionManager:
 
     def _tell_listeners(self, channel: str, message: Message) -> None:
         for listener in self._publish_listeners:
-            self.callbacks.call("publish listener", None, listener, channel, message)
+            self.callbacks.call_plain("publish listener", None, listener, channel, message)
 
     def _note_empty(self, channel: str) -> None:
         self.bridging.note_empty(channel)

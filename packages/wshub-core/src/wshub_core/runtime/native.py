@@ -68,6 +68,7 @@ class NativeTransport(asyncio.Protocol):
         "_fragments",
         "_fragments_are_text",
         "_has_body",
+        "_has_ended",
         "_has_eof",
         "_is_lost",
         "_is_processing",
@@ -99,6 +100,7 @@ class NativeTransport(asyncio.Protocol):
         self._is_processing = False
         self._has_eof = False
         self._is_lost = False
+        self._has_ended = False
         self._session: Session | None = None
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
@@ -115,7 +117,7 @@ class NativeTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        if self._session is not None or self._is_refused:
+        if self._is_open:
             if self._session is not None:
                 # Any byte proves life.
                 self._session.last_heard = self._acceptor.clock.time()
@@ -134,7 +136,9 @@ class NativeTransport(asyncio.Protocol):
     def eof_received(self) -> None:
         """Note that the peer sends nothing more, and let asyncio close the socket."""
         self._has_eof = True
-        if not self._is_processing and not self._has_unread:
+        if self._is_open and self._has_unread:
+            self._process_unread()
+        else:
             self._end_reading()
         # asyncio closes the socket once all is sent, which a peer that does not read can put off.
         self._acceptor.closing.add(self)
@@ -142,12 +146,16 @@ class NativeTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
         self._is_lost = True
-        # Frames that came before are still served.
-        if not self._is_processing:
+        if self._is_open and self._has_unread and not self._is_closed_by_hub:
+            # Frames that came before are still served.
+            self._process_unread()
+        else:
             self._end()
 
     def process_chunk(self) -> bool:
         """Process some of the bytes that wait; see `Reader.process_chunk`."""
+        if self._has_ended:
+            return False
         chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
         self._unread_start += len(chunk)
         try:
@@ -156,6 +164,8 @@ class NativeTransport(asyncio.Protocol):
             # A bug of ours ends this connection, and no other.
             self._is_processing = False
             self._transport.abort()
+            if self._is_lost:
+                self._end()
             raise
         if self._has_unread and self._may_read:
             return True
@@ -165,7 +175,7 @@ class NativeTransport(asyncio.Protocol):
             self._unread_start = 0
         if self._is_lost:
             self._end()
-        elif self._has_eof and not self._has_unread:
+        elif self._has_eof:
             self._end_reading()
         else:
             self._read_if_allowed()
@@ -177,12 +187,23 @@ class NativeTransport(asyncio.Protocol):
             self._acceptor.turns.process(self)
 
     @property
+    def _is_open(self) -> bool:
+        """Whether bytes are frames, of a connection or of a client that was refused."""
+        return self._session is not None or self._is_refused
+
+    @property
+    def _is_closed_by_hub(self) -> bool:
+        return self._session is not None and self._session.ending is not None
+
+    @property
     def _has_unread(self) -> bool:
         return self._unread_start < len(self._unread)
 
     @property
     def _may_read(self) -> bool:
-        return not self._is_reading_held and not self._is_writing_held
+        # What came before the end is bounded already, and there is nobody to hold back any more.
+        is_over = self._has_eof or self._is_lost
+        return is_over or not (self._is_reading_held or self._is_writing_held)
 
     def _end_reading(self) -> None:
         if self._session is not None:
@@ -191,7 +212,7 @@ class NativeTransport(asyncio.Protocol):
         self._write_protocol()
 
     def _end(self) -> None:
-        self._protocol.receive_eof()
+        self._has_ended = True
         if self._answer is not None:
             self._answer.cancel()
         self._acceptor.remove(self)
@@ -351,12 +372,14 @@ class NativeTransport(asyncio.Protocol):
     def _refuse_request(self, response: Response) -> None:
         """Answer a request that cannot be read."""
         self._acceptor.manager.counters.refusals += 1
-        self._acceptor.opening.discard(self)
         self._acceptor.closing.add(self)
-        self._write(write_response(response, with_body=True).serialize())
-        if not self._protocol.eof_sent:
-            self._protocol.send_eof()
-        self._write_protocol()
+        if self._protocol.eof_sent:
+            # The library has given up on the request, and has no answer.
+            self._acceptor.opening.discard(self)
+            self._write(write_response(response, with_body=True).serialize())
+            self._write_protocol()
+        else:
+            self._end_with(write_response(response, with_body=True))
 
     def _answer_later(
         self, answer: Coroutine[Any, Any, None], context: Context | None = None
@@ -374,6 +397,10 @@ class NativeTransport(asyncio.Protocol):
             # Half an answer helps nobody, and a socket without one would stay for ever.
             logger.exception("answering failed")
             self._transport.abort()
+        except asyncio.CancelledError:
+            # The hub does not wait any longer; nobody else would end the socket.
+            self._transport.abort()
+            raise
         finally:
             self._answer = None
 
@@ -466,26 +493,31 @@ class NativeTransport(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
-            self._receive_frame(cast("Frame", event))
+            if not self._receive_frame(cast("Frame", event)):
+                break
         self._write_protocol()
 
-    def _receive_frame(self, frame: Frame) -> None:
-        """Put messages together from frames (RFC 6455 section 5.4) and pass them on."""
+    def _receive_frame(self, frame: Frame) -> bool:
+        """Put messages together from frames (RFC 6455 section 5.4) and pass them on.
+
+        Returns:
+            Whether the next frame counts.
+        """
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             is_text = frame.opcode is Opcode.TEXT
             if frame.fin:
-                self._receive_message(frame.data, is_text)
-            else:
-                self._fragments = bytearray(frame.data)
-                self._fragments_are_text = is_text
+                return self._receive_message(frame.data, is_text)
+            self._fragments = bytearray(frame.data)
+            self._fragments_are_text = is_text
         elif frame.opcode is Opcode.CONT:
             assert self._fragments is not None, "the protocol refuses a stray continuation"
             self._fragments += frame.data
             if frame.fin:
                 message, self._fragments = self._fragments, None
-                self._receive_message(message, self._fragments_are_text)
+                return self._receive_message(message, self._fragments_are_text)
+        return True
 
-    def _receive_message(self, payload: bytes | bytearray | memoryview, is_text: bool) -> None:
+    def _receive_message(self, payload: bytes | bytearray | memoryview, is_text: bool) -> bool:
         assert not isinstance(payload, memoryview), "only frames to be sent can be views"
         if is_text:
             try:
@@ -493,9 +525,10 @@ class NativeTransport(asyncio.Protocol):
             except UnicodeDecodeError:
                 if self._protocol.state is OPEN:
                     self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
-                return
+                return False
         if self._session is not None:
             self._session.receive(payload)
+        return True
 
     def _write_protocol(self) -> None:
         """Write what the protocol has to say: the handshake, pongs, the closing handshake."""
@@ -528,7 +561,7 @@ class NativeTransport(asyncio.Protocol):
     def _read_if_allowed(self) -> None:
         if not self._may_read or self._is_lost:
             return
-        if self._has_unread and (self._session is not None or self._is_refused):
+        if self._has_unread and self._is_open:
             if not self._is_processing:
                 self._is_processing = True
                 self._acceptor.turns.add(self)

@@ -270,7 +270,8 @@ class _Lines:
         # It holds back a character that is cut in two between reads.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._cursor = cursor
-        self._rest = ""
+        self._rest: list[str] = []
+        self._rest_length = 0
         self._shown = ""
         self._has_returned = False
 
@@ -280,10 +281,12 @@ class _Lines:
 
     def flush(self) -> list[_Line]:
         """Return a line that has no end yet, unless it was returned before."""
-        if not self._rest or self._rest == self._shown:
+        rest = "".join(self._rest)
+        self._rest = [rest]
+        if not rest or rest == self._shown:
             return []
-        line = self._advance(self._rest, (self,))
-        self._shown = self._rest
+        line = self._advance(rest, (self,))
+        self._shown = rest
         return [line]
 
     def end(self) -> list[_Line]:
@@ -297,18 +300,26 @@ class _Lines:
                 text = text[1:]
                 self._cursor.overwriters = ()
             self._has_returned = False
-        *pieces, self._rest = _LINE_END.split(self._rest + text)
-        # Texts and their ends take turns.
-        lines = [
-            line
-            for text, end in zip(pieces[::2], pieces[1::2], strict=True)
-            for line in self._complete(text, end)
-        ]
-        self._has_returned = bool(pieces) and pieces[-1] == "\r" and not self._rest
-        while len(self._rest) >= _LONGEST_REST:
+        # A line that comes in small pieces is not searched again for each of them.
+        first, *pieces = _LINE_END.split(text)
+        self._rest.append(first)
+        self._rest_length += len(first)
+        lines: list[_Line] = []
+        # Ends and texts take turns.
+        for end, piece in zip(pieces[::2], pieces[1::2], strict=True):
+            lines += self._complete("".join(self._rest), end)
+            self._rest = [piece]
+            self._rest_length = len(piece)
+        if pieces:
+            self._has_returned = pieces[-2] == "\r" and not self._rest_length
+        if self._rest_length >= _LONGEST_REST:
             # A line that does not end must not fill the memory.
-            lines += self._complete(self._rest[:_LONGEST_REST], "\n")
-            self._rest = self._rest[_LONGEST_REST:]
+            rest = "".join(self._rest)
+            while len(rest) >= _LONGEST_REST:
+                lines += self._complete(rest[:_LONGEST_REST], "\n")
+                rest = rest[_LONGEST_REST:]
+            self._rest = [rest]
+            self._rest_length = len(rest)
         return lines
 
     def _complete(self, text: str, end: str) -> list[_Line]:

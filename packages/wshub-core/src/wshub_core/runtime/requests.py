@@ -129,9 +129,13 @@ class Requests:
         """
         if frame_id is not None:
             fields = {field: getattr(message, field) for field in message.__struct_fields__}
-            self._manager.send(session, Reply(id=frame_id, code=code, **fields))
-        elif always:
+            message = Reply(id=frame_id, code=code, **fields)
+        elif not always:
+            return
+        try:
             self._manager.send(session, message)
+        except MessageTooLargeError:
+            logger.warning("an answer to %r exceeds max_message_bytes and is not sent", session)
 
     def _serve_subscribe(self, session: Session, channel: str, frame_id: RequestID) -> Work:
         # One that has ended may still have frames that wait; they must not take root.

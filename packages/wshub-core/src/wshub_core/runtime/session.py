@@ -27,6 +27,10 @@ _STEP_BYTES = 128
 """What a waiting frame costs beside its bytes, so that tiny frames are bounded as well."""
 
 
+_STEPS_PER_TURN = 50
+"""How many plain steps are taken before others get a turn on the event loop."""
+
+
 class SessionOwner(Protocol):
     """What a session needs of those who manage it.
 
@@ -50,6 +54,9 @@ class SessionOwner(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, object], context: Context) -> asyncio.Task[Any]:
         """Start a task that the hub waits for when it is closed."""
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in the next round of the event loop."""
 
     def limit_step(self, session: "Session") -> None:
         """Start the time that a callback has left after its connection has ended."""
@@ -75,6 +82,7 @@ class Session(Connection):
 
     __slots__ = (
         "_backlog_bytes",
+        "_cancelled",
         "_farewell",
         "_gone",
         "_owner",
@@ -113,6 +121,7 @@ class Session(Connection):
         self._gone: asyncio.Event | None = None
         # Both are there only while a step takes its time, which few connections ever need.
         self._working: asyncio.Task[Any] | None = None
+        self._cancelled: asyncio.Task[Any] | None = None
         self._steps: deque[tuple[int, Callable[[], Work]]] | None = None
         self._backlog_bytes = 0
         self._farewell: Callable[[], Work] | None = None
@@ -189,7 +198,7 @@ class Session(Connection):
             return
         step = partial(self._owner.serve_frame, self, payload)
         if self._steps is None:
-            self._start(step)
+            self._take_steps(step)
             return
         size = len(payload) + _STEP_BYTES
         self._steps.append((size, step))
@@ -201,7 +210,7 @@ class Session(Connection):
 
     def greet(self, step: Callable[[], Work]) -> None:
         """Take the first step."""
-        self._start(step)
+        self._take_steps(step)
 
     def bid_farewell(self, step: Callable[[], Work]) -> None:
         """Take the last step when those before it are done, or have been ended."""
@@ -214,34 +223,70 @@ class Session(Connection):
     def end_step(self) -> None:
         """End a step that takes too long after the connection has ended.
 
-        Frames that wait behind it are dropped. A step that ignores the first call is left behind
-        by the second.
+        Frames that wait behind it are dropped. A step that ignores its cancellation is left behind
+        by the second call.
         """
         if self._working is None:
             return
-        if self._working.cancelling():
-            self._take_farewell()
-        else:
+        if self._working is not self._cancelled:
+            self._cancelled = self._working
+            if self._steps:
+                self._steps.clear()
             self._working.cancel()
             self._owner.limit_step(self)
+        elif self._farewell is not None:
+            self._working = None
+            self._end_steps()
 
     @property
     def is_working(self) -> bool:
         """Whether a step awaits something."""
         return self._working is not None
 
-    def _start(self, step: Callable[[], Work]) -> None:
-        # What comes from inside the step waits for its end.
-        steps = self._steps = deque()
-        work = self.context.run(step)
-        while work is None and steps:
-            size, step = steps.popleft()
-            self._backlog_bytes -= size
-            work = self.context.run(step)
-        if work is not None:
-            self._working = self._owner.spawn(self._work_off(work, steps), self.context)
-            return
+    def _take_steps(self, step: Callable[[], Work] | None = None) -> None:
+        """Take steps one after the other, until one awaits something or none is left.
+
+        Args:
+            step: The first one; those that wait if None.
+        """
+        if self._steps is None:
+            self._steps = deque()
+        work: Work = None
+        taken = 0
+        try:
+            while work is None and (step is not None or self._steps):
+                if taken == _STEPS_PER_TURN:
+                    self._owner.call_soon(self._take_steps)
+                    return
+                if step is None:
+                    size, step = self._steps.popleft()
+                    self._note_backlog(self._backlog_bytes - size)
+                next_step, step = step, None
+                work = self.context.run(next_step)
+                taken += 1
+        except BaseException:
+            # A bug of ours; no callback raises.
+            self._end_steps()
+            raise
+        if work is None:
+            self._end_steps()
+        else:
+            self._start(work)
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        self._working = self._owner.spawn(work, self.context)
+        self._working.add_done_callback(self._note_done)
+
+    def _note_done(self, task: asyncio.Task[Any]) -> None:
+        if task is self._working:
+            self._working = None
+            if self._farewell is not None:
+                self._owner.limit_step(self)
+            self._take_steps()
+
+    def _end_steps(self) -> None:
         self._steps = None
+        self._note_backlog(0)
         if self._farewell is not None:
             self._take_farewell()
 
@@ -249,31 +294,8 @@ class Session(Connection):
         step, self._farewell = self._farewell, None
         work = None if step is None else self.context.run(step)
         if work is not None:
-            self._owner.spawn(work, self.context)
-
-    async def _work_off(
-        self,
-        work: Coroutine[Any, Any, object],
-        steps: deque[tuple[int, Callable[[], Work]]],
-    ) -> None:
-        try:
-            await work
-            while steps:
-                size, step = steps.popleft()
-                self._note_backlog(self._backlog_bytes - size)
-                more_work = step()
-                if more_work is not None:
-                    if self._farewell is not None:
-                        self._owner.limit_step(self)
-                    await more_work
-        finally:
-            self._working = self._steps = None
-            self._note_backlog(0)
-            last_step, self._farewell = self._farewell, None
-            last_work = None if last_step is None else last_step()
-            # In a task of its own, because this one may have been cancelled.
-            if last_work is not None:
-                self._owner.spawn(last_work, self.context)
+            self._start(work)
+            self._owner.limit_step(self)
 
     def _note_backlog(self, size: int) -> None:
         was_held = self._backlog_bytes > _MAX_BACKLOG_BYTES

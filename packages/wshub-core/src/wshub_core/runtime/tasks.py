@@ -1,13 +1,12 @@
 """The tasks of a hub: held while they run, and awaited for a bounded time at the end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from typing import Any
 
-from wshub_core.logs import get_logger
-
-logger = get_logger("wshub.hub")
+_LOOK_SECONDS = 0.25
+"""How often a wait looks which tasks are to be waited for."""
 
 
 class Tasks:
@@ -21,6 +20,7 @@ class Tasks:
         self._loop = loop
         # The event loop itself holds only weak references.
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._exempt: set[asyncio.Task[Any]] = set()
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], context: Context | None = None
@@ -36,36 +36,29 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def finish(self, timeout: float) -> None:
-        """Wait until all tasks have ended, except the one that calls.
+    def exempt(self, task: asyncio.Task[Any] | None) -> None:
+        """Neither wait for a task nor cancel it: it waits for the end of the others itself."""
+        if task is not None:
+            self._exempt.add(task)
 
-        Tasks that take longer than the timeout are cancelled. The tasks that they start at their
-        end, such as calls of ``on_disconnect``, get the timeout once more, and are then cancelled,
-        too. Tasks that ignore their cancellation are logged and left behind.
+    @property
+    def running(self) -> set[asyncio.Task[Any]]:
+        """The tasks that have not ended and are not exempt."""
+        return self._tasks - self._exempt - {asyncio.current_task()}
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all tasks have ended, those that they start at their end included.
 
         Args:
-            timeout: The longest of each of three waits, in seconds.
+            timeout: The longest wait, in seconds.
         """
-        tasks = self._others()
-        await self._wait(tasks, timeout)
-        self._cancel(tasks)
-        await self._wait(self._others(), timeout)
-        self._cancel(self._others())
-        await self._wait(self._others(), timeout)
-        stuck = self._others()
-        if stuck:
-            logger.error("%d callbacks ignore their cancellation", len(stuck))
-
-    async def _wait(self, tasks: set[asyncio.Task[Any]], timeout: float) -> None:
         deadline = self._loop.time() + timeout
-        # A task may start another one at its end.
-        while tasks and self._loop.time() < deadline:
-            await asyncio.wait(tasks, timeout=deadline - self._loop.time())
-            tasks = self._others()
+        while (tasks := self.running) and (left := deadline - self._loop.time()) > 0:
+            # A task may become exempt meanwhile.
+            await asyncio.wait(tasks, timeout=min(left, _LOOK_SECONDS))
 
-    def _cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
+    def cancel(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Cancel tasks, but none twice, so that what they do at their end is not cut short."""
         for task in tasks:
-            task.cancel()
-
-    def _others(self) -> set[asyncio.Task[Any]]:
-        return self._tasks - {asyncio.current_task()}
+            if not task.cancelling() and task not in self._exempt:
+                task.cancel()

@@ -31,6 +31,11 @@ class Timeouts(Generic[K]):
         """Forget a key, if it is there."""
         self._deadlines.discard(key)
 
+    @property
+    def keys(self) -> tuple[K, ...]:
+        """The keys whose time runs."""
+        return self._deadlines.keys
+
     def cancel(self) -> None:
         """Forget all keys and stop the timer."""
         self._deadlines.clear()

@@ -32,6 +32,11 @@ class Deadlines(Generic[K]):
         self._due.clear()
 
     @property
+    def keys(self) -> tuple[K, ...]:
+        """All keys, in the order of their deadlines."""
+        return tuple(self._due)
+
+    @property
     def next(self) -> float | None:
         """When the next deadline is; None for none."""
         return next(iter(self._due.values()), None)
