@@ -1,6 +1,8 @@
 """The four packages agree: one version, one licence, types for everyone."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -74,3 +76,27 @@ def test_nothing_is_said_to_be_on_the_index_before_the_first_release() -> None:
     ):
         found = re.search(r"pip install [^`\n]*(?<![/\w-])\"?wshub-", page.read_text())
         assert found is None, f"{page}: {found and found[0]}"
+
+
+@pytest.mark.parametrize("configuration", ["pyproject.toml", "packages/wshub-core/pyproject.toml"])
+def test_the_environments_of_the_cores_tests_have_what_these_import(configuration: str) -> None:
+    envs = tomllib.loads((ROOT / configuration).read_text())["tool"]["hatch"]["envs"]
+    # The demo runs these tests in the default environment.
+    table = envs.get("default") or envs["hatch-test"]
+    names = [*table.get("dependencies", ()), *table.get("extra-dependencies", ())]
+    declared = {re.split(r"[^a-z0-9-]", name)[0].replace("-", "_") for name in names}
+    known = {*sys.stdlib_module_names, *declared, "wshub_core", "websockets", "msgspec", "pytest"}
+    # What FastAPI brings, what is optional, and what stands beside the tests.
+    folder = ROOT / "packages/wshub-core/tests"
+    known |= {"starlette", "uvloop", *(path.stem for path in folder.glob("*.py"))}
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            for module in modules:
+                assert module.split(".")[0] in known, f"{path.name} imports {module}"

@@ -70,10 +70,14 @@ class Callbacks:
         self, name: str, if_raised: T, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Call a function that must not be async; see `call`."""
-        result = self.call(name, if_raised, function, *args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            return self._note_error(name, if_raised, error)
         if not isinstance(result, Coroutine):
             return result
         result.close()
+        self._counters.callback_errors += 1
         logger.error("%s must be a plain function, not an async one", name, extra={"kind": name})
         return if_raised
 

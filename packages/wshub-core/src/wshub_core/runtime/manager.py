@@ -376,11 +376,11 @@ class ConnectionManager:
         late = self._late.keys
         self._late.cancel()
         for session in late:
-            session.end_step()
+            session.cancel_step()
         self.tasks.cancel(tasks)
         await self.tasks.wait(timeout)
         for session in late:
-            session.end_step()
+            session.abandon_step()
         await self.tasks.wait(timeout)
         self.tasks.cancel(self.tasks.running)
         await self.tasks.wait(timeout)
@@ -462,9 +462,12 @@ class ConnectionManager:
         self._end(session, cause, CloseCode.UNAUTHORIZED, "authentication expired")
 
     def _end_late_step(self, session: Session) -> None:
-        if session.is_working:
+        if not session.is_working:
+            return
+        if session.cancel_step():
             logger.warning("a callback of %r takes too long after its end, cancelling it", session)
-            session.end_step()
+        else:
+            session.abandon_step()
 
     def _end_stalled(self, session: Session) -> None:
         """Abort a connection that has taken no byte for too long."""

@@ -220,21 +220,26 @@ class Session(Connection):
         else:
             self._owner.limit_step(self)
 
-    def end_step(self) -> None:
-        """End a step that takes too long after the connection has ended.
+    def cancel_step(self) -> bool:
+        """Cancel a step that takes too long after the connection has ended.
 
-        Frames that wait behind it are dropped. A step that ignores its cancellation is left behind
-        by the second call.
+        Frames that wait behind it are dropped.
+
+        Returns:
+            Whether it was not cancelled before.
         """
-        if self._working is None:
-            return
-        if self._working is not self._cancelled:
-            self._cancelled = self._working
-            if self._steps:
-                self._steps.clear()
-            self._working.cancel()
-            self._owner.limit_step(self)
-        elif self._farewell is not None:
+        if self._working is None or self._working is self._cancelled:
+            return False
+        self._cancelled = self._working
+        if self._steps:
+            self._steps.clear()
+        self._working.cancel()
+        self._owner.limit_step(self)
+        return True
+
+    def abandon_step(self) -> None:
+        """Leave a step behind that ignores its cancellation, and take the last one."""
+        if self._working is not None and self._farewell is not None:
             self._working = None
             self._end_steps()
 
