@@ -1,16 +1,11 @@
 """The transport on raw sockets: what well-behaved clients never send."""
 
 import asyncio
-import base64
 import contextlib
-import os
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, cast
 
 import pytest
+from raw_client import HANDSHAKE, PING, SUBSCRIBE, continuation, raw, reset, text
 from support import Serve, Served, eventually, present, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
@@ -25,79 +20,6 @@ from wshub_core import (
     Response,
     TooManyAttemptsError,
 )
-
-HANDSHAKE = (
-    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-    + base64.b64encode(os.urandom(16))
-    + b"\r\n\r\n"
-)
-
-
-def text(payload: str | bytes, fin: bool = True) -> bytes:
-    data = payload.encode() if isinstance(payload, str) else payload
-    return Frame(Opcode.TEXT, data, fin).serialize(mask=True)
-
-
-def continuation(payload: bytes, fin: bool) -> bytes:
-    return Frame(Opcode.CONT, payload, fin).serialize(mask=True)
-
-
-def reset(client: "RawClient") -> None:
-    """Close a socket so that its peer gets a reset."""
-    socket = client.writer.get_extra_info("socket")
-    socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-    client.writer.transport.abort()
-
-
-PING = text('{"type":"ping"}')
-SUBSCRIBE = text('{"type":"subscribe","channel":"a"}')
-
-
-class RawClient:
-    """A TCP connection and a little knowledge of frames."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def open(self) -> None:
-        self.writer.write(HANDSHAKE)
-        assert (await self.read_head()).startswith(b"HTTP/1.1 101 ")
-
-    async def read_head(self) -> bytes:
-        async with asyncio.timeout(5):
-            return await self.reader.readuntil(b"\r\n\r\n")
-
-    async def read_frame(self) -> tuple[int, bytes]:
-        """Read one frame with a payload below 64 KiB; return its opcode and payload."""
-        async with asyncio.timeout(5):
-            head, length = await self.reader.readexactly(2)
-            if length == 126:
-                (length,) = struct.unpack("!H", await self.reader.readexactly(2))
-            return head & 0x0F, await self.reader.readexactly(length)
-
-    async def read_close(self) -> Close:
-        opcode, payload = await self.read_frame()
-        assert opcode == Opcode.CLOSE
-        assert await read_to_end(self.reader) == b"", "nothing may follow a close frame"
-        return Close.parse(payload)
-
-    async def expect_pong(self) -> None:
-        opcode, payload = await self.read_frame()
-        assert opcode == Opcode.TEXT
-        assert b'"type":"pong"' in payload
-
-
-@asynccontextmanager
-async def raw(served: Served) -> AsyncIterator[RawClient]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
-    try:
-        yield RawClient(reader, writer)
-    finally:
-        writer.close()
-        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
-
 
 # Messages and frames.
 

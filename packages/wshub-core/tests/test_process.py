@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import Served, eventually
 
 from wshub_core import (
@@ -213,6 +215,18 @@ def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list
         lines += [f"<{line.text}" if line.overwrites else line.text for line in new]
     lines += [line.text for pipe in pipes.values() for line in pipe.end()]
     assert lines == expected
+
+
+@given(st.lists(st.sampled_from(["a", "\r", "\n", "\r\n", "ü", "bc"]), max_size=12), st.data())
+def test_lines_are_the_same_however_the_bytes_are_cut(parts: list[str], data: Any) -> None:
+    output = "".join(parts).encode()
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(output)))))
+    whole, pieces = _Lines(_Cursor()), _Lines(_Cursor())
+    expected = [*whole.feed(output), *whole.end()]
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, len(output)], strict=True):
+        found += pieces.feed(output[start:end])
+    assert [*found, *pieces.end()] == expected
 
 
 async def test_a_line_that_is_too_long_comes_in_pieces() -> None:
