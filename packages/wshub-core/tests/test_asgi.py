@@ -193,7 +193,7 @@ async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Ope
     await other.settle()
 
 
-async def test_while_a_callback_works_no_more_is_read(mount: Open) -> None:
+async def test_frames_wait_while_a_callback_takes_its_time(mount: Open) -> None:
     gate, heard = asyncio.Event(), []
 
     async def wait(connection: Connection, message: Message) -> None:
