@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Served
 
 from wshub_core import (
     Bridge,
@@ -299,6 +300,14 @@ async def test_requests_and_answers_of_others_reach_no_client(
                     hub.deliver("", disguised.encode())
         await client.settle()
         assert not client.messages
+
+
+async def test_a_listener_does_not_decide_whether_a_message_is_delivered(served: Served) -> None:
+    client = await served.connect()
+    await client.subscribe("a")
+    served.hub.add_publish_listener(lambda channel, message: None)
+    served.hub.deliver("a", b'{"type":"x","data":1e999,"timestamp":"2026-11-25T00:00:00Z"}')
+    assert (await client.receive())["type"] == "x"
 
 
 @given(

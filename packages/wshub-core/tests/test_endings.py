@@ -252,6 +252,23 @@ async def test_closers_are_called_once_and_may_close_the_hub() -> None:
     assert called == 1
 
 
+async def test_closers_that_bring_further_ones_do_not_keep_the_hub_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wshub_core.runtime.hub._CLOSERS_SECONDS", 0.05)
+
+    async def bring_another() -> None:
+        async def another() -> None:
+            await bring_another()
+
+        hub.add_closer(another)
+
+    async with asyncio.timeout(5):
+        async with Hub(HubConfig(close_timeout=0.05)) as hub:
+            hub.add_closer(bring_another)
+    assert "came too late" in caplog.text
+
+
 async def test_a_callback_may_close_the_hub() -> None:
     async def close(*_: object) -> None:
         await hub.close(1012, "restart")

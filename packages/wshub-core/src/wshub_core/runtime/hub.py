@@ -500,6 +500,9 @@ class Hub:
         called: set[Closer] = set()
         # One may come while others are awaited, as when a process is started then.
         while new := [closer for closer in self._closers if closer not in called]:
+            if loop.time() >= deadline:
+                logger.error("%d closers came too late and are not called", len(new))
+                break
             called.update(new)
             calls = [manager.callbacks.call("closer", None, closer) for closer in new]
             tasks = {manager.spawn(each) for each in calls if isinstance(each, Coroutine)}

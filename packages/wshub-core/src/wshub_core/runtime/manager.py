@@ -38,6 +38,7 @@ from wshub_core.values.channels import is_between_hubs, validate_channel, valida
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import (
+    MessageDecodeError,
     MessageTooLargeError,
     SubscriptionDeniedError,
     WSHubError,
@@ -304,7 +305,9 @@ class ConnectionManager:
             raise MessageTooLargeError(len(settled), limit)
         self.counters.messages += 1
         if channel and self._publish_listeners:
-            self._tell_listeners(channel, decode_message(settled))
+            # A number that no float holds is carried, but cannot be read here.
+            with contextlib.suppress(MessageDecodeError):
+                self._tell_listeners(channel, decode_message(settled))
         targets = self.registry.subscribers_of(channel) if channel else self.registry.connections
         self._fanout.send_all(targets, PreparedMessage(settled))
 

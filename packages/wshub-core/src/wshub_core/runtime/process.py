@@ -36,6 +36,9 @@ _CHUNKS_AHEAD = 4
 _TERMINATE_SECONDS = 5.0
 """How long a process may take to end after SIGTERM, before SIGKILL."""
 
+_MOST_LATE_BYTES = 2_097_152
+"""How many bytes are still read after the exit while the hub is behind: what two pipes can hold."""
+
 _DRAIN_SECONDS = 1.0
 """How long output is still read after the exit, in case a child of the process keeps the pipe."""
 
@@ -79,7 +82,7 @@ async def run_process(
     which needs a POSIX system.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
-    second. When this call is cancelled or the hub is closed, the command and the children in its
+    second, or for as long as the hub is behind with what was printed before. When this call is cancelled or the hub is closed, the command and the children in its
     process group get SIGTERM, and SIGKILL after five seconds; the status is then sent all the same.
 
     Args:
@@ -167,6 +170,7 @@ class _Output(asyncio.SubprocessProtocol):
         self._chunks: deque[tuple[int, bytes]] = deque()
         self._open_pipes = {1, 2}
         self._is_drained = False
+        self._late_bytes = 0
         self._changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -174,6 +178,8 @@ class _Output(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._chunks.append((fd, data))
+        if self.exit_code.done():
+            self._late_bytes += len(data)
         if len(self._chunks) >= _CHUNKS_AHEAD:
             self._pipe(fd).pause_reading()
         self._changed.set()
@@ -190,6 +196,10 @@ class _Output(asyncio.SubprocessProtocol):
         self._changed.set()
 
     def _end_drain(self) -> None:
+        if self._chunks and self._late_bytes <= _MOST_LATE_BYTES:
+            # The hub is behind, and what the process has printed may still be in the pipes.
+            self._loop.call_later(_DRAIN_SECONDS, self._end_drain)
+            return
         self._is_drained = True
         for fd in self._open_pipes:
             self._pipe(fd).pause_reading()
