@@ -276,12 +276,12 @@ async def test_a_flood_of_lines_leaves_the_loop_to_others() -> None:
 async def test_a_slow_hub_gets_the_last_lines_of_a_process_that_has_ended() -> None:
     class SlowHub(RecordingHub):
         async def drain(self) -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
 
     hub = SlowHub()
-    # More than the runner reads ahead, and published in some three seconds.
-    assert await run_python(hub, "for n in range(30_000): print(f'{n:09}')") == 0
-    assert hub.lines == [f"{n:09}" for n in range(30_000)]
+    # More than the runner reads ahead; one read takes it more than the second after the exit.
+    assert await run_python(hub, "for n in range(3_300): print(f'{n:099}')") == 0
+    assert hub.lines == [f"{n:099}" for n in range(3_300)]
 
 
 async def test_a_signal_is_a_negative_exit_code() -> None:

@@ -82,8 +82,9 @@ async def run_process(
     which needs a POSIX system.
 
     When the command exits but a child of it keeps its output open, reading goes on for at most one
-    second, or for as long as the hub is behind with what was printed before. When this call is cancelled or the hub is closed, the command and the children in its
-    process group get SIGTERM, and SIGKILL after five seconds; the status is then sent all the same.
+    second, or for as long as the hub is behind with what was printed before. When this call is
+    cancelled or the hub is closed, the command and the children in its process group get SIGTERM,
+    and SIGKILL after five seconds; the status is then sent all the same.
 
     Args:
         hub: Where to publish.
