@@ -54,7 +54,7 @@ async def test_listeners_that_are_cut_off_miss_what_is_published_meanwhile(
             kill_clients(server, "pubsub")
             await fleet.wait_state(BridgeState.DEGRADED)
             end = await fleet.wait_recovered()
-        assert_within(fleet, await fleet.account(), begin - 0.1, end)
+        assert_within(fleet, await fleet.account(), begin, end)
         states = [state for _, state in fleet.members[0].changes]
         assert states == [BridgeState.DEGRADED, BridgeState.UP]
 
@@ -69,7 +69,7 @@ async def test_a_server_that_is_killed_and_comes_back(server: RedisServer) -> No
             server.start()
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
+        assert_within(fleet, missing, begin, end)
         # What was published while all were cut off has waited, so that little is missing.
         assert all(member.bridge.stats().lost == 0 for member in fleet.members)
 
@@ -84,7 +84,7 @@ async def test_what_may_not_wait_is_lost_and_counted(server: RedisServer) -> Non
             server.start()
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
+        assert_within(fleet, missing, begin, end)
         for sender, member in enumerate(fleet.members):
             lost = member.bridge.stats().lost
             assert lost > 10
@@ -113,7 +113,7 @@ async def test_a_server_that_sleeps_is_left_and_found_again(server: RedisServer)
             await fleet.wait_state(BridgeState.DOWN)
             await asyncio.to_thread(sleep.join)
             end = await fleet.wait_recovered()
-        assert_within(fleet, await fleet.account(), begin - 0.1, end)
+        assert_within(fleet, await fleet.account(), begin, end)
 
 
 async def test_a_listener_over_the_output_buffer_limit_comes_back() -> None:
@@ -153,9 +153,9 @@ async def test_a_connection_that_hears_nothing_is_replaced(
             is_deaf = False
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
+        assert_within(fleet, missing, begin, end)
         assert missing[0][1]
-        assert "does not pass on what is published" in caplog.text
+        assert "does not pass on published messages" in caplog.text
 
 
 async def test_a_connection_that_is_half_open_is_replaced(server: RedisServer) -> None:
@@ -185,7 +185,7 @@ async def test_a_long_outage_does_not_flood_the_log(
         assert min(lost) > 50
     about = [each.getMessage() for each in caplog.records if "other hubs" in each.getMessage()]
     for number in lost:
-        assert f"messages for other hubs that were lost: {number}" in about
+        assert f"number of lost messages for other hubs: {number}" in about
     # One when it begins and one when it is over, for each.
     assert len(about) == 6
     # Nor does redis-py say anything each time it fails.
@@ -239,7 +239,7 @@ async def test_a_queue_that_is_full_loses_what_comes_and_counts_it(server: Redis
         for _ in range(100):
             here.hub.publish(CHANNEL, Message(type=MessageType.EVENT, data="x" * 1_000))
         assert 85 < here.bridge.stats().lost < 95
-        with pytest.raises(BridgeUnavailableError, match="10000 bytes are waiting"):
+        with pytest.raises(BridgeUnavailableError, match="the publish queue is full"):
             await here.bridge.broadcast(Message(type=MessageType.EVENT, data="x" * 1_000))
 
 

@@ -15,10 +15,10 @@ from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, Messag
 from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import connect
 from wshub_redis import AsyncRedisPublisher, PublisherOpenError, RedisBridge, RedisPublisher
-from wshub_redis.counters import Counters
-from wshub_redis.link import end_task
+from wshub_redis.connection import cancel_task
 from wshub_redis.listener import Listener
-from wshub_redis.server import find_server
+from wshub_redis.redis_py.servers import find_server
+from wshub_redis.stats import Counters
 
 MESSAGE = Message(type=MessageType.EVENT, data="x" * 200)
 
@@ -191,7 +191,7 @@ async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one
             essential=(),
             on_message=lambda channel, data: None,
             probe_interval=9.0,
-            probe=probe,
+            publish_probe=probe,
         )
 
     gone, new = make("redis://127.0.0.1:1"), make(server.url)
@@ -226,5 +226,5 @@ async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await end_task(task)
+        await cancel_task(task)
     assert task.cancelled()

@@ -257,8 +257,8 @@ async def test_a_server_that_does_not_tell_its_role_is_taken(
 async def test_publishers_without_a_hub_leave_a_server_that_becomes_a_replica(
     pair: tuple[RedisServer, RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wshub_redis.async_publisher.ROLE_SECONDS", 0.1)
-    monkeypatch.setattr("wshub_redis.publisher.ROLE_SECONDS", 0.1)
+    monkeypatch.setattr("wshub_redis.async_publisher.ROLE_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("wshub_redis.redis_py.blocking.ROLE_CHECK_SECONDS", 0.1)
     first, second = pair
     async with (
         run_proxy(first.port) as proxy,

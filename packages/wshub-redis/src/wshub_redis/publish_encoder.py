@@ -1,4 +1,4 @@
-"""Messages of programs without a hub: checked and put into envelopes as a hub would."""
+"""The publish encoder: messages of programs without a hub, as a hub would publish them."""
 
 from datetime import UTC, datetime
 
@@ -12,31 +12,34 @@ from wshub_core import (
     validate_published,
 )
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
-from wshub_redis.names import Names
+from wshub_redis.redis_channels import RedisChannels
 
 
-class Outbound:
-    """Turns messages into what goes to Redis.
+class PublishEncoder:
+    """Encodes messages and wraps them in envelopes, in two steps.
+
+    The steps are separate because only the second one depends on the order of publishing:
+    envelopes are numbered.
 
     Args:
-        prefix: What tells the fleet of hubs from others.
-        max_message_bytes: The most bytes of one message and its envelope; hubs drop what exceeds
-            their own ``max_message_bytes``.
+        prefix: The prefix of the fleet.
+        max_message_bytes: The maximum size of a message in its envelope, in bytes. Hubs drop
+            messages that exceed their own ``max_message_bytes``.
 
     Raises:
         InvalidPrefixError: The prefix is not allowed.
     """
 
     def __init__(self, prefix: str, max_message_bytes: int) -> None:
-        self._names = Names(prefix)
+        self._channels = RedisChannels(prefix)
         self._limit = max_message_bytes - OVERHEAD_BYTES
         self._envelopes = EnvelopeWriter()
 
-    def address(self, channel: str | None, message: Message) -> tuple[bytes, bytes]:
-        """Check, stamp and encode a message.
+    def encode(self, channel: str | None, message: Message) -> tuple[bytes, bytes]:
+        """Validate, stamp and encode a message.
 
         Args:
-            channel: Where to publish it; None for a broadcast.
+            channel: The channel; None for a broadcast.
             message: The message.
 
         Returns:
@@ -58,8 +61,12 @@ class Outbound:
         )
         if len(payload) > self._limit:
             raise MessageTooLargeError(len(payload), self._limit, reserved=OVERHEAD_BYTES)
-        return self._names.channel(channel or ""), payload
+        return self._channels.to_redis(channel or ""), payload
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return the envelope; envelopes have to be sent in the order in which they are sealed."""
+    def wrap(self, payload: bytes) -> bytes:
+        """Return the envelope of an encoded message.
+
+        Envelopes must be sent in the order in which they were wrapped: hubs drop an envelope whose
+        number is not above that of the envelope before it.
+        """
         return self._envelopes.write(payload)
