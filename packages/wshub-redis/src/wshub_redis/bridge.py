@@ -12,6 +12,7 @@ from typing import Any, Self
 from redis.asyncio import Redis, RedisCluster
 
 from wshub_core import (
+    BROADCAST,
     BridgeAttachedError,
     BridgeState,
     BridgeUnavailableError,
@@ -110,7 +111,7 @@ class RedisBridge:
         if not isinstance(hub, Hub):
             raise InvalidConfigError("give a bridge its hub first, then the URL of redis")
         check_sharded(sharded, redis)
-        self._hub = hub
+        self._port = hub.bridge_port
         self._redis = redis
         self._channels = RedisChannels(prefix)
         self._server = find_server(redis, options)
@@ -126,7 +127,7 @@ class RedisBridge:
         self._envelopes = EnvelopeWriter()
         self._counters = Counters()
         self._receiver = Receiver(
-            hub, self._channels, self._envelopes, replay_seconds, self._counters
+            self._port, self._channels, self._envelopes, replay_seconds, self._counters
         )
         self._state = StateReporter(self._server.address, self._spawn_callback)
         self._run: _Run | None = None
@@ -196,7 +197,7 @@ class RedisBridge:
             except CONNECTION_ERRORS:
                 if self._require_redis:
                     raise
-            self._hub.attach(self)
+            self._port.attach(self)
             self._is_attached = True
             self._state.start_reporting()
             await self._wait_subscribed(router)
@@ -233,7 +234,7 @@ class RedisBridge:
                 if self._is_attached:
                     self._is_attached = False
                     self._state.stop_reporting()
-                    self._hub.detach()
+                    self._port.detach()
                     await run.publisher.flush(self._settings.timeout)
             finally:
                 await run.router.close()
@@ -261,7 +262,7 @@ class RedisBridge:
 
     def _wanted_names(self) -> list[bytes]:
         """Return the Redis channels that this hub needs."""
-        names = map(self._channels.to_redis, self._hub.carried_channels)
+        names = map(self._channels.to_redis, self._port.bridged_channels)
         all_channels = [self._channels.all_channels] if self._wants_all else []
         return [self._channels.broadcast, *names, *all_channels]
 
@@ -279,10 +280,7 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.publish` raises; nobody receives the message.
         """
         self._check_process()
-        manager = self._hub.manager
-        stamped, prepared = manager.prepare(message, channel, local_only=False)
-        manager.publish(channel, stamped, prepared, local_only=True)
-        await self._publish(channel, prepared.payload)
+        await self._publish(channel, self._port.publish(channel, message))
 
     async def broadcast(self, message: Message) -> None:
         """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
@@ -293,10 +291,7 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.broadcast` raises; nobody receives the message.
         """
         self._check_process()
-        manager = self._hub.manager
-        _, prepared = manager.prepare(message, None, local_only=False)
-        manager.broadcast(prepared, local_only=True)
-        await self._publish("", prepared.payload)
+        await self._publish(BROADCAST, self._port.broadcast(message))
 
     async def _publish(self, channel: str, payload: bytes) -> None:
         if not self._is_attached:
@@ -351,4 +346,4 @@ class RedisBridge:
         if self._on_state_change is not None:
             # The hub may close before its bridge is stopped.
             with contextlib.suppress(HubClosedError):
-                self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)
+                self._port.spawn_callback("on_state_change", self._on_state_change, self)

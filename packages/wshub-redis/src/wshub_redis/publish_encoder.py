@@ -1,16 +1,6 @@
 """The publish encoder: messages of programs without a hub, as a hub would publish them."""
 
-from datetime import UTC, datetime
-
-import msgspec
-
-from wshub_core import (
-    Message,
-    MessageTooLargeError,
-    encode_message,
-    validate_channel,
-    validate_published,
-)
+from wshub_core import BROADCAST, Message, prepare_message, validate_channel
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
 from wshub_redis.redis_channels import RedisChannels
 
@@ -23,8 +13,8 @@ class PublishEncoder:
 
     Args:
         prefix: The prefix of the fleet.
-        max_message_bytes: The maximum size of a message in its envelope, in bytes. Hubs drop
-            messages that exceed their own ``max_message_bytes``.
+        max_message_bytes: Maximum size of a message in its envelope, in bytes. Hubs drop messages
+            that exceed their own ``max_message_bytes``.
 
     Raises:
         InvalidPrefixError: The prefix is not allowed.
@@ -32,11 +22,11 @@ class PublishEncoder:
 
     def __init__(self, prefix: str, max_message_bytes: int) -> None:
         self._channels = RedisChannels(prefix)
-        self._limit = max_message_bytes - OVERHEAD_BYTES
+        self._max_message_bytes = max_message_bytes
         self._envelopes = EnvelopeWriter()
 
     def encode(self, channel: str | None, message: Message) -> tuple[bytes, bytes]:
-        """Validate, stamp and encode a message.
+        """Validate, stamp and encode a message; see `wshub_core.prepare_message`.
 
         Args:
             channel: The channel; None for a broadcast.
@@ -44,24 +34,14 @@ class PublishEncoder:
 
         Returns:
             The channel on Redis, and the message in JSON.
-
-        Raises:
-            InvalidChannelError: The channel name is not allowed.
-            ReservedTypeError: Messages of this type are between one client and its hub.
-            InvalidProcessIDError: The process id in the channel or the message is not allowed.
-            MessageEncodeError: The message cannot be written as JSON.
-            MessageTooLargeError: The encoded message exceeds the limit.
         """
-        validate_published(message, channel)
+        _, payload = prepare_message(
+            message, channel, max_bytes=self._max_message_bytes, reserved_bytes=OVERHEAD_BYTES
+        )
+        # The hubs that receive a broadcast reject an invalid name in its channel field.
         if channel is None and message.channel:
             validate_channel(message.channel)
-        named = channel or message.channel
-        payload = encode_message(
-            msgspec.structs.replace(message, channel=named, timestamp=datetime.now(UTC))
-        )
-        if len(payload) > self._limit:
-            raise MessageTooLargeError(len(payload), self._limit, reserved=OVERHEAD_BYTES)
-        return self._channels.to_redis(channel or ""), payload
+        return self._channels.to_redis(BROADCAST if channel is None else channel), payload
 
     def wrap(self, payload: bytes) -> bytes:
         """Return the envelope of an encoded message.

@@ -2,7 +2,13 @@
 
 from time import monotonic
 
-from wshub_core import Hub, HubClosedError, HubNotStartedError, MessageTooLargeError, WSHubError
+from wshub_core import (
+    BridgePort,
+    HubClosedError,
+    HubNotStartedError,
+    MessageTooLargeError,
+    WSHubError,
+)
 from wshub_redis.connection import logger
 from wshub_redis.duplicates import DuplicateFilter
 from wshub_redis.envelope import EnvelopeWriter, decode_envelope
@@ -21,7 +27,7 @@ class Receiver:
     """Unwraps envelopes, drops duplicates and junk, and delivers the rest to the hub.
 
     Args:
-        hub: The hub.
+        port: The port of the hub.
         channels: The names of the fleet's channels.
         envelopes: The bridge's own source of envelopes, which are dropped.
         replay_seconds: Maximum time for which publishers keep messages for another attempt.
@@ -30,13 +36,13 @@ class Receiver:
 
     def __init__(
         self,
-        hub: Hub,
+        port: BridgePort,
         channels: RedisChannels,
         envelopes: EnvelopeWriter,
         replay_seconds: float,
         counters: Counters,
     ) -> None:
-        self._hub = hub
+        self._port = port
         self._channels = channels
         self._envelopes = envelopes
         self._counters = counters
@@ -49,7 +55,7 @@ class Receiver:
             name: The channel on Redis.
             data: The envelope.
         """
-        limit = self._hub.config.max_message_bytes
+        limit = self._port.max_message_bytes
         try:
             channel = self._channels.from_redis(name)
             envelope = decode_envelope(data)
@@ -61,7 +67,7 @@ class Receiver:
             if not self._duplicates.is_new(envelope.source_id, name, envelope.id, monotonic()):
                 self._counters.duplicates += 1
                 return
-            self._hub.deliver(channel, bytes(envelope.message))
+            self._port.deliver(channel, bytes(envelope.message))
         except (HubClosedError, HubNotStartedError):
             pass
         except WSHubError as exc:

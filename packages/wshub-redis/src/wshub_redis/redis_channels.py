@@ -1,6 +1,11 @@
 """The names of a fleet's channels on Redis (wire protocol, "Between hubs")."""
 
-from wshub_core import InvalidChannelError, InvalidProcessIDError, validate_channel
+from wshub_core import (
+    BROADCAST,
+    InvalidChannelError,
+    InvalidProcessIDError,
+    validate_channel,
+)
 from wshub_redis.errors import InvalidPrefixError
 
 
@@ -39,19 +44,21 @@ class RedisChannels:
         self._probe = f"{prefix}:probe:"
 
     def to_redis(self, channel: str) -> bytes:
-        """Return the Redis channel of a hub channel; an empty name stands for a broadcast."""
-        return (self._channel + channel).encode() if channel else self.broadcast
+        """Return the Redis channel of a hub channel, or of `wshub_core.BROADCAST`."""
+        if channel == BROADCAST:
+            return self.broadcast
+        return (self._channel + channel).encode()
 
     def from_redis(self, name: bytes) -> str:
-        """Return the hub channel of a Redis channel; an empty name stands for a broadcast.
+        """Return the hub channel of a Redis channel, or `wshub_core.BROADCAST`.
 
         Raises:
             InvalidChannelError: The Redis channel ends where the hub channel should begin.
         """
         if name == self.broadcast:
-            return ""
+            return BROADCAST
         # The pattern also matches names that no hub publishes to, such as one that is not UTF-8
-        # or has no channel at all. An empty result would be taken for a broadcast.
+        # or has no channel at all. An empty result would be taken for BROADCAST.
         channel = name[len(self._channel) :].decode(errors="replace")
         if not channel:
             raise InvalidChannelError(channel)
