@@ -7,6 +7,7 @@ A hub uses `RedisBridge`. Programs without a hub publish with `RedisPublisher`, 
 from wshub_redis.async_publisher import AsyncRedisPublisher
 from wshub_redis.bridge import RedisBridge
 from wshub_redis.errors import InvalidPrefixError, PublisherOpenError
+from wshub_redis.publish_methods import PublishMethods
 from wshub_redis.publisher import RedisPublisher
 from wshub_redis.stats import BridgeStats
 
@@ -14,6 +15,7 @@ __all__ = [
     "AsyncRedisPublisher",
     "BridgeStats",
     "InvalidPrefixError",
+    "PublishMethods",
     "PublisherOpenError",
     "RedisBridge",
     "RedisPublisher",

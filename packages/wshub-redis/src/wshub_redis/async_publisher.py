@@ -30,9 +30,11 @@ class AsyncRedisPublisher(PublishMethods[Coroutine[Any, Any, None]]):
         async with AsyncRedisPublisher("redis://localhost:6379") as publisher:
             await publisher.send_event("job:done", {"id": 7})
 
-    All publishing methods must be awaited. Messages that are published during a round trip to
-    Redis are sent together in the next one, in order. While Redis cannot be reached, messages wait
-    for up to ``replay_seconds``.
+    `PublishMethods` lists the publishing methods, which are awaited. Each of them returns when
+    Redis has the message.
+
+    Messages that are published during a round trip to Redis are sent together in the next one, in
+    order. While Redis cannot be reached, messages wait for up to ``replay_seconds``.
 
     Args:
         redis: The URL of a server, or an asyncio client of redis-py; see `RedisBridge`.

@@ -1,4 +1,4 @@
-"""The methods that the blocking and the asyncio publisher have in common."""
+"""The publishing methods, which the blocking and the asyncio publisher share."""
 
 from typing import Generic, TypeVar
 
@@ -16,10 +16,10 @@ ResultT = TypeVar("ResultT")
 
 
 class PublishMethods(Generic[ResultT]):
-    """The publishing methods of a publisher.
+    """The publishing methods of `RedisPublisher` and `AsyncRedisPublisher`.
 
-    The type parameter is the result of each method: None for a publisher that blocks, an awaitable
-    for a publisher that has to be awaited.
+    Each method waits until Redis has the message. ``ResultT`` is None for `RedisPublisher`, whose
+    methods block, and a coroutine for `AsyncRedisPublisher`, whose methods are awaited.
     """
 
     def _publish(self, channel: str | None, message: Message) -> ResultT:
@@ -27,7 +27,7 @@ class PublishMethods(Generic[ResultT]):
         raise NotImplementedError
 
     def publish(self, channel: str, message: Message) -> ResultT:
-        """Publish a message to a channel, and wait until Redis has it.
+        """Publish a message to a channel.
 
         Args:
             channel: Channel name, 1 to 256 characters of ``A-Za-z0-9_.:-``.
@@ -46,7 +46,7 @@ class PublishMethods(Generic[ResultT]):
         return self._publish(channel, message)
 
     def broadcast(self, message: Message) -> ResultT:
-        """Publish a message to every connection, and wait until Redis has it.
+        """Publish a message to every connection of every hub.
 
         Raises:
             WSHubError: As `publish` raises.

@@ -23,6 +23,8 @@ class RedisPublisher(PublishMethods[None]):
         publisher = RedisPublisher("redis://localhost:6379")
         publisher.send_event("job:done", {"id": 7})
 
+    `PublishMethods` lists the publishing methods. Each of them returns when Redis has the message.
+
     Threads may share a publisher. They publish one after the other, so messages arrive in the
     order of publishing; while Redis does not respond, each thread waits for those before it.
 
