@@ -95,6 +95,7 @@ class AsyncRedisPublisher(PublishMethods[Coroutine[Any, Any, None]]):
             max_queue_bytes=settings.max_queue_bytes,
             before_replay=lambda: asyncio.sleep(REPLAY_DELAY_SECONDS),
             role_interval=ROLE_CHECK_SECONDS,
+            # There is no listener that would have to leave the replica, too.
             on_replica=lambda: None,
         )
         self._sender, self._guard = sender, ForkGuard("publisher")
@@ -142,4 +143,5 @@ class AsyncRedisPublisher(PublishMethods[Coroutine[Any, Any, None]]):
         if self._sender is None:
             raise BridgeUnavailableError("the publisher is not open: use it inside `async with`")
         name, payload = self._encoder.encode(channel, message)
+        # No `await` between the two steps: envelopes must be sent in the order of their numbers.
         await self._sender.publish(name, self._encoder.wrap(payload))

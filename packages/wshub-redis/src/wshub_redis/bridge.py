@@ -192,6 +192,8 @@ class RedisBridge:
         publisher = BridgePublisher(self._channels, self._envelopes, router)
         self._run = _Run(router, publisher, ForkGuard("bridge"))
         try:
+            # The connections are opened before the bridge is attached, so that `start` can raise
+            # without an effect on the hub.
             try:
                 await router.open()
             except CONNECTION_ERRORS:
@@ -232,6 +234,7 @@ class RedisBridge:
                 return
             try:
                 if self._is_attached:
+                    # The hub is detached first: from then on the queues only become shorter.
                     self._is_attached = False
                     self._state.stop_reporting()
                     self._port.detach()
@@ -239,6 +242,7 @@ class RedisBridge:
             finally:
                 await run.router.close()
                 self._run = None
+                # When a bridge is attached again, the hub repeats its request for all channels.
                 self._wants_all = False
                 self._state.reset()
 
@@ -339,6 +343,8 @@ class RedisBridge:
     # State.
 
     def _update_state(self) -> None:
+        # Also called in a forked child whose event loop goes on. `_running` raises there, so that
+        # the child reports no state.
         shards = self._running().router.shards
         self._state.update(each for shard in shards for each in (shard.sender, shard.listener))
 

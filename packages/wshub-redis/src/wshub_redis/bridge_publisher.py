@@ -27,6 +27,8 @@ class BridgePublisher:
 
     def forward(self, channel: str, payload: bytes) -> None:
         """Queue an encoded message; see `wshub_core.Bridge.forward`."""
+        # The envelope is numbered and queued without an `await` in between, so that the numbers of
+        # a channel grow in the order of its messages.
         name = self._channels.to_redis(channel)
         self._router.shard_for(name).sender.send(name, self._envelopes.write(payload))
 

@@ -58,6 +58,7 @@ class StateReporter:
         else:
             is_down = len(broken) == len(connections)
             state = BridgeState.DOWN if is_down else BridgeState.DEGRADED
+            # One reason of several: in most outages all connections fail for the same one.
             reason = broken[0].reason
         is_news = self._is_new_reason(reason) or state != self.state
         self.state, self.reason = state, reason

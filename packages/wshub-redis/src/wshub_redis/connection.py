@@ -85,6 +85,7 @@ class SupervisedConnection:
         if self._task is not None:
             await cancel_task(self._task)
         self.is_up = False
+        # Ends a call of `open` that still waits.
         self._first_attempt.cancel()
 
     async def wait_up(self) -> float:
@@ -123,6 +124,8 @@ class SupervisedConnection:
             # Outside of the `except` block, so that the traceback of an exception in a callback
             # does not show this failure as its context.
             self._note_failure(failure)
+            # A connection that is lost soon after it was opened counts as a failure, so that a
+            # server that closes every connection is not flooded.
             if self._loop.time() - started > _STABLE_SECONDS:
                 backoff.reset()
             backoff.fail()
@@ -150,6 +153,7 @@ class SupervisedConnection:
         return ConnectionLostError("the connection was given up")
 
     def _note_failure(self, exc: Exception) -> None:
+        # An attempt that did not come up is no reconnect.
         was_up, self.is_up = self.is_up, False
         self._counters.reconnects += was_up
         self.error = exc

@@ -38,6 +38,7 @@ def decode_envelope(data: bytes) -> Envelope:
     Raises:
         MessageDecodeError: The data is not an envelope.
     """
+    # The message stays raw JSON: the hub decodes it once, if it is no duplicate.
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -67,6 +68,7 @@ class EnvelopeWriter:
 
     def write(self, payload: bytes) -> bytes:
         """Return the next envelope."""
+        # Checked on every call, because a child process can be forked at any time.
         if self._pid != os.getpid():
             self._become_new_source()
         return b'%b%d,"message":%b}' % (self._head, next(self._ids), payload)

@@ -98,6 +98,7 @@ class PublishQueue(Generic[T]):
 
     def requeue_in_flight(self) -> None:
         """Move all messages in flight back to the front of the waiting ones, in order."""
+        # `extendleft` inserts one by one and would reverse the order.
         self._waiting.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
 

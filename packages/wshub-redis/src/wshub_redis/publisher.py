@@ -64,6 +64,7 @@ class RedisPublisher(PublishMethods[None]):
             redis, sharded=settings.is_sharded, timeout=settings.timeout, options=options
         )
         self._lock = threading.Lock()
+        # `_renew_publishers` finds the publisher after a fork.
         _publishers.add(self)
 
     def __enter__(self) -> Self:

@@ -150,6 +150,7 @@ class Sender(SupervisedConnection):
 
     async def drain(self) -> None:
         """Wait while the connection is up and the queue is more than half full."""
+        # Half, so that callers go on while there is still work for the connection.
         while self.is_up and self._queue.size > self._max_queue_bytes // 2:
             await self._wait_progress()
 
@@ -161,6 +162,7 @@ class Sender(SupervisedConnection):
     async def close(self) -> None:
         """Close the connection for good; queued messages are lost."""
         await super().close()
+        # Messages in flight are lost, too: their confirmations cannot arrive any more.
         self._queue.requeue_in_flight()
         self._lose_queued(float("inf"), "the connection was closed before they could be sent")
         self._report_losses()
@@ -170,6 +172,7 @@ class Sender(SupervisedConnection):
 
     async def use_connection(self, connection: RedisConnection) -> None:
         """Send queued and new messages until the connection is lost."""
+        # The sender is not up during this wait, so that new messages queue up behind the old ones.
         if self._queue.has_waiting:
             await self._before_replay()
         self.note_up()
@@ -181,6 +184,7 @@ class Sender(SupervisedConnection):
 
     def note_disconnect(self) -> None:
         """Keep unconfirmed messages for the next connection, or lose them."""
+        # Redis may have passed these messages on. The other hubs drop the second copy.
         self._queue.requeue_in_flight()
         if self._replay_seconds > 0:
             self._schedule_expiry()
@@ -226,7 +230,8 @@ class Sender(SupervisedConnection):
         # A primary that becomes a replica keeps its connections, and still accepts messages.
         while True:
             await asyncio.sleep(self._role_interval)
-            # The role check goes through the queue, because replies arrive in order.
+            # The role check goes through the queue, because replies arrive in order. If the queue
+            # is full, this check is left out.
             self._queue.push(QueuedMessage(b"", HELLO, self._loop.time(), None, is_probe=True))
             self._work.set()
 
@@ -239,6 +244,7 @@ class Sender(SupervisedConnection):
 
     def _note_refusal(self, item: QueuedMessage[Confirmation], refusal: ResponseError) -> None:
         self.refusals += 1
+        # The reply proves that no hub has the message.
         why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
         self._lose(item, why, may_have_arrived=False)
 

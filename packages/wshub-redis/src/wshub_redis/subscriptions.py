@@ -76,6 +76,7 @@ class Subscriptions:
                 self._unconfirmed[channel] += 1
                 subscribe.append(channel)
             else:
+                # No confirmation is counted: an unsubscribed channel is not waited for.
                 self._requested.discard(channel)
                 unsubscribe.append(channel)
         return subscribe, unsubscribe

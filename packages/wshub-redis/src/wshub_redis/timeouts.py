@@ -32,6 +32,7 @@ async def stall_tolerant_timeout(seconds: float) -> AsyncIterator[None]:
         if remaining:
             timer = loop.call_later(seconds / _PARTS, start_part, remaining - 1)
         else:
+            # A deadline in the past: the block is cancelled in the next turn of the loop.
             timeout.reschedule(loop.time())
 
     async with asyncio.timeout(None) as timeout:
