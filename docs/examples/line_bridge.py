@@ -76,6 +76,7 @@ class LineBridge:
         """Unsubscribe from a channel."""
         if channel in self._confirmed:
             complete(self._confirmed.pop(channel))
+            del self._last_request[channel]
             if self._writer:
                 self._writer.write(f"UNSUB {channel}\n".encode())
 
