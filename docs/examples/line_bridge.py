@@ -27,6 +27,7 @@ class LineBridge:
         self._source = secrets.token_hex(8).encode()
         self._writer: StreamWriter | None = None
         self._is_closing = False
+        self._backoff = Backoff(0.1, 5.0, 2.0)
         # A future is done when the broker has confirmed the last request for its channel.
         self._confirmed: dict[str, Future[None]] = {}
         self._last_request: dict[str, int] = {}
@@ -87,12 +88,13 @@ class LineBridge:
                 await self._writer.drain()
 
     async def _run(self) -> None:
-        backoff = Backoff(0.1, 5.0, 2.0)
         while not self._is_closing:
-            with contextlib.suppress(OSError):
+            # ValueError: a line is longer than the limit.
+            with contextlib.suppress(OSError, ValueError):
                 await self._use_connection()
-            backoff.fail()
-            await asyncio.sleep(backoff.delay())
+            if not self._is_closing:
+                self._backoff.fail()
+                await asyncio.sleep(self._backoff.delay())
 
     async def _use_connection(self) -> None:
         reader, self._writer = await asyncio.open_connection(*self._address, limit=2**20)
@@ -125,6 +127,7 @@ class LineBridge:
             if name in self._confirmed and int(rest) == self._last_request[name]:
                 complete(self._confirmed[name])
                 self.state = BridgeState.UP
+                self._backoff.reset()
             return
         source, payload = rest.split(b" ", 1)
         if source != self._source:  # the hub has delivered its own messages already
