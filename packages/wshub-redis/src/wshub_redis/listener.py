@@ -4,6 +4,7 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any
 
 from redis import ResponseError
 
@@ -122,7 +123,7 @@ class Listener(SupervisedConnection):
 
     @property
     def has_refused(self) -> bool:
-        """Whether the server refuses a wanted channel."""
+        """True if the server refuses a wanted channel."""
         return bool(self._refused)
 
     def retry_refused(self, channel: bytes) -> None:
@@ -267,23 +268,24 @@ class Listener(SupervisedConnection):
             if taken % _MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _take_reply(self, reply: object) -> None:
+    def _take_reply(self, reply: Any) -> None:
+        # No class patterns such as bytes(channel): with Python 3.11 they add 5 µs to each message.
         match reply:
-            case [b"message" | b"smessage", bytes(channel), bytes(data)]:
+            case [b"message" | b"smessage", channel, data]:
                 self._liveness.note_message()
                 # From the confirmation of the pattern on, the server sends each message for the
                 # channel and once more for the pattern.
                 if not (self._has_pattern and channel.startswith(self._pattern[:-1])):
                     self._on_message(channel, data)
-            case [b"pmessage", _, bytes(channel), bytes(data)]:
+            case [b"pmessage", _, channel, data]:
                 self._liveness.note_message()
                 self._on_message(channel, data)
-            case [b"subscribe" | b"ssubscribe" | b"psubscribe" as kind, bytes(channel), _]:
+            case [b"subscribe" | b"ssubscribe" | b"psubscribe" as kind, channel, _]:
                 self._has_pattern |= kind == b"psubscribe"
                 if self._subscriptions.confirm(channel):
                     self._waiters.wake(channel)
                 self._progress.set()
-            case [b"sunsubscribe", bytes(channel), _] if self._subscriptions.note_ended(channel):
+            case [b"sunsubscribe", channel, _] if self._subscriptions.note_ended(channel):
                 # In a cluster, a node ends subscriptions to a slot that it loses.
                 self._note_refused(channel, ConnectionLostError("its slot has moved"))
             case [b"pong", _] | b"PONG":

@@ -53,12 +53,12 @@ class PublishQueue(Generic[T]):
 
     @property
     def has_waiting(self) -> bool:
-        """Whether a message waits to be sent."""
+        """True if a message waits to be sent."""
         return bool(self._waiting)
 
     @property
     def has_in_flight(self) -> bool:
-        """Whether a message was sent and is not confirmed."""
+        """True if a message was sent and is not confirmed."""
         return bool(self._in_flight)
 
     @property

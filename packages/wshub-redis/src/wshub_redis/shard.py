@@ -86,7 +86,7 @@ class Shard:
 
     @property
     def is_up(self) -> bool:
-        """Whether both connections are up."""
+        """True if both connections are up."""
         return self.sender.is_up and self.listener.is_up
 
     def start(self) -> None:

@@ -29,7 +29,7 @@ class Subscriptions:
 
     @property
     def has_due(self) -> bool:
-        """Whether commands are due."""
+        """True if commands are due."""
         return bool(self._due)
 
     @property
