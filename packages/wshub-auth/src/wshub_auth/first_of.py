@@ -31,11 +31,11 @@ class FirstOf:
     If none accepts the client, the result has the most informative error. In descending order:
 
     1. a credential that was valid before or may be valid later (`wshub_core.AuthExpiredError`,
-       `KeysUnavailableError`);
+       `wshub_auth.KeysUnavailableError`);
     2. an invalid credential;
     3. an authenticator that raised (`wshub_core.AuthenticatorError`);
-    4. a malformed credential (`MalformedCredentialError`);
-    5. a missing credential (`MissingCredentialError`).
+    4. a malformed credential (`wshub_auth.MalformedCredentialError`);
+    5. a missing credential (`wshub_auth.MissingCredentialError`).
 
     Of equally informative errors, the result has the first. An authenticator that raises refuses
     the client, and the next authenticator is tried.
