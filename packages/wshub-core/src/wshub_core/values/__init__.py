@@ -1,1 +1,1 @@
-"""Values: immutable data and the rules on it. No clock, no event loop, no sockets."""
+"""Immutable data and the rules for it. No module uses a clock, an event loop or a socket."""

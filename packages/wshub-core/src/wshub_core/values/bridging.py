@@ -1,14 +1,14 @@
-"""What a bridge between hubs can be said to be."""
+"""The state of a bridge between hubs."""
 
 from enum import StrEnum
 
 
 class BridgeState(StrEnum):
-    """How well a bridge works now."""
+    """The state of a bridge at this moment."""
 
     UP = "up"
-    """What is published here reaches the other hubs, and what they publish arrives."""
+    """Both directions work. Messages reach the other hubs, and their messages arrive."""
     DEGRADED = "degraded"
-    """One direction works, the other does not."""
+    """Only one direction works."""
     DOWN = "down"
-    """This hub is on its own. Its clients get what is published here, and nothing else."""
+    """No direction works. Clients of this hub receive only the messages published on it."""
