@@ -147,7 +147,7 @@ async def test_a_validator_accepts_and_refuses_tokens_from_every_source(
 ) -> None:
     served = await serve(kind(validate))
     client = await served.connect(**right)
-    await client.settle()
+    await client.sync()
     assert client.socket.subprotocol == ("wshub.bearer" if "subprotocols" in right else None)
     assert served.hub.connections[0].claims == {"roles": ("admin",)}
     assert (await served.expect_refusal(**wrong))[:2] == (401, "not authenticated")
@@ -241,7 +241,7 @@ async def test_an_expired_token_closes_the_connection_unless_the_client_sends_a_
         3000,
         "authentication expired",
     )
-    await staying.settle()
+    await staying.sync()
     await eventually(lambda: len(served.hub.connections) == 1)
     claims = served.hub.connections[0].claims
     assert claims is not None
@@ -260,7 +260,7 @@ async def test_authorizers_use_the_user_id_and_the_claims_of_a_token(serve: Serv
         await client.send(type="subscribe", channel=channel)
     for _ in range(2):
         assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
-    await client.settle()
+    await client.sync()
     assert served.hub.channels == ("team:7", "user:alice")
 
 

@@ -27,7 +27,7 @@ async def subscribed(
         client = await connect(hub)
         for channel in channels:
             client.subscribe(channel)
-        await client.settle()
+        await client.sync()
         granted = hub.connections[0].subscriptions
         refusals = [message.data for message in client.messages]
     assert len(refusals) == len(channels) - len(granted)
@@ -169,6 +169,6 @@ async def test_a_user_id_allows_at_most_its_own_channel(channel: str, user_id: s
     async with Hub(config) as hub:
         client = await connect(hub)
         client.subscribe(f"user:{channel}")
-        await client.settle()
+        await client.sync()
         granted = hub.connections[0].subscriptions
     assert granted in ((), (f"user:{user_id}",))

@@ -64,7 +64,7 @@ async def test_an_authorizer_that_raises_denies_the_channel(mistake: Callable[[]
         async with Hub(HubConfig(channel_authorizer=authorizer)) as hub:
             client = await connect(hub)
             client.subscribe("a")
-            await client.settle()
+            await client.sync()
             assert hub.channels == expected
 
 

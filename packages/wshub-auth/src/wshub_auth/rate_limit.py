@@ -19,7 +19,7 @@ from wshub_core import (
     Request,
     TokenAuthenticator,
     TooManyAttemptsError,
-    settle_auth_result,
+    normalize_auth_result,
 )
 
 _MAX_ADDRESSES = 10_000
@@ -116,7 +116,7 @@ class RateLimit:
         costs_attempt = True
         try:
             result = self._authenticator(request)
-            result = settle_auth_result(
+            result = normalize_auth_result(
                 await result if isawaitable(result) else result, time.time()
             )
             is_missing = isinstance(result.error, MissingCredentialError)

@@ -15,7 +15,7 @@ from wshub_auth.credentials import (
     check_credential,
 )
 from wshub_auth.errors import MissingCredentialError
-from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, settle_auth_result
+from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, normalize_auth_result
 from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
 
@@ -93,7 +93,7 @@ class TokenAuth:
     def _normalize(self, result: AuthResult) -> AuthResult:
         """Return a result as the hub uses it; a refusal gets a challenge if it has none."""
         try:
-            normalized = settle_auth_result(result, time.time())
+            normalized = normalize_auth_result(result, time.time())
         except (AttributeError, TypeError):
             return self._log_failure()
         if normalized.valid or normalized.challenge:

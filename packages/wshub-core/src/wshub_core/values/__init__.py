@@ -1,1 +1,1 @@
-"""Immutable data and the rules for it. No module uses a clock, an event loop or a socket."""
+"""Immutable values and their rules: messages, channels, errors, settings. No asyncio, no clock."""

@@ -2,17 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.closing import Disconnect
+from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.http import Request
 from wshub_core.values.messages import Message
 from wshub_core.values.origins import normalize_origin
-
-if TYPE_CHECKING:
-    from wshub_core.runtime.connection import Connection
 
 Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
 """The policy for a message that does not fit into the outbox of a connection."""
@@ -24,13 +22,13 @@ _LONGEST_FRAME_HEADER = 10
 # These types are callables instead of protocols, because type checkers infer the parameter types of
 # lambdas only for callables.
 
-ChannelAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+ChannelAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
 """A function that returns whether a connection may subscribe to a channel; plain or async.
 
 The hub calls it once for each subscription, and only with valid channel names. An authorizer that
 raises denies the subscription."""
 
-PublishAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+PublishAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
 """A function that returns whether a connection may publish to a channel; plain or async.
 
 The hub calls it once for each message, and only with valid channel names. An authorizer that raises

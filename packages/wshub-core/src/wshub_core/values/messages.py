@@ -6,9 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.encoding import encode
-from wshub_core.values.errors import MessageDecodeError, MessageEncodeError, ReservedTypeError
+from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
 
 JSON: TypeAlias = Any
 """Any JSON value. Messages to encode may also contain values with one obvious JSON form: enums,
@@ -101,36 +100,6 @@ REQUESTS_AND_ANSWERS = frozenset(
     }
 )
 """The types of messages between one client and its hub, which cannot be published."""
-
-
-def validate_published(message: Message, channel: str | None) -> None:
-    """Raise an error if a message cannot be published or broadcast.
-
-    The field ``channel`` of a broadcast message is not checked, because the hub does not use it.
-
-    Args:
-        message: The message.
-        channel: The channel to which the message is published; None for a broadcast.
-
-    Raises:
-        InvalidChannelError: The name of the channel is invalid.
-        InvalidProcessIDError: The process id in the channel or in the message is invalid.
-        ReservedTypeError: Messages of this type are only sent between one client and its hub.
-        TypeError: The message is not a `Message`, or the channel is not a `str`. The error text
-            names the method for plain data.
-    """
-    if not isinstance(message, Message):
-        is_broadcast = channel is None
-        call = "broadcast(message)" if is_broadcast else "publish(channel, message)"
-        other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
-        kind = type(message).__qualname__
-        raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
-    if message.type in REQUESTS_AND_ANSWERS or isinstance(message, Reply):
-        raise ReservedTypeError(message.type)
-    if channel is not None:
-        validate_channel(channel)
-    if message.process_id:
-        validate_process_id(message.process_id)
 
 
 def encode_message(message: Message) -> bytes:
