@@ -11,7 +11,7 @@ import re
 from wshub_core.values.errors import InvalidChannelError, InvalidProcessIDError
 
 BROADCAST = ""
-"""Stands for "every connection" where a bridge takes the name of a channel."""
+"""The value for "every connection", where a bridge takes the name of a channel."""
 
 PROCESS_CHANNEL_PREFIX = "process:"
 

@@ -17,7 +17,7 @@ class Request:
         query: The query without the question mark, as the client sent it; empty if the URL has
             none.
         headers: The values of each header, in order, by the header's name in lower case.
-        remote_address: ``host:port`` of the peer, or the path of a unix socket.
+        remote_address: ``host:port`` of the peer; usually empty for a unix socket.
         client_certificate: The peer's verified TLS certificate, as ``SSLSocket.getpeercert``
             returns it. None without TLS, without a verified certificate, and in ASGI applications,
             because ASGI servers do not pass the certificate on.
@@ -68,7 +68,9 @@ class Response:
 
 
 ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
-"""Answers HTTP requests to other paths than the hub's; None stands for 404. Plain or async."""
+"""A function that responds to HTTP requests for other paths than the hub's; plain or async.
+
+If it returns None, the response is 404."""
 
 METHOD_NOT_ALLOWED = Response(405, b"Method Not Allowed\n", {"Allow": "GET, HEAD"})
 """The response to a method that a resource does not support (RFC 9110 section 15.5.6)."""
