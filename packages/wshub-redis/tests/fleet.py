@@ -144,7 +144,7 @@ def now() -> float:
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 - no event is set
             await asyncio.sleep(0.01)
 
