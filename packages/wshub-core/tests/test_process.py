@@ -21,9 +21,9 @@ from wshub_core import (
     ProcessStartError,
     run_process,
 )
-from wshub_core.runtime.process import _Cursor, _Lines
+from wshub_core.process.lines import Cursor, Lines
 
-Closer = Callable[[], Awaitable[None]]
+ShutdownHook = Callable[[], Awaitable[None]]
 
 
 class RecordingHub:
@@ -35,7 +35,7 @@ class RecordingHub:
         self.statuses: list[tuple[str, int]] = []
         self.longest_line = longest_line
         self.changed = asyncio.Event()
-        self.closers: list[Closer] = []
+        self.hooks: list[ShutdownHook] = []
 
     async def drain(self) -> None:
         await asyncio.sleep(0)
@@ -48,11 +48,11 @@ class RecordingHub:
             self.overwriting.append(line)
         self.changed.set()
 
-    def add_closer(self, closer: Closer) -> None:
-        self.closers.append(closer)
+    def add_shutdown_hook(self, hook: ShutdownHook) -> None:
+        self.hooks.append(hook)
 
-    def remove_closer(self, closer: Closer) -> None:
-        self.closers.remove(closer)
+    def remove_shutdown_hook(self, hook: ShutdownHook) -> None:
+        self.hooks.remove(hook)
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         self.statuses.append((status, exit_code))
@@ -203,8 +203,8 @@ async def test_a_line_without_an_end_is_shown_after_a_pause(tmp_path: Path) -> N
     ],
 )
 def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list[str]) -> None:
-    cursor = _Cursor()
-    pipes = {1: _Lines(cursor), 2: _Lines(cursor)}
+    cursor = Cursor()
+    pipes = {1: Lines(cursor), 2: Lines(cursor)}
     lines: list[str] = []
     for write in writes:
         new = (
@@ -221,7 +221,7 @@ def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list
 def test_lines_are_the_same_however_the_bytes_are_cut(parts: list[str], data: Any) -> None:
     output = "".join(parts).encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(output)))))
-    whole, pieces = _Lines(_Cursor()), _Lines(_Cursor())
+    whole, pieces = Lines(Cursor()), Lines(Cursor())
     expected = [*whole.feed(output), *whole.end()]
     found = []
     for start, end in zip([0, *cuts], [*cuts, len(output)], strict=True):
@@ -312,7 +312,7 @@ async def test_cancelling_ends_the_process_and_its_children() -> None:
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wshub_core.runtime.process._TERMINATE_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.process.runner._TERMINATE_SECONDS", 0.05)
     hub = RecordingHub()
     code = (
         "import signal, time\n"
@@ -360,7 +360,7 @@ async def test_a_failed_publish_ends_the_process() -> None:
     with pytest.raises(HubClosedError, match="has been closed"):
         await run_python(hub, code)
     assert not is_alive(int(hub.lines[0]))
-    assert hub.closers == []
+    assert hub.hooks == []
 
 
 async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: Served) -> None:

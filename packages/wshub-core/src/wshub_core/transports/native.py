@@ -1,0 +1,347 @@
+"""The native transport: one WebSocket on a socket of asyncio.
+
+The Sans-I/O layer of `websockets` parses every byte of RFC 6455 on the way in. On the way out,
+messages come as finished frames. A connection has no task and no timer of its own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, SEND_EOF
+from websockets.server import ServerProtocol
+
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.transports.sockets import ServerSockets
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import CloseCode, DisconnectCause
+
+_CHUNK_BYTES = 1_024
+"""Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms."""
+
+_MAX_UNREAD_BYTES = 65_536
+"""Bytes that may wait to be parsed before the socket is not read any more."""
+
+
+class NativeTransport(asyncio.Protocol):
+    """One WebSocket whose opening handshake has succeeded; implements `Transport`.
+
+    Args:
+        sockets: The sockets of the server.
+        protocol: The state of the WebSocket, after the opening handshake.
+        transport: The socket.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_fragments",
+        "_fragments_are_text",
+        "_has_ended",
+        "_has_eof",
+        "_is_lost",
+        "_is_processing",
+        "_is_reading_paused",
+        "_is_writing_paused",
+        "_protocol",
+        "_sockets",
+        "_transport",
+        "_unread",
+        "_unread_start",
+    )
+
+    def __init__(
+        self, sockets: ServerSockets, protocol: ServerProtocol, transport: asyncio.Transport
+    ) -> None:
+        self._sockets = sockets
+        self._protocol = protocol
+        self._transport = transport
+        # None for a refused client, which gets a close frame and is not served.
+        self._connection: ServerConnection | None = None
+        # Bytes that were read and not parsed yet, from `_unread_start` on.
+        self._unread = b""
+        self._unread_start = 0
+        self._is_processing = False
+        self._has_eof = False
+        self._is_lost = False
+        self._has_ended = False
+        self._fragments: bytearray | None = None
+        self._fragments_are_text = False
+        self._is_reading_paused = False
+        self._is_writing_paused = False
+
+    def open(self, remote_address: str, identity: AuthResult, early_data: bytes) -> None:
+        """Connect to the hub.
+
+        Args:
+            remote_address: Address of the peer.
+            identity: Result of the authenticator.
+            early_data: Bytes that came behind the request.
+        """
+        # With these limits, a write that the kernel does not take at once pauses writing: further
+        # messages wait in the outbox, where they are counted and bounded. (TLS transports take 0
+        # as the high limit for "never write".)
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        self._unread = early_data
+        self._connection = self._sockets.hub.connect(self, remote_address, identity)
+        self._process_unread()
+
+    # The calls of asyncio.
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes from the socket, now or in a later turn."""
+        if self._connection is not None:
+            # Any byte proves that the peer is alive.
+            self._connection.note_heard(self._sockets.hub.clock.time())
+        self._unread = self._unread[self._unread_start :] + data
+        self._unread_start = 0
+        self._process_unread()
+        if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Note that the peer sends nothing more; asyncio then closes the socket."""
+        self._has_eof = True
+        if self._has_unread:
+            self._process_unread()
+        else:
+            self._end_reading()
+        # asyncio closes the socket once everything is sent, and a peer that does not read can
+        # delay that.
+        self._sockets.closing.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the socket is closed."""
+        self._is_lost = True
+        if self._has_unread and not self._is_closed_by_hub:
+            # Frames that came before the end are served.
+            self._process_unread()
+        else:
+            self._end()
+
+    def pause_writing(self) -> None:
+        """Note that the kernel takes no more bytes, and stop reading meanwhile.
+
+        A peer that sends and never reads would otherwise fill the memory with answers.
+        """
+        self._is_writing_paused = True
+        self._transport.pause_reading()
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.stalled_writes.pause_writing(self._connection)
+
+    def resume_writing(self) -> None:
+        """Note that the kernel has taken all bytes."""
+        self._is_writing_paused = False
+        self._read_if_allowed()
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.stalled_writes.resume_writing(self._connection)
+
+    # The calls of connections; documented on Transport.
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        """Write messages in one go; see `Transport.send`."""
+        self._write(self._sockets.join(messages))
+        return self._transport.get_write_buffer_size()
+
+    def unsent_bytes(self) -> int:
+        """Return the bytes in the socket's buffer; see `Transport.unsent_bytes`."""
+        return self._transport.get_write_buffer_size()
+
+    def ping(self) -> None:
+        """Send a ping; see `Transport.ping`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"")
+            self._write_protocol()
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; see `Transport.close`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+            self._write_protocol()
+
+    def abort(self) -> None:
+        """Close the socket at once; unsent bytes are lost."""
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading until `resume_reading`."""
+        self._is_reading_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading_paused = False
+        self._read_if_allowed()
+
+    # The calls of the server.
+
+    def shut_down(self) -> None:
+        """Close with 1001; a refused client is aborted."""
+        if self._connection is None:
+            self.abort()
+        else:
+            self._sockets.hub.close_connection(
+                self._connection, CloseCode.GOING_AWAY, "server shutdown"
+            )
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the socket is read now."""
+        return self._transport.is_reading()
+
+    # Reading.
+
+    def process_chunk(self) -> bool:
+        """Parse some of the waiting bytes; see `Reader.process_chunk`."""
+        if self._has_ended:
+            return False
+        chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
+        self._unread_start += len(chunk)
+        try:
+            self._parse(chunk)
+        except BaseException:
+            # A bug in the hub ends this connection and no other.
+            self._is_processing = False
+            self._transport.abort()
+            if self._is_lost:
+                self._end()
+            raise
+        if self._has_unread and self._may_read:
+            return True
+        self._is_processing = False
+        if not self._has_unread:
+            self._unread = b""
+            self._unread_start = 0
+        if self._is_lost:
+            self._end()
+        elif self._has_eof:
+            self._end_reading()
+        else:
+            self._read_if_allowed()
+        return False
+
+    def _process_unread(self) -> None:
+        if self._has_unread and self._may_read and not self._is_processing:
+            self._is_processing = True
+            self._sockets.turns.process(self)
+
+    def _read_if_allowed(self) -> None:
+        if not self._may_read or self._is_lost:
+            return
+        if not self._has_unread:
+            self._transport.resume_reading()
+        elif not self._is_processing:
+            self._is_processing = True
+            self._sockets.turns.add(self)
+
+    @property
+    def _has_unread(self) -> bool:
+        return self._unread_start < len(self._unread)
+
+    @property
+    def _may_read(self) -> bool:
+        # Bytes that came before the end are bounded, and no peer is left to slow down.
+        is_over = self._has_eof or self._is_lost
+        return is_over or not (self._is_reading_paused or self._is_writing_paused)
+
+    # Frames.
+
+    def _parse(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if not self._receive_frame(cast("Frame", event)):
+                break
+        self._write_protocol()
+
+    def _receive_frame(self, frame: Frame) -> bool:
+        """Assemble messages from frames (RFC 6455 section 5.4) and serve them.
+
+        Returns:
+            False if further frames must be ignored.
+        """
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                return self._receive_message(frame.data, is_text)
+            self._fragments = bytearray(frame.data)
+            self._fragments_are_text = is_text
+        elif frame.opcode is Opcode.CONT:
+            assert self._fragments is not None, "the protocol refuses a stray continuation"
+            self._fragments += frame.data
+            if frame.fin:
+                message, self._fragments = self._fragments, None
+                return self._receive_message(message, self._fragments_are_text)
+        return True
+
+    def _receive_message(self, payload: bytes | bytearray | memoryview, is_text: bool) -> bool:
+        assert not isinstance(payload, memoryview), "only frames to be sent can be views"
+        if is_text:
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                if self._protocol.state is OPEN:
+                    self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
+                return False
+        if self._connection is not None:
+            self._connection.receive(payload)
+        return True
+
+    # Writing.
+
+    def _write_protocol(self) -> None:
+        """Write the pongs and close frames that the protocol has prepared."""
+        data_to_send = self._protocol.data_to_send()
+        if data_to_send:
+            # In one write, because a flood of pings causes as many pongs.
+            self._write(b"".join(data_to_send))
+            if data_to_send[-1] == SEND_EOF:
+                end_writing(self._transport)
+        if self._protocol.close_expected():
+            self._sockets.closing.add(self)
+            if self._connection is not None:
+                # One side has sent a close frame, so no message may follow.
+                self._sockets.hub.lifecycle.leave(self._connection)
+
+    def _write(self, data: bytes) -> None:
+        # asyncio logs writes to a socket that the peer has reset.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    # The end.
+
+    @property
+    def _is_closed_by_hub(self) -> bool:
+        return self._connection is not None and self._connection.ending is not None
+
+    def _end_reading(self) -> None:
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.leave(self._connection)
+        self._protocol.receive_eof()
+        self._write_protocol()
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._sockets.remove(self)
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.disconnect(self._connection, *self._describe_end())
+
+    def _describe_end(self) -> tuple[DisconnectCause, int, str]:
+        received, sent = self._protocol.close_rcvd, self._protocol.close_sent
+        if received is not None and self._protocol.close_rcvd_then_sent:
+            return DisconnectCause.CLIENT_CLOSED, received.code, received.reason
+        if sent is not None:
+            # The protocol closes by itself only when the peer has violated it.
+            return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
+        return DisconnectCause.LOST, 1006, ""
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Send the end of the stream, or close a TLS connection, which has no half-open state."""
+    if transport.can_write_eof():
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection already
+            transport.abort()
+    else:
+        transport.close()
