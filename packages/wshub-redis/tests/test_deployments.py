@@ -30,6 +30,7 @@ from tcp_proxy import run_proxy
 from wshub_core import Bridge, BridgeState, BridgeUnavailableError, Hub, Message, MessageType
 from wshub_core.testing import BridgeContract, connect
 from wshub_redis import RedisBridge, RedisPublisher
+from wshub_redis.redis_py.cluster import ClusterMap
 
 
 async def assert_joined(url: Any, **options: Any) -> None:
@@ -235,6 +236,22 @@ def shard_channels(server: RedisServer) -> list[bytes]:
     with server.client() as client:
         channels: list[bytes] = client.execute_command("PUBSUB", "SHARDCHANNELS", "ws:[bc]*")
         return channels
+
+
+async def test_bridges_with_one_client_load_its_map_one_after_the_other(
+    cluster: list[RedisServer],
+) -> None:
+    async with open_cluster(cluster) as client:
+        maps = [ClusterMap(client) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.gather(*(each.reload(5.0) for each in maps))
+    # redis-py 7.0 and older would leave connections open otherwise.
+    await wait_until(lambda: sum(map(count_clients, cluster)) == len(cluster))
+
+
+def count_clients(server: RedisServer) -> int:
+    with server.client() as client:
+        return len(client.client_list())
 
 
 async def test_the_channels_of_a_moved_slot_move_to_its_new_node() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from random import random
+from weakref import WeakKeyDictionary
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -12,6 +13,10 @@ from wshub_redis.timeouts import stall_tolerant_timeout
 
 CLUSTER_ADDRESS = "the cluster"
 """The address of a cluster in logs and errors."""
+
+# If two tasks load the map of a client at once, redis-py 7.0 and older forgets the connections of
+# one of them without closing them. Several bridges may share a client, so the lock is the client's.
+_loading_locks: WeakKeyDictionary[RedisCluster, asyncio.Lock] = WeakKeyDictionary()
 
 
 def slot_of(channel: bytes) -> int:
@@ -51,9 +56,7 @@ class ClusterMap:
         # all discovered nodes are replaced while no map is loaded, the client asks only nodes that
         # no longer exist. So the original startup nodes are kept.
         self._startup_nodes = dict(self._nodes.startup_nodes)
-        # If two tasks load the map at once, redis-py forgets the connections of one of them
-        # without closing them.
-        self._loading = asyncio.Lock()
+        self._loading = _loading_locks.setdefault(cluster, asyncio.Lock())
 
     @property
     def slot_owners(self) -> dict[int, str]:
