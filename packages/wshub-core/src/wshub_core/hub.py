@@ -98,8 +98,7 @@ class Hub:
         ``close_timeout`` to end by themselves, and the same again after they are cancelled. A
         callback that ignores its cancellation is logged and left behind.
 
-        A second call waits for the same end. If a call is cancelled, the closing
-        goes on.
+        A second call waits for the same end. If a call is cancelled, the closing goes on.
 
         Args:
             code: The close code for the clients.
