@@ -68,8 +68,8 @@ _MAX_NAME_LENGTH = 256
 class Commands:
     """Serves the frames of clients.
 
-    A frame is answered before the next frame of the same connection is served. A frame with an
-    ``id`` gets an answer with this ``id``; a frame without one is answered as go-ws answers it.
+    The frames of one connection are served one after the other. A frame with an ``id`` gets an
+    answer with this ``id``, unless ``on_message`` serves it.
 
     Args:
         config: The hub's settings.
