@@ -226,7 +226,7 @@ class Lifecycle:
     async def _finish_callbacks(self) -> None:
         """Wait for callbacks, cancel the late ones, and do the same for the last callbacks."""
         timeout = self._config.close_timeout
-        # The tasks to cancel after the first wait. An ``on_disconnect`` that starts during this wait
+        # The tasks to cancel after the first wait. An ``on_disconnect`` that starts during the wait
         # is not among them: it gets a timeout of its own.
         tasks = self._tasks.running
         await self._tasks.wait(timeout)
