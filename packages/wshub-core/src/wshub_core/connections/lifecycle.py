@@ -33,7 +33,8 @@ class Lifecycle:
     """Adds connections to the hub and removes them again.
 
     A connection ends in two steps. `leave` removes it from the registry: from then on it receives
-    no messages. `disconnect` follows when its transport has ended, and runs ``on_disconnect``.
+    no messages, and if the hub has ended it, its frames are ignored. `disconnect` follows when its
+    transport has ended, and runs ``on_disconnect``.
 
     Args:
         config: The hub's settings.
@@ -124,8 +125,8 @@ class Lifecycle:
         self._registry.add(connection)
         self._heartbeat.add(connection)
         self._counters.connections += 1
-        # Last, after the connection is complete: `on_connect` may send, subscribe and close.
         logger.debug("%r connected", connection)
+        # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect
         if on_connect is not None:
             connection.run_on_connect(
@@ -155,7 +156,8 @@ class Lifecycle:
             reason: Close reason that the transport reports.
         """
         if connection not in self._connections:
-            return  # `close_all` has not waited for this transport
+            # `close_all` has given up on this transport, and has disconnected the connection.
+            return
         self.leave(connection)
         self.stalled_writes.discard(connection)
         self._connections.discard(connection)
@@ -250,6 +252,8 @@ class Lifecycle:
     def _end_late_callback(self, connection: ServerConnection) -> None:
         if not connection.is_callback_running:
             return
+        # The first time limit ends with a cancellation, which starts the limit again. The second time
+        # the callback has ignored its cancellation.
         if connection.cancel_callback():
             logger.warning(
                 "a callback of %r still runs after the end of the connection, cancelling it",
@@ -259,7 +263,7 @@ class Lifecycle:
             connection.abandon_callback()
 
     def _abort_stalled(self, connection: ServerConnection) -> None:
-        # If the closing handshake is under way, the cause is set and a slow consumer is counted.
+        # During the closing handshake the cause is set already, and a slow consumer is counted.
         if connection.ending is None:
             logger.warning("%r takes no bytes, aborting it", connection)
             self._counters.evictions += 1

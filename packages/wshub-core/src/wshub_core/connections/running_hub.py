@@ -141,6 +141,7 @@ class RunningHub:
         await self._shutdown.run(code, reason)
 
     async def _close_connections(self, code: int, reason: str) -> None:
+        # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
         await self.lifecycle.close_all(code, reason)
 
