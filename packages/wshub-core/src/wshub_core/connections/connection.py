@@ -121,8 +121,8 @@ class ServerConnection(Connection):
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:  # noqa: D102
         validate_close(code, reason)
         self._owner.close_connection(self, code, reason)
-        # A callback of this connection must not wait: `on_disconnect`, and with it the end, comes
-        # after the callback.
+        # A callback of this connection must not hold up what follows it: the waiting frames are
+        # ignored, and `on_disconnect` runs after the callback.
         if self._inbound is None or asyncio.current_task() is not self._inbound.working:
             await self.wait_gone()
 

@@ -252,8 +252,8 @@ class Lifecycle:
     def _end_late_callback(self, connection: ServerConnection) -> None:
         if not connection.is_callback_running:
             return
-        # The first time limit ends with a cancellation, which starts the limit again. The second time
-        # the callback has ignored its cancellation.
+        # The first expiry cancels the callback, which starts the time limit again. At the second
+        # expiry the callback has ignored its cancellation.
         if connection.cancel_callback():
             logger.warning(
                 "a callback of %r still runs after the end of the connection, cancelling it",
