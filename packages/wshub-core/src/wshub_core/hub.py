@@ -95,8 +95,9 @@ class Hub:
         on the hub takes no new connections and no new messages.
 
         The wait for clients is bounded by twice ``close_timeout``. Callbacks that still run get
-        ``close_timeout`` to end by themselves, and the same again after they are cancelled. A
-        callback that ignores its cancellation is logged and left behind.
+        ``close_timeout`` to end by themselves, and the same again after they are cancelled. So does
+        an ``on_disconnect`` that had to wait for such a callback. A callback that ignores its
+        cancellation is logged and left behind.
 
         A second call waits for the same end. If a call is cancelled, the closing goes on.
 
@@ -153,7 +154,7 @@ class Hub:
     def asgi(self) -> "HubApp":
         """Return an ASGI application whose WebSockets are this hub's connections.
 
-        Route the path at which clients connect to it, as in ``WebSocketRoute("/ws", hub.asgi())``
+        Mount it at the path at which clients connect, as in ``WebSocketRoute("/ws", hub.asgi())``
         of Starlette, and enter the hub in your application's lifespan. If it is the outermost
         application, it enters the hub itself.
         """
