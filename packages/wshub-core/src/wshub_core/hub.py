@@ -95,9 +95,9 @@ class Hub:
         on the hub takes no new connections and no new messages.
 
         The wait for clients is bounded by twice ``close_timeout``. Callbacks that still run get
-        ``close_timeout`` to end by themselves, and the same again after they are cancelled. The same
-        applies to an ``on_disconnect`` that had to wait for such a callback. A callback that ignores
-        its cancellation is logged and left behind.
+        ``close_timeout`` to end by themselves, and the same again after they are cancelled. An
+        ``on_disconnect`` that had to wait for such a callback gets the same times. A callback that
+        ignores its cancellation is logged and left behind.
 
         A second call waits for the same end. If a call is cancelled, the closing goes on.
 
