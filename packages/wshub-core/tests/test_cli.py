@@ -94,7 +94,7 @@ async def test_run_ends_its_command_when_told_to() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("run", "--port", "0"), "wshub: no command: say `wshub run -- COMMAND`"),
+        (("run", "--port", "0"), "wshub: no command given: use `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
         (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
     ],
