@@ -281,7 +281,7 @@ class RedisBridge:
             BridgeUnavailableError: Redis has not confirmed the message within ``timeout``, or
                 cannot be reached within ``replay_seconds``.
             ForkedProcessError: The bridge was started in a parent of this process.
-            WSHubError: As `wshub_core.Hub.publish` raises; nobody receives the message.
+            WSHubError: As `wshub_core.Hub.publish` raises; no client receives the message.
         """
         self._check_process()
         await self._publish(channel, self._port.publish(channel, message))
@@ -292,7 +292,7 @@ class RedisBridge:
         Raises:
             BridgeUnavailableError: As `publish` raises.
             ForkedProcessError: As `publish` raises.
-            WSHubError: As `wshub_core.Hub.broadcast` raises; nobody receives the message.
+            WSHubError: As `wshub_core.Hub.broadcast` raises; no client receives the message.
         """
         self._check_process()
         await self._publish(BROADCAST, self._port.broadcast(message))

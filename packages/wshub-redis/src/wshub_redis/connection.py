@@ -163,7 +163,7 @@ class SupervisedConnection:
         self._up.clear()
         if not self._first_attempt.done():
             self._first_attempt.set_exception(self.error)
-            # Reading the exception marks it as handled: after `start` nobody awaits the future.
+            # Reading the exception marks it as handled: after `start` no task awaits the future.
             self._first_attempt.exception()
         self.note_disconnect()
         # Also if the connection was down before, because the reason may have changed.
