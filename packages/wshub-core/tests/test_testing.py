@@ -26,13 +26,14 @@ async def test_settle_waits_for_what_was_published_and_leaves_other_pongs_alone(
     async with Hub() as hub:
         client = await connect(hub)
         client.send(Message(type="ping"))
+        client.send(b'{"type":"ping"}')
         hub.broadcast(Message(type="event", data=1))
         settled = asyncio.create_task(client.sync())
         await asyncio.sleep(0)
         hub.broadcast(Message(type="event", data=2))
         await settled
         await client.sync()
-        assert [message.type for message in client.messages] == ["pong", "event", "event"]
+        assert [message.type for message in client.messages] == ["pong", "pong", "event", "event"]
 
 
 async def test_one_that_takes_all_it_was_held_back_goes_on() -> None:
