@@ -255,7 +255,7 @@ async def test_shutdown_hooks_are_called_once_and_may_close_the_hub() -> None:
 async def test_shutdown_hooks_that_bring_further_ones_do_not_keep_the_hub_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_core.loop.shutdown._HOOK_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.loop.shutdown._MIN_HOOKS_SECONDS", 0.05)
 
     async def bring_another() -> None:
         async def another() -> None:
@@ -266,7 +266,7 @@ async def test_shutdown_hooks_that_bring_further_ones_do_not_keep_the_hub_open(
     async with asyncio.timeout(5):
         async with Hub(HubConfig(close_timeout=0.05)) as hub:
             hub.add_shutdown_hook(bring_another)
-    assert "came too late" in caplog.text
+    assert "added too late" in caplog.text
 
 
 async def test_a_callback_may_close_the_hub() -> None:

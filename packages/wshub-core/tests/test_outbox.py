@@ -13,8 +13,8 @@ def test_messages_come_out_in_order_and_once() -> None:
     messages = [PreparedMessage(bytes([number])) for number in range(5)]
     for message in messages:
         assert outbox.push(message)
-    assert outbox.take(10**9) == messages
-    assert outbox.take(10**9) == []
+    assert outbox.pop(10**9) == messages
+    assert outbox.pop(10**9) == []
 
 
 def test_the_limit_is_exact() -> None:
@@ -27,7 +27,7 @@ def test_what_the_transport_holds_counts() -> None:
     outbox = Outbox(30)
     outbox.push(TEN_BYTES)
     outbox.push(TEN_BYTES)
-    outbox.take(10**9)
+    outbox.pop(10**9)
     outbox.unsent_bytes = 15
     assert outbox.push(TEN_BYTES)
     assert not outbox.push(TEN_BYTES)
@@ -40,10 +40,10 @@ def test_as_much_is_taken_as_is_asked_for_and_at_least_one() -> None:
     messages = numbered(5)
     for message in messages:
         outbox.push(message)
-    assert outbox.take(25) == messages[:2]
+    assert outbox.pop(25) == messages[:2]
     assert outbox.queued_bytes == 30
-    assert outbox.take(1) == messages[2:3]
-    assert outbox.take(20) == messages[3:]
+    assert outbox.pop(1) == messages[2:3]
+    assert outbox.pop(20) == messages[3:]
     assert outbox.queued_bytes == 0
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_lost_without_being_counted(
     pushed = taken = refused = 0
     for step in program:
         if step is None:
-            taken += len(outbox.take(10**9))
+            taken += len(outbox.pop(10**9))
             continue
         message = PreparedMessage(b"x" * step)
         pushed += 1
