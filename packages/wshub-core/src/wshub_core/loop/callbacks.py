@@ -96,7 +96,7 @@ class Callbacks:
             return self._note_error(name, if_raised, error)
         if not isinstance(result, Coroutine):
             return result
-        # Python would warn of a coroutine that is neither awaited nor closed.
+        # Python would warn about a coroutine that is neither awaited nor closed.
         result.close()
         self._counters.callback_errors += 1
         logger.error("%s must be a plain function, not an async one", name, extra={"kind": name})

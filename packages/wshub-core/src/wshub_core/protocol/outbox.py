@@ -25,7 +25,6 @@ class Outbox:
     """
 
     # Slots save memory: there is one outbox per connection.
-
     __slots__ = (
         "_limit",
         "_overflow",

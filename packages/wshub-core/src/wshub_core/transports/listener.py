@@ -31,9 +31,9 @@ _PAUSE_SECONDS = 0.5
 class Listener:
     """Accepts connections from one socket until it is closed.
 
-    The servers of the event loops do not survive a lack of descriptors: the server of asyncio
-    (Python 3.11) logs one record for every waiting connection, and the server of uvloop (0.23)
-    stops listening forever.
+    The servers of the event loops behave badly without free descriptors. The server of asyncio
+    (Python 3.11) logs as many records per second as its backlog has places. The server of uvloop
+    (0.21 to 0.23) closes the waiting connections at once and logs nothing.
 
     Args:
         listening: A bound stream socket; the listener closes it.

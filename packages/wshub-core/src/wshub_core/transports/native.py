@@ -197,7 +197,7 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def is_reading(self) -> bool:
-        """Whether the socket is read now."""
+        """True while the socket is read."""
         return self._transport.is_reading()
 
     # Reading.
