@@ -229,7 +229,7 @@ class Delivery:
         outbox = connection.outbox
         if connection.transport is not None and outbox.messages:
             before = outbox.queued_bytes
-            messages = outbox.take(max_bytes)
+            messages = outbox.pop(max_bytes)
             self._counters.deliveries += len(messages)
             self._counters.bytes += before - outbox.queued_bytes
             outbox.unsent_bytes = connection.transport.send(messages)

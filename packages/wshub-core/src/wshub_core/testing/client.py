@@ -4,6 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import Context, copy_context
+from itertools import count
+from typing import Any
+
+import msgspec
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.hub import Hub, running_hub
@@ -143,11 +147,20 @@ class MemoryTransport:
 
     def _take(self, item: PreparedMessage | tuple[int, str]) -> None:
         if isinstance(item, PreparedMessage):
-            self._client.note_message(decode_message(item.payload))
+            self._client.note_payload(item.payload)
         else:
             # The client answers the close frame at once, which ends the connection.
             self._client.note_end(*item)
             self._loop.call_soon(self.end, DisconnectCause.SERVER_CLOSED, *item)
+
+
+_SYNC_PREFIX = "wshub-sync-"
+
+
+class _Reply(msgspec.Struct):
+    """The ``id`` of an answer; other messages may use that field for any value."""
+
+    id: Any = None
 
 
 class MemoryClient:
@@ -168,17 +181,15 @@ class MemoryClient:
         self.close_code: int | None = None
         self.close_reason = ""
         self._changed = asyncio.Event()
-        # Pongs are counted, so that the pong that answers a `sync` can be dropped: the test has not
-        # sent that ping.
-        self._pings_sent = self._pongs_received = 0
-        self._pongs_to_drop: set[int] = set()
+        # The pings of `sync` carry these ids, so that their pongs are not taken for others.
+        self._sync_ids = count(1)
+        self._unanswered_syncs: set[str] = set()
         self._transport = MemoryTransport(hub, self)
         self._transport.open(remote_address, identity, context)
 
     def send(self, message: Message | bytes) -> None:
         """Send a message, or the raw payload of a frame, to the hub."""
         if isinstance(message, Message):
-            self._pings_sent += message.type == MessageType.PING
             self._transport.receive(encode_message(message))
         else:
             self._transport.receive(message)
@@ -214,11 +225,11 @@ class MemoryClient:
         Raises:
             TimeoutError: No pong arrived within five seconds; the client may be stalled.
         """
-        self._pongs_to_drop.add(self._pings_sent + 1)
-        self.send(Message(type=MessageType.PING))
-        pong = self._pings_sent
+        sync_id = f"{_SYNC_PREFIX}{next(self._sync_ids)}"
+        self._unanswered_syncs.add(sync_id)
+        self.send(b'{"type":"ping","id":"%b"}' % sync_id.encode())
         async with asyncio.timeout(_RECEIVE_SECONDS):
-            while self.close_code is None and self._pongs_received < pong:
+            while self.close_code is None and sync_id in self._unanswered_syncs:
                 await self._wait_for_change()
 
     async def wait_closed(self) -> int:
@@ -257,14 +268,18 @@ class MemoryClient:
         """End the connection without a close frame."""
         self._transport.receive((DisconnectCause.LOST, 1006, ""))
 
-    def note_message(self, message: Message) -> None:
-        """Receive a message from the transport."""
-        self._pongs_received += message.type == MessageType.PONG
-        if message.type == MessageType.PONG and self._pongs_received in self._pongs_to_drop:
-            self._pongs_to_drop.discard(self._pongs_received)
+    def note_payload(self, payload: bytes) -> None:
+        """Receive an encoded message from the transport."""
+        reply_id = msgspec.json.decode(payload, type=_Reply).id
+        if isinstance(reply_id, str) and reply_id in self._unanswered_syncs:
+            self._unanswered_syncs.discard(reply_id)
         else:
-            self.messages.append(message)
+            self.note_message(decode_message(payload))
         self._changed.set()
+
+    def note_message(self, message: Message) -> None:
+        """Receive a message that the test may look at."""
+        self.messages.append(message)
 
     def note_end(self, code: int, reason: str) -> None:
         """Receive the end of the connection from the transport."""
