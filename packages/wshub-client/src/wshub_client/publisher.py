@@ -58,7 +58,7 @@ class ProcessPublisher:
         self._error: WSHubError | None = None
         self._sending: asyncio.Task[None] | None = None
         self._is_leaving = False
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._hooks: list[Callable[[], Awaitable[None]]] = []
         self._guard = ForkGuard("publisher")
 
     async def __aenter__(self) -> Self:
@@ -125,13 +125,13 @@ class ProcessPublisher:
         if self._error is not None:
             raise self._error
 
-    def add_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
+    def add_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Have a function awaited when nothing can be published any more."""
-        self._closers.append(closer)
+        self._hooks.append(hook)
 
-    def remove_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
-        """Take back `add_closer`."""
-        self._closers.remove(closer)
+    def remove_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Remove a function that `add_shutdown_hook` has added."""
+        self._hooks.remove(hook)
 
     def _add(self, message: Message) -> None:
         self._guard.check()
@@ -154,7 +154,7 @@ class ProcessPublisher:
             self._error = error
             self._changed.set()
             # A process that nobody can follow is ended, also if it says nothing.
-            closing = [asyncio.create_task(_call_closer(closer)) for closer in self._closers]
+            closing = [asyncio.create_task(_call_hook(hook)) for hook in self._hooks]
             if closing:
                 _, late = await asyncio.wait(closing, timeout=_CLOSER_SECONDS)
                 for task in late:
@@ -179,8 +179,8 @@ class ProcessPublisher:
         await self._changed.wait()
 
 
-async def _call_closer(closer: Callable[[], Awaitable[None]]) -> None:
+async def _call_hook(hook: Callable[[], Awaitable[None]]) -> None:
     try:
-        await run_call(closer)
+        await run_call(hook)
     except CallbackError as error:
-        logger.error("a closer failed", exc_info=error.__cause__)
+        logger.error("a shutdown hook failed", exc_info=error.__cause__)
