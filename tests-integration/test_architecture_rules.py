@@ -31,8 +31,6 @@ SHARED_MODULES = {
 RIDDLE = re.compile(
     r"(what|who|whom|whose|whether|how|that|it|one who|those|these)\b", re.IGNORECASE
 )
-    r"(what|who|whom|whose|whether|how|that|it|one who|those|these)\b", re.IGNORECASE
-)
 """A docstring that opens like this does not name its subject."""
 
 
@@ -116,6 +114,8 @@ def test_each_field_of_another_object_is_written_in_one_file() -> None:
                         pass
                     case ast.Attribute(attr=field):
                         writers[field].add(name)
+    for field in ("msg", "args"):
+        del writers[field]  # of log records, which belong to the standard library
     assert {field: names for field, names in writers.items() if len(names) > 1} == {}
 
 

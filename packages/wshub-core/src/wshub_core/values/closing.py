@@ -10,7 +10,7 @@ class CloseCode(IntEnum):
     """The close codes that a hub sends, each with the recommended reaction of the client."""
 
     NORMAL = 1000
-    """The application closed the connection. Retry only with new data."""
+    """The application closed the connection. Retry later, with exponential backoff."""
     GOING_AWAY = 1001
     """The hub is closing. Retry later, with exponential backoff."""
     PROTOCOL_ERROR = 1002
