@@ -76,7 +76,7 @@ async def test_the_demo_shows_the_tests_passing(tmp_path: Path) -> None:
             await expect(page.locator(".fg2", has_text="PASSED").first).to_be_visible()
             ended = page.locator(".line.note", has_text="exited with").first
             await expect(ended).to_be_visible(timeout=900_000)
-            failed = page.locator(".line", has_text=re.compile(r"^(FAILED|ERROR) "))
+            failed = page.locator(".line", has_text=re.compile(r"(FAILED|ERROR) packages/"))
             assert "exited with 0" in (await ended.inner_text()), await failed.all_inner_texts()
             summary = page.locator(".line", has_text=re.compile(r"\d+ passed")).first
             await expect(summary).to_be_visible()
