@@ -1,30 +1,24 @@
-"""The transport on raw sockets: what well-behaved clients never send."""
+"""The native transport on raw sockets, with frames that correct clients never send."""
 
 import asyncio
 import contextlib
 from typing import Any, cast
 
 import pytest
-from raw_client import HANDSHAKE, PING, SUBSCRIBE, continuation, raw, reset, text
+from raw_client import PING, SUBSCRIBE, continuation, raw, reset, text
 from support import Serve, Served, eventually, present, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
 from wshub_core import (
-    AuthError,
     AuthResult,
     Connection,
     Disconnect,
     DisconnectCause,
     Message,
-    Request,
-    Response,
-    TooManyAttemptsError,
 )
 
-# Messages and frames.
 
-
-async def test_fragments_are_put_together_around_control_frames(served: Served) -> None:
+async def test_fragments_are_joined_across_control_frames(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text('{"type":', fin=False))
@@ -35,24 +29,7 @@ async def test_fragments_are_put_together_around_control_frames(served: Served) 
         await client.expect_pong()
 
 
-async def test_frames_that_come_with_the_request_are_served_after_it(served: Served) -> None:
-    async with raw(served) as client:
-        client.writer.write(HANDSHAKE + SUBSCRIBE + PING)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-        await client.expect_pong()
-        assert served.hub.channels == ("a",)
-
-
-async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
-    async with raw(served) as client:
-        for byte in HANDSHAKE:
-            client.writer.write(bytes([byte]))
-            await client.writer.drain()
-            await asyncio.sleep(0)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-
-
-async def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(served: Served) -> None:
+async def test_a_message_may_have_exactly_max_message_bytes(served: Served) -> None:
     padding = 65_536 - len('{"type":"ping","data":""}')
     async with raw(served) as client:
         await client.open()
@@ -62,7 +39,7 @@ async def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(served: 
         assert (await client.read_close()).code == 1009
 
 
-async def test_fragments_are_summed_for_the_limit(served: Served) -> None:
+async def test_the_limit_applies_to_the_sum_of_the_fragments(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text(b"x" * 40_000, fin=False))
@@ -95,7 +72,7 @@ async def test_fragments_are_summed_for_the_limit(served: Served) -> None:
         "close code that must not be sent",
     ],
 )
-async def test_a_broken_protocol_ends_that_connection_alone(
+async def test_a_protocol_violation_ends_only_its_connection(
     served: Served, data: bytes, code: int
 ) -> None:
     other = await served.connect()
@@ -107,7 +84,7 @@ async def test_a_broken_protocol_ends_that_connection_alone(
     await other.sync()
 
 
-async def test_a_character_cut_in_two_by_fragments_is_whole_again(served: Served) -> None:
+async def test_a_character_may_be_split_between_fragments(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text(b'{"type":"ping","data":"\xc3', fin=False))
@@ -124,57 +101,14 @@ async def test_a_close_is_echoed(served: Served) -> None:
         assert await client.read_close() == Close(4000, "bye")
 
 
-async def test_an_empty_close_is_echoed_empty(served: Served) -> None:
+async def test_a_close_without_a_code_is_echoed_without_a_code(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(Frame(Opcode.CLOSE, b"").serialize(mask=True))
         assert await client.read_frame() == (Opcode.CLOSE, b"")
 
 
-async def test_extensions_and_subprotocols_of_others_are_not_selected(served: Served) -> None:
-    async with raw(served) as client:
-        offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat"
-        client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
-        head = await client.read_head()
-    assert head.startswith(b"HTTP/1.1 101 ")
-    assert b"sec-websocket-extensions" not in head.lower()
-    assert b"sec-websocket-protocol" not in head.lower()
-
-
-async def test_of_a_token_in_the_subprotocol_only_the_marker_comes_back(served: Served) -> None:
-    async with raw(served) as client:
-        offer = b"\r\nSec-WebSocket-Protocol: chat, wshub.bearer, s3cret"
-        client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
-        head = await client.read_head()
-    assert head.startswith(b"HTTP/1.1 101 ")
-    assert b"\r\nsec-websocket-protocol: wshub.bearer\r\n" in head.lower()
-    assert b"s3cret" not in head
-
-
-async def test_a_refusal_says_how_to_authenticate_and_when_to_come_back(serve: Serve) -> None:
-    error = AuthError("the identity provider is away")
-    error.retry_after = 4.2
-    answers = {
-        "plain": AuthResult(False),
-        "challenge": AuthResult(False, challenge='Bearer error="invalid_token"'),
-        "later": AuthResult(False, error=error, challenge="Bearer"),
-        "limited": AuthResult(False, error=TooManyAttemptsError(59.5), challenge="Bearer"),
-    }
-    served = await serve(authenticator=lambda request: answers[request.query])
-
-    async def knock(query: bytes) -> tuple[int, str | None, str | None, bytes]:
-        request = HANDSHAKE.replace(b"/ws", b"/ws?" + query)
-        status, headers, body = await exchange(served, request)
-        return status, headers.get("www-authenticate"), headers.get("retry-after"), body
-
-    refused = b"Unauthorised\n"
-    assert await knock(b"plain") == (401, None, None, refused)
-    assert await knock(b"challenge") == (401, 'Bearer error="invalid_token"', None, refused)
-    assert await knock(b"later") == (401, "Bearer", "5", refused)
-    assert await knock(b"limited") == (429, None, "60", b"Too many attempts\n")
-
-
-async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
+async def test_a_client_that_sent_eof_receives_no_more_messages(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write_eof()
@@ -183,16 +117,16 @@ async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
         assert await read_to_end(client.reader) == b""
 
 
-async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stays_bounded(
+async def test_reading_stops_for_a_client_that_sends_without_reading(
     serve: Serve,
 ) -> None:
     served = await serve(close_timeout=0.05)
     async with raw(served) as client:
         await client.open()
         cast(asyncio.Transport, client.writer.transport).pause_reading()
-        # Far more answers than the kernel and the outbox hold: the hub has to stop reading.
+        # Many more answers than fit into the kernel and the outbox, so the hub must stop reading.
         (transport,) = served.sockets
-        # Either reading stops, or one read has brought so much that the answers do not fit.
+        # Either reading stops, or the answers to a single read already overflow the outbox.
         async with asyncio.timeout(30):
             while transport.is_reading and served.hub.stats().evictions == 0:
                 client.writer.write(PING * 100)
@@ -204,7 +138,7 @@ async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stay
         client.writer.transport.abort()
 
 
-async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_close(
+async def test_a_half_closed_client_that_does_not_read_does_not_delay_the_close(
     serve: Serve,
 ) -> None:
     served = await serve(close_timeout=0.05, max_outbox_bytes=20_000_000)
@@ -221,7 +155,7 @@ async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_
         client.writer.transport.abort()
 
 
-async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Serve) -> None:
+async def test_a_client_that_takes_no_bytes_is_aborted(serve: Serve) -> None:
     ends: list[Disconnect] = []
     served = await serve(
         write_timeout=0.05,
@@ -240,122 +174,19 @@ async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Se
         assert served.hub.stats().evictions == 1
 
 
-async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(
-    serve: Serve,
-) -> None:
-    async def answer(request: Request) -> Response:
-        await asyncio.sleep(0.01)
-        return Response(200, b"late")
-
-    served = await serve(answer)
-    for _ in range(30):
-        async with raw(served) as client:
-            client.writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
-            await client.writer.drain()
-    await eventually(lambda: not served.sockets)
-
-
-# The opening handshake and plain HTTP.
-
-
-async def exchange(served: Served, data: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send a request; return the status, the headers and the body of the answer."""
-    async with raw(served) as client:
-        client.writer.write(data)
-        head, _, body = (await read_to_end(client.reader)).partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        return int(status.split()[1]), headers, body
-
-
-async def test_a_foreign_origin_is_refused(serve: Serve) -> None:
-    served = await serve(allowed_origins=["https://app.example"])
-    request = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: https://evil.example\r\n\r\n")
-    status, headers, body = await exchange(served, request)
-    assert (status, body) == (403, b"Forbidden\n")
-    assert headers["content-type"] == "text/plain; charset=utf-8"
-    assert headers["content-length"] == "10"
-    assert served.hub.stats().clients == 0
-
-
-async def test_by_default_only_the_servers_own_pages_may_connect(served: Served) -> None:
-    own = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost\r\n\r\n")
-    async with raw(served) as client:
-        client.writer.write(own)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-    other = own.replace(b"//localhost", b"//elsewhere")
-    assert (await exchange(served, other))[0] == 403
-
-
-async def test_a_closed_hub_says_503_at_the_door(served: Served) -> None:
-    await served.hub.close()
-    assert (await exchange(served, HANDSHAKE))[::2] == (503, b"Hub is not running\n")
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n", 426),
-        (HANDSHAKE.replace(b"GET", b"POST"), 405),
-        (HANDSHAKE.replace(b"Version: 13", b"Version: 8"), 400),
-        (HANDSHAKE.replace(b"/ws", b"/elsewhere"), 404),
-        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9_000 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 8_000 + b"\r\n") * 10 + b"\r\n", 431),
-    ],
-    ids=[
-        "no upgrade",
-        "method",
-        "version",
-        "path",
-        "long line",
-        "long header",
-        "many headers",
-        "much in all",
-    ],
-)
-async def test_requests_that_are_refused(served: Served, data: bytes, status: int) -> None:
-    assert (await exchange(served, data))[0] == status
-    assert served.hub.stats().clients == 0
-
-
-async def test_authentication_comes_after_the_origin_and_before_the_handshake(
-    serve: Serve,
-) -> None:
-    async def authenticate(request: Request) -> AuthResult:
-        await asyncio.sleep(0)
-        return AuthResult(request.query == "token=good", "alice")
-
-    served = await serve(authenticator=authenticate)
-    foreign = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://evil\r\n\r\n")
-    assert (await exchange(served, foreign))[0] == 403
-    assert (await exchange(served, HANDSHAKE))[::2] == (401, b"Unauthorised\n")
-    plain = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    assert (await exchange(served, plain))[0] == 401
-    assert (await exchange(served, plain.replace(b"/ws", b"/ws?token=good")))[0] == 426
-    async with raw(served) as client:
-        # What comes with the request waits until it is answered.
-        client.writer.write(HANDSHAKE.replace(b"/ws", b"/ws?token=good") + SUBSCRIBE + PING)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-        await client.expect_pong()
-        assert served.hub.connections[0].user_id == "alice"
-        assert served.hub.channels == ("a",)
-
-
 @pytest.mark.parametrize("authenticator", [None, lambda _: AuthResult(True, "alice")])
-async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
+async def test_frames_wait_for_a_callback_and_too_many_pause_reading(
     serve: Serve, authenticator: Any
 ) -> None:
     gate = asyncio.Event()
     received: list[Any] = []
 
-    async def greet(connection: Connection) -> None:
+    async def wait(connection: Connection) -> None:
         await gate.wait()
 
     served = await serve(
         authenticator=authenticator,
-        on_connect=greet,
+        on_connect=wait,
         on_message=lambda _, message: received.append(message.data),
     )
     async with raw(served) as client:
@@ -368,7 +199,7 @@ async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
             await client.writer.drain()
             await asyncio.sleep(0)
             sent += 1
-            assert sent < 5_000, "what waits for a callback is bounded"
+            assert sent < 5_000, "the frames that wait for a callback are bounded"
         assert received == []
         gate.set()
         client.writer.write(PING)
@@ -377,86 +208,14 @@ async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
         assert transport.is_reading
 
 
-async def test_much_early_data_is_no_long_request(served: Served) -> None:
-    frames = text('{"type":"ping","data":"%s"}' % ("x" * 60_000)) * 3
-    async with raw(served) as client:
-        client.writer.write(HANDSHAKE + frames)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-        for _ in range(3):
-            await client.expect_pong()
-
-
-async def test_a_hub_that_closes_during_authentication_lets_nobody_in(serve: Serve) -> None:
-    asked, gate = asyncio.Event(), asyncio.Event()
-
-    async def authenticate(request: Request) -> AuthResult:
-        asked.set()
-        await gate.wait()
-        return AuthResult(True, "alice")
-
-    served = await serve(authenticator=authenticate)
-    answer = asyncio.create_task(exchange(served, HANDSHAKE))
-    await asked.wait()
-    closing = asyncio.create_task(served.hub.close())
-    await asyncio.sleep(0)
-    gate.set()
-    assert (await answer)[::2] == (503, b"Hub is not running\n")
-    await closing
-    assert served.hub.stats().connections == 0
-
-
-async def test_an_authenticator_or_application_that_hangs_is_not_waited_for(serve: Serve) -> None:
-    async def hang(request: Request) -> Any:
-        await asyncio.Event().wait()
-
-    served = await serve(hang, authenticator=hang, open_timeout=0.05)
-    assert (await exchange(served, HANDSHAKE))[0] == 401
-    served_too = await serve(
-        authenticator=lambda _: AuthResult(False),
-        on_auth_failure=lambda request, _: hang(request),
-        open_timeout=0.05,
-    )
-    assert (await exchange(served_too, HANDSHAKE))[0] == 401
-    assert (await exchange(served, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 500
-
-
-async def test_a_full_hub_says_when_to_come_back(serve: Serve) -> None:
-    served = await serve(max_connections=1)
-    client = await served.connect()
-    status, headers, body = await exchange(served, HANDSHAKE)
-    assert (status, body) == (503, b"Too many connections\n")
-    assert int(headers["retry-after"]) > 0
-    await client.socket.close()
-    await eventually(lambda: served.hub.stats().clients == 0)
-    await served.connect()
-
-
-@pytest.mark.parametrize(
-    "nonsense", [AuthResult(True, cast(str, 42)), AuthResult(True, "a", cast(Any, ["admin"]))]
-)
-async def test_an_authenticator_that_talks_nonsense_refuses(
-    serve: Serve, nonsense: AuthResult
-) -> None:
-    served = await serve(authenticator=lambda _: nonsense)
-    assert (await exchange(served, HANDSHAKE))[0] == 401
-
-
-async def test_an_answer_that_cannot_be_written_ends_the_socket(serve: Serve) -> None:
-    served = await serve(lambda _: Response(200, cast(bytes, "text")))
-    async with raw(served) as client:
-        client.writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert await read_to_end(client.reader) == b""
-    await eventually(lambda: not served.sockets)
-
-
-async def test_writing_after_a_reset_is_quiet(
+async def test_writing_after_a_reset_is_not_logged(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(SUBSCRIBE + PING)
         await client.expect_pong()
-        # The hub learns of the reset in the middle of many pings, which ask for as many pongs.
+        # The hub notices the reset between many pings, and each ping causes a pong.
         client.writer.write(Frame(Opcode.PING, b"").serialize(mask=True) * 20_000)
         reset(client)
         for number in range(200):
@@ -465,101 +224,3 @@ async def test_writing_after_a_reset_is_quiet(
         await eventually(lambda: served.hub.stats().clients == 0)
     assert "socket.send() raised" not in caplog.text
     assert len(caplog.records) < 5
-
-
-async def test_a_head_request_gets_no_body(serve: Serve) -> None:
-    served = await serve(lambda request: Response(200, b"body"))
-    status, headers, body = await exchange(served, b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (status, headers["content-length"], body) == (200, "4", b"")
-
-
-@pytest.mark.parametrize(
-    ("request_text", "status"),
-    [
-        (b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 405),
-        (b"POST /ws HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 405),
-        (b"PUT /ws HTTP/1.1\r\nHost: x\r\n\r\n", 405),
-        (b"OPTIONS /ws HTTP/1.1\r\nHost: x\r\n\r\n", 405),
-        (b"HEAD /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 400),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\ncontent-length: 0\r\n\r\n", 426),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n", 400),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nBad Name: x\r\n\r\n", 400),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 400),
-        (b"GET /gr\xc3\xb6\xc3\x9fe HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET /ws HTTP/2.0\r\nHost: x\r\n\r\n", 400),
-        (b"GET /ws HTTP/1.1\nHost: x\n\n", 400),
-        (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9_000), 414),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * 9_000), 431),
-        (b"GET /ws HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
-        (b"GET http://x/ws HTTP/1.1\r\nHost: other\r\n\r\n", 426),
-        (b"GET http://x/nothing?a=http://y/ws HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 404),
-    ],
-)
-async def test_requests_that_cannot_be_served_get_an_answer(
-    served: Served, request_text: bytes, status: int
-) -> None:
-    got, headers, body = await exchange(served, request_text)
-    assert got == status
-    assert body.endswith(b"\n") or request_text.startswith(b"HEAD")
-    assert ("allow" in headers) == (status == 405)
-    assert served.hub.stats().refused_handshakes == (status != 404)
-
-
-async def test_an_absolute_target_opens_a_connection(served: Served) -> None:
-    async with raw(served) as client:
-        target = f"http://localhost:{served.server.port}/ws".encode()
-        client.writer.write(HANDSHAKE.replace(b"/ws", target) + PING)
-        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-        await client.expect_pong()
-
-
-async def test_a_large_body_does_not_lose_the_answer(served: Served) -> None:
-    async with raw(served) as client:
-        client.writer.write(
-            b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
-        )
-        assert (await client.read_head()).startswith(b"HTTP/1.1 405 ")
-
-
-async def test_what_is_not_http_is_hung_up_on(served: Served) -> None:
-    async with raw(served) as client:
-        client.writer.write(b"\x16\x03\x01 this is not http\r\n\r\n")
-        assert await read_to_end(client.reader) == b""
-
-
-async def test_a_client_that_never_finishes_its_request_is_hung_up_on(serve: Serve) -> None:
-    served = await serve(open_timeout=0.05)
-    async with raw(served) as client:
-        client.writer.write(HANDSHAKE[:40])
-        assert await read_to_end(client.reader) == b""
-
-
-async def test_the_application_answers_other_paths(serve: Serve) -> None:
-    def answer(request: Request) -> Response | None:
-        if request.path == "/fail":
-            raise LookupError("secret detail")
-        if request.path == "/nonsense":
-            return cast(Response, "not a response")
-        if request.path == "/echo":
-            body = f"{request.method} {request.query} {request.header('x-name')}"
-            return Response(200, body.encode(), {"X-Answer": "yes"})
-        return None
-
-    async def answer_later(request: Request) -> Response | None:
-        await asyncio.sleep(0)
-        return answer(request)
-
-    for process_request in (answer, answer_later):
-        served = await serve(process_request)
-        request = b"GET /echo?a=1 HTTP/1.1\r\nHost: x\r\nX-Name: Ada\r\n\r\n"
-        status, headers, body = await exchange(served, request)
-        assert (status, body) == (200, b"GET a=1 Ada")
-        assert headers["x-answer"] == "yes"
-        for path in (b"fail", b"nonsense"):
-            request = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % path
-            status, _, body = await exchange(served, request)
-            assert (status, body) == (500, b"Internal Server Error\n")
-        assert (await exchange(served, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 404
