@@ -1,4 +1,4 @@
-"""The four packages agree: one version, one licence, types for everyone."""
+"""The four packages have one version and one license, and their settings agree."""
 
 import ast
 import re
@@ -51,21 +51,21 @@ def test_the_core_needs_no_redis() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_every_package_has_the_licence_and_types(package: Path) -> None:
-    licence = (ROOT / "LICENSE").read_text()
-    assert "EUROPEAN UNION PUBLIC LICENCE" in licence
-    assert (package / "LICENSE").read_text() == licence
+def test_every_package_has_the_license_and_types(package: Path) -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "EUROPEAN UNION PUBLIC LICENCE" in text
+    assert (package / "LICENSE").read_text() == text
     assert (package / "src" / package.name.replace("-", "_") / "py.typed").exists()
 
 
-def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
+def test_ci_runs_the_commands_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     commands = re.findall(r"^\$ (python3 -m venv .* \.venv/bin/hatch .*)$", readme, re.MULTILINE)
     assert [command.rsplit("/", 1)[1] for command in commands] == ["hatch run demo", "hatch test"]
     assert commands[1] in (ROOT / ".ci/run").read_text()
 
 
-def test_nothing_is_said_to_be_on_the_index_before_the_first_release() -> None:
+def test_no_page_installs_from_the_package_index_before_the_first_release() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
     if re.search(r"^## \[?\d", changelog, re.MULTILINE):
         return
@@ -79,14 +79,14 @@ def test_nothing_is_said_to_be_on_the_index_before_the_first_release() -> None:
 
 
 @pytest.mark.parametrize("configuration", ["pyproject.toml", "packages/wshub-core/pyproject.toml"])
-def test_the_environments_of_the_cores_tests_have_what_these_import(configuration: str) -> None:
+def test_the_environments_declare_the_imports_of_the_cores_tests(configuration: str) -> None:
     envs = tomllib.loads((ROOT / configuration).read_text())["tool"]["hatch"]["envs"]
     # The demo runs these tests in the default environment.
     table = envs.get("default") or envs["hatch-test"]
     names = [*table.get("dependencies", ()), *table.get("extra-dependencies", ())]
     declared = {re.split(r"[^a-z0-9-]", name)[0].replace("-", "_") for name in names}
     known = {*sys.stdlib_module_names, *declared, "wshub_core", "websockets", "msgspec", "pytest"}
-    # What FastAPI brings, what is optional, and what stands beside the tests.
+    # FastAPI installs Starlette, uvloop is optional, and the helpers are beside the tests.
     folder = ROOT / "packages/wshub-core/tests"
     known |= {"starlette", "uvloop", *(path.stem for path in folder.glob("*.py"))}
     for path in folder.glob("*.py"):
@@ -100,3 +100,35 @@ def test_the_environments_of_the_cores_tests_have_what_these_import(configuratio
             )
             for module in modules:
                 assert module.split(".")[0] in known, f"{path.name} imports {module}"
+
+
+def test_every_benchmark_has_a_command_and_runs_in_ci() -> None:
+    envs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]
+    scripts = envs["bench"]["scripts"]
+    names = sorted(path.stem for path in ROOT.glob("tests-integration/benchmarks/*.py"))
+    assert sorted(scripts) == sorted([*names, "smoke"])
+    assert sorted(command.split()[0] for command in scripts["smoke"]) == names
+    assert "hatch run bench:smoke" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_supported_versions_of_python_agree() -> None:
+    prefix = "Programming Language :: Python :: 3."
+    workflow = re.search(r"python: (\[.*\])", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow is not None
+    versions = ast.literal_eval(workflow[1])
+    for package in PACKAGES:
+        table = project(package)
+        declared = [each for each in table["classifiers"] if each.startswith(prefix)]
+        assert [each.rsplit(" ", 1)[1] for each in declared] == versions
+        assert table["requires-python"] == f">={versions[0]}"
+    for path in [ROOT / "pyproject.toml", *(each / "pyproject.toml" for each in PACKAGES)]:
+        envs = tomllib.loads(path.read_text())["tool"]["hatch"]["envs"]
+        assert envs["hatch-test"]["matrix"][0] == {"python": versions}
+
+
+def test_the_tests_that_coverage_leaves_out_exist() -> None:
+    envs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]
+    left_out = re.findall(r"--deselect=(\S+)::(\w+)", envs["hatch-test"]["scripts"]["run-cov"])
+    assert left_out
+    for path, name in left_out:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"correct {name} in pyproject.toml"

@@ -1,6 +1,6 @@
-"""The README's demo command, from a fresh clone with empty caches, looked at in a browser.
+"""The README's demo command, in a fresh clone with empty caches, seen in a browser.
 
-It takes minutes and downloads packages, so it runs only where ``WSHUB_TEST_DEMO`` is set, as in
+The test takes minutes and downloads packages, so it runs only if ``WSHUB_TEST_DEMO`` is set, as in
 ``.ci/run``.
 """
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def demo_command() -> str:
-    """Return the command of the README's section on the demo."""
+    """Return the command in the README's section about the demo."""
     section = (REPOSITORY / "README.md").read_text().partition("## See it run")[2]
     match = re.search(r"```console\n\$ (.+hatch run demo)\n```", section)
     assert match is not None, "the README has no demo command"
@@ -40,7 +40,7 @@ async def test_the_demo_shows_the_tests_passing(tmp_path: Path) -> None:
         ["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True
     )
     port = free_port()
-    # No cache of an earlier installation can stand in for a dependency that is not declared.
+    # Empty caches: a package from an earlier installation cannot hide an undeclared dependency.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -76,7 +76,8 @@ async def test_the_demo_shows_the_tests_passing(tmp_path: Path) -> None:
             await expect(page.locator(".fg2", has_text="PASSED").first).to_be_visible()
             ended = page.locator(".line.note", has_text="exited with").first
             await expect(ended).to_be_visible(timeout=900_000)
-            assert "exited with 0" in (await ended.inner_text())
+            failed = page.locator(".line", has_text=re.compile(r"(FAILED|ERROR) packages/"))
+            assert "exited with 0" in (await ended.inner_text()), await failed.all_inner_texts()
             summary = page.locator(".line", has_text=re.compile(r"\d+ passed")).first
             await expect(summary).to_be_visible()
             count = re.match(r"\d+", await page.locator("#count").inner_text())

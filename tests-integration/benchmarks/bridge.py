@@ -1,17 +1,19 @@
-"""What a message costs on its way through Redis, beside python-socketio and channels_redis.
+"""Cost of a message through Redis, compared with python-socketio and channels_redis.
 
     hatch run bench:bridge
     hatch run bench:bridge --messages 50000 --rounds 5
 
-Three processes share a real server from a wheel: one publishes, one receives with one listener in
-its memory, so that no WebSocket is part of it, and one is connected and has nobody who listens. All
-kinds take turns in each round; reported are medians. Throughput counts from the first message
-published to the last received, CPU is that of each process for each message, and latency is taken
-at 500 messages a second. At last the server is killed and started again, and counted is the time
-from when it answers to the first message that arrives.
+Three processes use one Redis-compatible server, which comes from a wheel. The first process
+publishes. The second process receives with one listener in its own memory, so that no WebSocket is
+part of the cost. The third process is connected and has no listeners. All kinds take turns in each
+round, and the benchmark reports medians. Throughput is counted from the first published message to
+the last received message. CPU time is measured per process and per message. Latency is measured at
+500 messages per second. At the end, the benchmark kills the server and starts the server again, and
+reports the time from the first answer of the server to the first message that arrives.
 
-`wshub` publishes with ``hub.publish``, `wshub, awaited` with ``await bridge.publish``, one after
-the other; the others with what they have for that.
+`wshub` publishes with ``hub.publish``; `wshub, awaited` publishes with ``await bridge.publish``,
+one message after the other. python-socketio and channels_redis publish with their own methods. The
+benchmark needs Linux.
 """
 
 import argparse
@@ -42,7 +44,8 @@ Publish = Callable[[Any], Awaitable[object]]
 OnMessage = Callable[[Any], None]
 
 
-# Each kind: how to publish, and how to have a function called with what arrives.
+# Each kind: opens a connection, calls a function for each message that arrives, and yields a
+# function that publishes.
 
 
 @asynccontextmanager
@@ -114,6 +117,8 @@ async def open_channels(
     yield lambda data: layer.group_send(CHANNEL, {"type": "e", "data": data})
     for task in tasks:
         task.cancel()
+        # The layer unsubscribes when `receive` is cancelled, and needs the event loop for that.
+        await asyncio.wait([task])
 
 
 def open_kind(kind: str, url: str, on_message: OnMessage | None) -> Any:
@@ -126,7 +131,8 @@ def open_kind(kind: str, url: str, on_message: OnMessage | None) -> Any:
             return open_channels(url, on_message, "pubsub" if "pub" in kind else "core")
 
 
-# The processes: they say what they have found in one line of JSON.
+# The processes: each reads commands from standard input, one per line, and answers each command
+# with lines of JSON.
 
 
 async def commands() -> AsyncIterator[str]:
@@ -138,7 +144,7 @@ async def commands() -> AsyncIterator[str]:
         yield line.decode().strip()
 
 
-async def publish(kind: str, url: str, messages: int) -> None:
+async def publish(kind: str, url: str, messages: int, timed: int) -> None:
     async with open_kind(kind, url, None) as publish:
         async for command in commands():
             began, cpu = time.monotonic(), time.process_time()
@@ -146,30 +152,30 @@ async def publish(kind: str, url: str, messages: int) -> None:
                 for number in range(messages):
                     await publish([number, PADDING])
             else:
-                for number in range(4 * RATE):
+                for number in range(timed):
                     await publish([time.monotonic(), PADDING])
                     await asyncio.sleep(max(0, began + number / RATE - time.monotonic()))
-            say(began=began, cpu=time.process_time() - cpu)
+            answer(began=began, cpu=time.process_time() - cpu)
 
 
-async def receive(kind: str, url: str, messages: int) -> None:
+async def receive(kind: str, url: str, messages: int, timed: int) -> None:
     received: list[tuple[float, Any]] = []
     async with open_kind(kind, url, lambda data: received.append((time.monotonic(), data[0]))) as _:
         async for command in commands():
             received.clear()
             cpu = time.process_time()
-            say(listening=True)
-            expected = messages if command == "stream" else 4 * RATE
+            answer(listening=True)
+            expected = messages if command == "stream" else timed
             deadline = time.monotonic() + 120
             while len(received) < expected and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             spent = time.process_time() - cpu
             if command == "stream":
                 in_order = [data for _, data in received] == list(range(messages))
-                say(ended=received[-1][0], cpu=spent, count=len(received), in_order=in_order)
+                answer(ended=received[-1][0], cpu=spent, count=len(received), in_order=in_order)
             else:
                 delays = sorted(when - data for when, data in received)
-                say(p50=delays[len(delays) // 2], p99=delays[len(delays) * 99 // 100])
+                answer(p50=delays[len(delays) // 2], p99=delays[len(delays) * 99 // 100])
 
 
 async def idle(kind: str, url: str) -> None:
@@ -178,15 +184,15 @@ async def idle(kind: str, url: str) -> None:
         async for command in commands():
             if command == "begin":
                 cpu = time.process_time()
-            say(cpu=time.process_time() - cpu)
+            answer(cpu=time.process_time() - cpu)
 
 
-def say(**findings: Any) -> None:
-    print(json.dumps(findings), flush=True)
+def answer(**results: Any) -> None:
+    print(json.dumps(results), flush=True)
 
 
 class Role:
-    """One of the processes."""
+    """A child process with one of the three roles."""
 
     def __init__(self, *arguments: object) -> None:
         self._process = subprocess.Popen(
@@ -198,53 +204,50 @@ class Role:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def tell(self, command: str) -> None:
-        assert self._process.stdin is not None
-        print(command, file=self._process.stdin, flush=True)
-
-    def hear(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        findings: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return findings
+        results: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return results
 
     def ask(self, command: str) -> dict[str, Any]:
-        self.tell(command)
-        return self.hear()
+        assert self._process.stdin is not None
+        print(command, file=self._process.stdin, flush=True)
+        return self.read()
 
     def end(self) -> None:
         self._process.communicate()
 
 
-def compare(kind: str, url: str, messages: int) -> dict[str, float]:
-    """Run one round of one kind."""
+def compare(kind: str, url: str, messages: int, timed: int) -> dict[str, float]:
+    """Run one round of one kind: a stream of messages, then messages at a fixed rate."""
     receiver, bystander, publisher = (
-        Role("receive", kind, url, messages),
+        Role("receive", kind, url, messages, timed),
         Role("idle", kind, url),
-        Role("publish", kind, url, messages),
+        Role("publish", kind, url, messages, timed),
     )
     bystander.ask("begin")
     receiver.ask("stream")
     published = publisher.ask("stream")
-    received = receiver.hear()
-    by_the_way = bystander.ask("end")
+    received = receiver.read()
+    idled = bystander.ask("end")
     assert received["in_order"], (kind, received)
     receiver.ask("rate")
     publisher.ask("rate")
-    latency = receiver.hear()
+    latency = receiver.read()
     for role in (receiver, bystander, publisher):
         role.end()
     return {
         "messages a second": messages / (received["ended"] - published["began"]),
         "publisher µs": published["cpu"] / messages * 1e6,
         "receiver µs": received["cpu"] / messages * 1e6,
-        "bystander µs": by_the_way["cpu"] / messages * 1e6,
+        "bystander µs": idled["cpu"] / messages * 1e6,
         "p50 ms": latency["p50"] * 1e3,
         "p99 ms": latency["p99"] * 1e3,
     }
 
 
-async def come_back(server: Any) -> float:
-    """Kill and start the server; return the seconds to the first message that arrives."""
+async def measure_recovery(server: Any) -> float:
+    """Kill the server and start it again; return the seconds until a message arrives."""
     arrived = asyncio.Event()
     async with Hub() as here, Hub() as there:
         bridges = RedisBridge(here, server.url), RedisBridge(there, server.url)
@@ -280,22 +283,25 @@ def main() -> None:
         if role == "idle":
             asyncio.run(idle(kind, url))
         else:
-            asyncio.run((publish if role == "publish" else receive)(kind, url, int(rest[0])))
+            asyncio.run((publish if role == "publish" else receive)(kind, url, *map(int, rest)))
         return
     from redis_servers import run_server
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--messages", type=int, default=20_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000, help="messages per round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of messages at 500 a second")
+    parser.add_argument("--restarts", type=int, default=5, help="times to restart the server")
     arguments = parser.parse_args()
+    timed = max(1, round(arguments.seconds * RATE))
     with run_server() as server:
         rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
         for _ in range(arguments.rounds):
             for kind in KINDS:
-                rounds[kind].append(compare(kind, server.url, arguments.messages))
+                rounds[kind].append(compare(kind, server.url, arguments.messages, timed))
         report(rounds)
-        times = [asyncio.run(come_back(server)) for _ in range(5)]
-    print("from the server's first answer to the first message:", *(f"{t:.2f}" for t in times), "s")
+        times = [asyncio.run(measure_recovery(server)) for _ in range(arguments.restarts)]
+    print("first answer of the server to first message:", *(f"{each:.2f}" for each in times), "s")
 
 
 if __name__ == "__main__":

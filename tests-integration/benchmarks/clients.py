@@ -1,13 +1,14 @@
-"""What clients cost beside bare `websockets`, and how a thousand of them come back to a hub.
+"""Cost of clients compared with plain `websockets`, and the reconnect of many clients to a hub.
 
     hatch run bench:clients
     hatch run bench:clients --clients 1000 --away 5
 
-The hub is a process of its own on the first core, the clients are in processes on the second.
-Costs are medians over the rounds, in which both kinds take turns: CPU time of the process per
-received message, and resident memory per client. For the restart the hub ends politely and another
-takes its port after a while; reported is when clients were connected again, counted from the moment
-at which that one listened, and what it saw of them.
+The hub runs in its own process on the first core, and the clients run in processes on the last
+core. The costs are medians over the rounds, in which both kinds take turns: CPU time of the process
+per received message, and resident memory per client. For the restart, the hub closes its
+connections and ends, and after some seconds another hub listens on the same port. The benchmark
+reports the times of the reconnects, counted from the start of the second hub, and the connections
+and subscriptions that the second hub counted. The benchmark needs Linux.
 """
 
 import argparse
@@ -33,7 +34,8 @@ CHANNEL = "process:build-42"
 PAYLOAD = "x" * 128
 
 
-# The hub: reads commands from standard input, one a line, and answers on standard output.
+# The hub: reads commands from standard input, one per line, and answers each command with one line
+# on standard output.
 
 
 async def serve(port: int) -> None:
@@ -94,7 +96,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-# The clients, of either kind: a process that says what it has cost.
+# The clients of either kind: a process that prints its own cost.
 
 
 async def receive_wshub(url: str, clients: int, messages: int) -> None:
@@ -112,7 +114,7 @@ async def receive_websockets(url: str, clients: int, messages: int) -> None:
     async with AsyncExitStack() as stack:
 
         async def enter() -> Callable[[], Awaitable[object]]:
-            # With what a program needs at least: no compression, and decoded messages.
+            # The minimum for a program: decoded messages, and no compression.
             socket = await stack.enter_async_context(connect(url, compression=None))
             await socket.send(f'{{"type":"subscribe","channel":"{CHANNEL}"}}')
 
@@ -199,14 +201,14 @@ async def come_back(arguments: argparse.Namespace) -> None:
         again = await asyncio.to_thread(HubProcess, hub.port)
         listens_at = time.monotonic()
         async with asyncio.timeout(120):
-            while len(back_at) < arguments.clients:  # noqa: ASYNC110 - nothing else tells
+            while len(back_at) < arguments.clients:  # noqa: ASYNC110 - polling costs little here
                 await asyncio.sleep(0.05)
         connections, subscribed, twice = map(int, again.ask("report").split())
         subscribers = int(again.ask("subscribers"))
     await asyncio.to_thread(again.stop)
     times = sorted(at - listens_at for at in back_at)
-    print(f"\n{arguments.clients} clients, the hub away for {arguments.away:g} s")
-    print(f"failed dials meanwhile: {failed_dials}")
+    print(f"\n{arguments.clients} clients, no hub for {arguments.away:g} s")
+    print(f"failed dials: {failed_dials}")
     print(f"connections {connections}, subscribers {subscribers}, subscribed twice {twice}")
     assert subscribed == arguments.clients
     for name, part in (("first", 0.0), ("median", 0.5), ("90 %", 0.9), ("last", 1.0)):
@@ -220,7 +222,7 @@ async def come_back(arguments: argparse.Namespace) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["serve", port]:
-            os.sched_setaffinity(0, {0})
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             asyncio.run(serve(int(port)))
         case [("wshub" | "websockets") as kind, url, clients, messages]:
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -228,10 +230,10 @@ def main() -> None:
             asyncio.run(receive(url, int(clients), int(messages)))
         case _:
             parser = argparse.ArgumentParser(description=__doc__)
-            parser.add_argument("--clients", type=int, default=1_000, help="that come back")
+            parser.add_argument("--clients", type=int, default=1_000, help="that reconnect")
             parser.add_argument("--away", type=float, default=3.0, help="seconds without a hub")
-            parser.add_argument("--receivers", type=int, default=200)
-            parser.add_argument("--messages", type=int, default=500)
+            parser.add_argument("--receivers", type=int, default=200, help="clients for the costs")
+            parser.add_argument("--messages", type=int, default=500, help="messages per round")
             parser.add_argument("--rounds", type=int, default=3)
             arguments = parser.parse_args()
             compare(arguments)

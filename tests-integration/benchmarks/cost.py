@@ -1,10 +1,11 @@
-"""What a delivery and a connection cost the server, beside `websockets.broadcast` in the same run.
+"""Server cost of a delivery and of a connection, compared with `websockets.broadcast`.
 
-Two servers, each a process of its own on the first core, take turns; a third process on the second
-core holds the connections and counts the frames that arrive. Reported are medians over the rounds:
-CPU time of the server process per delivered message, resident memory per idle connection, CPU per
-accepted connection, the longest turn of the event loop in a fan-out, and on request the CPU of idle
-connections with their heartbeat and the growth over many deliveries.
+The two servers run in turns, each in its own process on the first core. For each server, a process
+on the last core holds the connections and counts the frames that arrive. The benchmark reports
+medians over the rounds: CPU time of the server process per delivered message, resident memory per
+idle connection, CPU time per accepted connection, and the longest turn of the event loop during a
+fan-out. Two options add the CPU time of idle connections with their heartbeat, and the growth of
+memory over many deliveries. The benchmark needs Linux.
 
     hatch run bench:cost
     hatch run bench:cost --clients 9000 --rounds 3 --idle 60 --growth 1000000
@@ -25,11 +26,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 PAYLOAD = "x" * 128
-MESSAGES = 50
 COALESCED = 8
 
 
-# The servers: each reads commands from standard input, one a line, and answers on standard output.
+# The servers: each reads commands from standard input, one per line, and answers each command with
+# one line on standard output.
 
 
 async def commands() -> asyncio.StreamReader:
@@ -43,7 +44,11 @@ async def commands() -> asyncio.StreamReader:
 async def serve_commands(
     port: int, count: Callable[[], int], send: Callable[[], Awaitable[None] | None]
 ) -> None:
-    """Obey: `memory`, `clients`, `cpu`, `send N K` (N times K messages, K in one tick), `stall`."""
+    """Run the commands `memory`, `clients`, `cpu`, `stall N` and `send N K`.
+
+    `send N K` sends N times K messages, K of them in one turn of the event loop. `stall N` measures
+    the longest turn N times.
+    """
     reader = await commands()
     print(port, flush=True)
     while line := (await reader.readline()).decode().split():
@@ -55,25 +60,26 @@ async def serve_commands(
         elif line[0] == "cpu":
             print(time.process_time(), flush=True)
         elif line[0] == "stall":
-            print(await longest_stall(send), flush=True)
+            print(await longest_stall(send, int(line[1])), flush=True)
         else:
             start = time.process_time()
             for _ in range(int(line[1])):
                 for _ in range(int(line[2])):
                     send()
-                # Long enough for all to be written and read: this is about CPU, not speed.
+                # Leave time to write and read all messages: the benchmark measures CPU time, and
+                # the speed does not matter.
                 await asyncio.sleep(0.001 + count() * 30e-6)
             print(time.process_time() - start, flush=True)
 
 
-async def longest_stall(send: Callable[[], Awaitable[None] | None]) -> float:
-    """Send one message to everyone; return the median over ten times of the longest loop turn.
+async def longest_stall(send: Callable[[], Awaitable[None] | None], times: int) -> float:
+    """Send one message to all connections; return the longest turn of the loop, as a median.
 
-    In CPU time of this thread, which spins, so that other processes' turns are not counted.
+    The unit is CPU time of this thread, which spins. Turns of other processes are not counted.
     """
     stalls = []
-    for _ in range(10):
-        # The collector's pauses are the process's, and not the fan-out's.
+    for _ in range(times):
+        # Pauses of the garbage collector are no part of the fan-out.
         gc.collect()
         gc.disable()
         longest = 0.0
@@ -118,7 +124,7 @@ async def serve_websockets() -> None:
 
     async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=30) as server:
         port = server.sockets[0].getsockname()[1]
-        # The same work: a timestamped object, encoded for every message.
+        # The same work as wshub: encode an object with a timestamp for every message.
         await serve_commands(
             port,
             lambda: len(connections),
@@ -131,11 +137,11 @@ async def serve_websockets() -> None:
         )
 
 
-# The client: holds many connections and counts what arrives.
+# The client: holds many connections and counts the frames that arrive.
 
 
 def hold_connections(port: int, number: int) -> None:
-    """Open connections, subscribe, and print the number of frames received whenever asked."""
+    """Open connections, subscribe, and print the number of received frames for each input line."""
     request = (
         f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -164,22 +170,24 @@ def hold_connections(port: int, number: int) -> None:
                     return
                 print(frames, flush=True)
             else:
-                # Every frame holds this text once, and a read never cuts one in two: a write is
-                # far smaller than the buffers, and all of it is read before the next comes.
+                # Every frame contains the payload once. A read never splits a frame: a write is
+                # far smaller than the buffers, and this process reads all of a write before the
+                # next write.
                 data = key.fileobj.recv(1_000_000)
                 frames += data.count(PAYLOAD.encode())
-                # No other byte of these frames is a ping's first; a pong repeats its payload.
+                # 0x89 is the first byte of a ping and occurs nowhere else in these frames. A pong
+                # repeats the payload of the ping.
                 if (ping := data.find(0x89)) >= 0:
                     payload = data[ping + 2 : ping + 2 + data[ping + 1]]
                     pong = bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
                     key.fileobj.send(pong)
 
 
-# The conductor.
+# The parent process, which controls the others.
 
 
 class Process:
-    """A child process that answers one line to each line."""
+    """A child process that answers each line with one line."""
 
     def __init__(self, core: int, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -205,7 +213,7 @@ class Process:
 
 
 class Setup:
-    """A server with its clients."""
+    """A server and its clients."""
 
     def __init__(self, name: str, clients: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
@@ -222,11 +230,11 @@ class Setup:
         self.cpu_per_accept = (float(self.server.ask("cpu")) - cpu_before) / clients
         self.kilobytes_per_connection = (int(self.server.ask("memory")) - before) / clients / 1024
 
-    def measure(self, per_tick: int) -> float:
-        """Return the microseconds of server CPU per delivered message."""
+    def measure(self, messages: int, per_tick: int) -> float:
+        """Return the server's CPU time per delivered message, in microseconds."""
         before = int(self.holder.ask("count"))
-        seconds = float(self.server.ask(f"send {MESSAGES} {per_tick}"))
-        expected = MESSAGES * per_tick * self.clients
+        seconds = float(self.server.ask(f"send {messages} {per_tick}"))
+        expected = messages * per_tick * self.clients
         deadline = time.monotonic() + 10
         while (received := int(self.holder.ask("count")) - before) < expected:
             assert time.monotonic() < deadline, f"{self.name}: {received} of {expected} arrived"
@@ -235,13 +243,13 @@ class Setup:
         return seconds / expected * 1e6
 
     def measure_idle(self, seconds: float) -> float:
-        """Return the share of a core that the idle connections cost, heartbeat included."""
+        """Return the share of a core that idle connections use, with their heartbeat."""
         before = float(self.server.ask("cpu"))
         time.sleep(seconds)
         return (float(self.server.ask("cpu")) - before) / seconds
 
     def measure_growth(self, deliveries: int) -> float:
-        """Return by how many MB the server grows over many deliveries, after a first round."""
+        """Return the growth of the server's memory in MB over many deliveries, after a warm-up."""
         messages = deliveries // self.clients
         self.measure_silently(messages // 10)
         before = int(self.server.ask("memory"))
@@ -260,13 +268,14 @@ class Setup:
 NAMES = ("wshub", "websockets")
 
 
-def report(what: str, values: dict[str, float], unit: str) -> None:
-    parts = [f"{name} {values[name]:.2f} {unit}" for name in NAMES]
+def report(name: str, values: dict[str, float], unit: str) -> None:
+    parts = [f"{each} {values[each]:.2f} {unit}" for each in NAMES]
     ratio = values["wshub"] / values["websockets"] if values["websockets"] > 0 else float("nan")
-    print(f"{what}:", *parts, f"(ratio {ratio:.2f})", sep="  ", flush=True)
+    print(f"{name}:", *parts, f"(ratio {ratio:.2f})", sep="  ", flush=True)
 
 
-def compare(clients: int, rounds: int, idle_seconds: float, deliveries: int) -> None:
+def compare(arguments: argparse.Namespace) -> None:
+    clients = arguments.clients
     setups = [Setup(name, clients) for name in NAMES]
     try:
         memory = {setup.name: setup.kilobytes_per_connection for setup in setups}
@@ -275,19 +284,20 @@ def compare(clients: int, rounds: int, idle_seconds: float, deliveries: int) -> 
         report("connections accepted per CPU second", accept, "thousand")
         for per_tick in (1, COALESCED):
             times: dict[str, list[float]] = {name: [] for name in NAMES}
-            for _ in range(rounds):
+            for _ in range(arguments.rounds):
                 for setup in setups:
-                    times[setup.name].append(setup.measure(per_tick))
+                    times[setup.name].append(setup.measure(arguments.messages, per_tick))
             medians = {name: statistics.median(values) for name, values in times.items()}
             report(f"CPU per delivery, {per_tick} message(s) a tick", medians, "µs")
-        stalls = {setup.name: float(setup.server.ask("stall")) * 1e3 for setup in setups}
+        command = f"stall {arguments.stalls}"
+        stalls = {setup.name: float(setup.server.ask(command)) * 1e3 for setup in setups}
         report("longest turn of the loop in a fan-out, CPU", stalls, "ms")
-        if idle_seconds:
-            idle = {setup.name: setup.measure_idle(idle_seconds) * 100 for setup in setups}
+        if arguments.idle:
+            idle = {setup.name: setup.measure_idle(arguments.idle) * 100 for setup in setups}
             report("CPU of idle connections, with heartbeat", idle, "% of a core")
-        if deliveries:
-            growth = {setup.name: setup.measure_growth(deliveries) for setup in setups}
-            report(f"growth over {deliveries} deliveries", growth, "MB")
+        if arguments.growth:
+            growth = {setup.name: setup.measure_growth(arguments.growth) for setup in setups}
+            report(f"growth over {arguments.growth} deliveries", growth, "MB")
     finally:
         for setup in setups:
             setup.end()
@@ -300,12 +310,13 @@ def main() -> None:
         hold_connections(int(sys.argv[2]), int(sys.argv[3]))
     else:
         parser = argparse.ArgumentParser(description=__doc__)
-        parser.add_argument("--clients", type=int, default=1_000)
+        parser.add_argument("--clients", type=int, default=1_000, help="connections per server")
         parser.add_argument("--rounds", type=int, default=5)
-        parser.add_argument("--idle", type=float, default=0.0, help="seconds; 0 leaves it out")
-        parser.add_argument("--growth", type=int, default=0, help="deliveries; 0 leaves it out")
-        arguments = parser.parse_args()
-        compare(arguments.clients, arguments.rounds, arguments.idle, arguments.growth)
+        parser.add_argument("--messages", type=int, default=50, help="messages per round")
+        parser.add_argument("--stalls", type=int, default=10, help="fan-outs to time, 0.5 s each")
+        parser.add_argument("--idle", type=float, default=0.0, help="seconds; 0 skips the part")
+        parser.add_argument("--growth", type=int, default=0, help="deliveries; 0 skips the part")
+        compare(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""The twins of go-ws's nine benchmarks, with every delivery counted.
+"""Cost of single operations: the nine benchmarks of go-ws, with every delivery counted.
 
-Clients are transports without sockets, but for the fifth. What is queued is drained, and the number
-of deliveries is checked, so that no benchmark can measure an empty hub. Allocations are the peak of
-what one operation allocates on top of what was there.
+The clients are transports without sockets, except in the fifth benchmark. Each benchmark waits
+until the hub has delivered all messages and checks the number of deliveries. Allocations are the
+peak of the memory that one operation allocates.
 
     hatch run bench:twins
+    hatch run bench:twins --scale 0.01
 """
 
+import argparse
 import asyncio
 import gc
 import statistics
@@ -31,19 +33,23 @@ from wshub_core.connections.admission import ANYONE
 from wshub_core.hub import running_hub
 from wshub_core.protocol.prepared import PreparedMessage
 
+_parser = argparse.ArgumentParser(description=__doc__)
+_parser.add_argument("--scale", type=float, default=1.0, help="factor on the operations")
+SCALE: float = _parser.parse_args().scale
+
 ROUNDS = 5
 THREADS = 2
-# So many messages are published before the hub is let deliver them.
 BURST = 100
+"""Number of messages that a benchmark publishes before the hub delivers these messages."""
 
-# How a client is let go that has no socket.
 LOST = (DisconnectCause.LOST, 1006, "")
+"""Cause, close code and reason for the end of a connection without a socket."""
 
 EVENT = Message(type=MessageType.EVENT, data="bench")
 
 
 class CountingTransport:
-    """Takes whatever it gets."""
+    """A transport that accepts every message."""
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
         return 0
@@ -63,8 +69,8 @@ def add_clients(hub: Hub, number: int) -> list[Connection]:
 
 
 async def drain(hub: Hub, deliveries: int) -> None:
-    """Wait until the hub has made so many deliveries in all."""
-    while hub.stats().deliveries < deliveries:  # noqa: ASYNC110 - an event would cost more
+    """Wait until the hub has counted this number of deliveries in total."""
+    while hub.stats().deliveries < deliveries:  # noqa: ASYNC110 - an event costs more
         await asyncio.sleep(0)
     assert hub.stats().deliveries == deliveries
 
@@ -75,8 +81,9 @@ async def measure(
     run: Callable[[int], Awaitable[object]],
     deliveries_each: int,
 ) -> None:
-    """Run operations in rounds; print the median nanoseconds of one, and what it allocates."""
-    await run(BURST)
+    """Run operations in rounds; print the median time and the allocations of one operation."""
+    operations = max(1, round(operations * SCALE))
+    await run(min(BURST, operations))
     gc.collect()
     times = []
     for _ in range(ROUNDS):
@@ -95,7 +102,7 @@ async def measure(
 
 
 def from_threads(publish: Callable[[], None], operations: int) -> None:
-    """Do operations from several threads at once."""
+    """Run operations from several threads at the same time."""
 
     def work() -> None:
         for _ in range(operations // THREADS):
@@ -194,7 +201,7 @@ async def concurrent_subscribers() -> None:
 async def with_subscribers(
     clients: int, channels: int, work: Callable[[Hub], Awaitable[None]]
 ) -> None:
-    """Run a benchmark on a hub with so many clients for each of so many channels."""
+    """Run a benchmark on a hub with a number of channels, and of clients for each channel."""
     async with Hub() as hub:
         for channel in range(channels):
             for connection in add_clients(hub, clients):
