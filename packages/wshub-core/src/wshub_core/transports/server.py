@@ -221,6 +221,12 @@ async def bind(host: str, port: int) -> list[socket.socket]:
             address = str(addresses[0][4][0])
         # The event loop resolves the name and sets the socket options, and is not used to accept.
         server = await loop.create_server(asyncio.Protocol, address, port, start_serving=False)
+        ports = {each.getsockname()[1] for each in server.sockets}
+        if len(ports) > 1:
+            # Without a host, asyncio's own loop gives IPv4 and IPv6 different free ports.
+            server.close()
+            port = ports.pop()
+            server = await loop.create_server(asyncio.Protocol, None, port, start_serving=False)
     except OSError as exc:
         raise ServeError(_explain(host, port, exc)) from exc
     except UnicodeError as exc:
