@@ -1026,8 +1026,8 @@ async def test_waiting_in_vain_leaves_nothing_behind(url: str) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await client.subscribe("a", confirm=True)
-        (subscription,) = vars(client)["_wanted"].values()
-        assert subscription.waiting == set()
+        (subscription,) = vars(vars(client)["_subscriptions"])["_table"].values()
+        assert subscription.waiters == set()
 
 
 async def answer_nothing_but_the_first(socket: ServerConnection) -> None:

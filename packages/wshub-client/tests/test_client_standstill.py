@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from wshub_client import LostError, ReconnectingClient
-from wshub_client.waiting import Turn, wait_awake
+from wshub_client.waiting import TimeSlice, wait_awake
 from wshub_core import Message
 
 
@@ -205,7 +205,7 @@ async def test_a_long_piece_of_work_lets_others_run() -> None:
             await asyncio.sleep(0)
 
     ticking = asyncio.create_task(tick())
-    turn = Turn()
+    turn = TimeSlice()
     for _ in range(10):
         time.sleep(0.006)  # noqa: ASYNC251
         await turn.give_way()

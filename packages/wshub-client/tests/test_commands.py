@@ -188,7 +188,7 @@ async def test_nobody_there() -> None:
     async with wshub("listen", "http://localhost/") as process:
         exit_status, _, errors = await finish(process)
     assert exit_status == 1
-    assert "is no address of a hub" in errors
+    assert "is not the address of a hub" in errors
 
 
 async def test_the_token_comes_from_the_environment() -> None:

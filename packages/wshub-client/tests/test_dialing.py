@@ -1,7 +1,7 @@
 import pytest
 
 from wshub_client import BlockingClient, ReconnectingClient
-from wshub_client.dialing import check_url, describe
+from wshub_client.addresses import check_url, redact_url
 from wshub_core import InvalidConfigError
 
 
@@ -36,7 +36,7 @@ def test_addresses(url: str) -> None:
 )
 def test_what_is_no_address_is_said_at_once(url: str) -> None:
     for kind in (ReconnectingClient, BlockingClient):
-        with pytest.raises(InvalidConfigError, match="is no address of a hub"):
+        with pytest.raises(InvalidConfigError, match="is not the address of a hub"):
             kind(url)
 
 
@@ -50,7 +50,7 @@ def test_what_is_no_address_is_said_at_once(url: str) -> None:
     ],
 )
 def test_errors_show_no_secrets_of_an_address(url: str, described: str) -> None:
-    assert describe(url) == described
+    assert redact_url(url) == described
 
 
 @pytest.mark.parametrize(

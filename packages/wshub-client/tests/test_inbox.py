@@ -69,7 +69,7 @@ async def test_while_an_answer_is_waited_for_there_is_more_room() -> None:
     putting = asyncio.create_task(inbox.put(2, never))
     await asyncio.sleep(0)
     assert not putting.done()
-    with inbox.lift():
+    with inbox.read_ahead():
         await putting
         for number in range(3, 40):
             await inbox.put(number, never)

@@ -2,12 +2,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_client import QueueLimits
-from wshub_client.send_queue import SendQueue, Waiting
+from wshub_client.send_queue import QueuedMessage, SendQueue
 from wshub_core import Message
 
 
-def waiting(text: str, since: float = 0.0) -> Waiting:
-    return Waiting(Message(type="event", data=text), text, since)
+def waiting(text: str, since: float = 0.0) -> QueuedMessage:
+    return QueuedMessage(Message(type="event", data=text), text, since)
 
 
 def test_the_oldest_goes_when_there_are_too_many() -> None:

@@ -8,9 +8,10 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
-from wshub_client.client import ConnectionState, ReconnectingClient
+from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
-from wshub_client.options import ClientOptions
+from wshub_client.reconnect import ConnectionState
+from wshub_client.settings import ClientOptions
 from wshub_core import JSON, Message
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger

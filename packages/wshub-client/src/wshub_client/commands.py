@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from wshub_client.channel_list import fetch_exit_codes
 from wshub_client.client import ReconnectingClient
 from wshub_client.errors import (
     ClientClosedError,
@@ -24,6 +23,7 @@ from wshub_client.errors import (
     RetriesExhaustedError,
     SubscriptionRefusedError,
 )
+from wshub_client.exit_codes import fetch_exit_codes
 from wshub_client.publisher import ProcessPublisher
 from wshub_core import Message, MessageType, encode_message, run_process
 

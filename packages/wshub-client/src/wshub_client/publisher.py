@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from wshub_client.callbacks import CallbackError, run_call
+from wshub_client.callbacks import CallbackError, run_callback
 from wshub_client.client import ReconnectingClient
 from wshub_client.errors import LostError, NotConnectedError
 from wshub_core import (
@@ -181,6 +181,6 @@ class ProcessPublisher:
 
 async def _call_closer(closer: Callable[[], Awaitable[None]]) -> None:
     try:
-        await run_call(closer)
+        await run_callback(closer)
     except CallbackError as error:
         logger.error("a closer failed", exc_info=error.__cause__)

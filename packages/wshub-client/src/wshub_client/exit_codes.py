@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from wshub_core.values.origins import is_loopback_host
+from wshub_client.addresses import is_loopback_url
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def _fetch(url: str, token: str | None) -> list[_Channel]:
     address = f"{'https' if hub.scheme == 'wss' else 'http'}://{host}/channels"
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if is_loopback_host(host):
+    if is_loopback_url(url):
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     request = urllib.request.Request(address, headers=headers)

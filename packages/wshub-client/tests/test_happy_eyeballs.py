@@ -166,7 +166,7 @@ async def test_a_proxy_is_used_as_it_is_asked_for(
 async def test_a_proxy_that_nothing_can_speak_to_is_said_without_its_password(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidConfigError, match="is no address of a proxy") as raised:
+    with pytest.raises(InvalidConfigError, match="is not the address of a proxy") as raised:
         ReconnectingClient("ws://hub.example/ws", proxy=proxy)
     assert "s3" not in str(raised.value)
     for name in PROXIES:
