@@ -423,7 +423,7 @@ async def test_listen_ends_with_a_process_that_had_ended_before(code: int, statu
         async with wshub("listen", url, "process:a", "--exit-with-process") as process:
             exit_status, output, errors = await finish(process)
     assert (exit_status, output) == (status, "")
-    assert errors == f"wshub: process:a has ended already, with {code}\n"
+    assert errors == f"wshub: process:a has ended already, with exit code {code}\n"
 
 
 async def test_listen_waits_for_a_process_that_runs_again_or_is_not_known() -> None:

@@ -1,7 +1,7 @@
-"""The client of a wshub hub that comes back by itself, with its subscriptions.
+"""Clients of a wshub hub that reconnect by themselves and restore their subscriptions.
 
-`ReconnectingClient` is for asyncio, `BlockingClient` for scripts and threads. The same client for
-browsers is one file without dependencies, at `BROWSER_MODULE`.
+`ReconnectingClient` is for asyncio, `BlockingClient` for scripts and threads. The client for
+browsers is one file without dependencies; its path is `BROWSER_MODULE`.
 """
 
 from wshub_client.blocking import BlockingClient

@@ -88,7 +88,7 @@ class Callbacks:
 
     @property
     def takes_messages(self) -> bool:
-        """Whether a callback takes messages, so that the inbox need not keep them."""
+        """True if a callback takes messages, so that the inbox need not keep them."""
         return self._handlers.on_message is not None or self._handlers.on_raw is not None
 
     @property

@@ -35,6 +35,7 @@ class HubConnection:
         on_unreadable: Called for each part of a payload that is no message.
 
     Attributes:
+        heartbeat: The heartbeat of the connection.
         request_lock: Held while requests and the ping that follows them are sent. Other requests
             must not come between them, because a pong confirms all requests before its ping.
     """
@@ -52,10 +53,10 @@ class HubConnection:
         self._on_ended = on_ended
         self._on_unreadable = on_unreadable
         self._socket = socket
-        self._heartbeat = Heartbeat(
+        self.heartbeat = Heartbeat(
             heartbeat, self._try_ping, self._try_pong, socket.transport.abort
         )
-        socket.on_data = self._heartbeat.note_heard
+        socket.on_data = self.heartbeat.note_heard
         self._requests = Requests()
         self._doubt_seconds = max(_DOUBT_SECONDS, dial_seconds)
         self._doubt_timer: asyncio.TimerHandle | None = None
@@ -198,25 +199,13 @@ class HubConnection:
 
     # The life and the end of the connection.
 
-    def start_heartbeat(self) -> None:
-        """Start to watch for the silence of the hub."""
-        self._heartbeat.start()
-
-    def note_reading_paused(self) -> None:
-        """Note that nothing is read for now, because the application is slow."""
-        self._heartbeat.note_reading_paused()
-
-    def note_reading_resumed(self) -> None:
-        """Note that the connection is read again."""
-        self._heartbeat.note_reading_resumed()
-
     def has_ended(self) -> bool:
         """Tell whether a frame could not be sent, because the connection has ended."""
         return self._has_ended
 
     async def close(self, error: ClientError, timeout: float) -> None:
         """Close the connection if it is open, and end all requests with an error."""
-        self._heartbeat.stop()
+        self.heartbeat.stop()
         if self._doubt_timer is not None:
             self._doubt_timer.cancel()
         self._requests.abandon(error)
@@ -246,8 +235,8 @@ class HubConnection:
         self._on_ended()
 
     def _explain(self, closed: ConnectionClosed) -> ClientError:
-        if self._heartbeat.failure is not None:
-            return self._heartbeat.failure
+        if self.heartbeat.failure is not None:
+            return self.heartbeat.failure
         close = closed.rcvd
         if close is None:
             # The client has closed first if the hub broke the protocol or sent too large a message.

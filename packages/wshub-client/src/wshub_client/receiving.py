@@ -83,7 +83,7 @@ class Receiver:
             messages: The messages; None stands for a part that is not for the application.
         """
         # Nothing is read while this waits for room, so silence says nothing about the hub.
-        connection.note_reading_paused()
+        connection.heartbeat.note_reading_paused()
         await self._callbacks.put_payload(payload, connection.has_ended)
         time_slice = TimeSlice()
         for message in messages:
@@ -94,7 +94,7 @@ class Receiver:
                 await self._callbacks.put_message(message, connection.has_ended)
             else:
                 await self._inbox.put(message, connection.has_ended)
-        connection.note_reading_resumed()
+        connection.heartbeat.note_reading_resumed()
         self._drops.note_undelivered(self.dropped)
 
     def drop_early(self, early: list[EarlyPayload]) -> None:

@@ -230,7 +230,7 @@ class ReconnectLoop:
         clock = self._get_clock()
         stable = clock.call_at(clock.time() + self._stable_after, self._backoff.reset)
         self._callbacks.connected(dials)
-        connection.start_heartbeat()
+        connection.heartbeat.start()
         self._sender.attach(connection)
         self._changed.set()
         # `close` ends this by a cancellation, so no exception of the connection replaces the error.

@@ -58,7 +58,7 @@ class Sender:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a message can be sent now."""
+        """True if a message can be sent now."""
         return self._usable_connection() is not None
 
     async def send(self, message: Message) -> None:
