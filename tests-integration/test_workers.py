@@ -150,7 +150,7 @@ async def test_a_worker_that_dies_is_replaced(redis: RedisServer) -> None:
         await client.send(
             type="process_status", channel="process:b", data={"status": "exited", "exitCode": 1}
         )
-        await client.settle()
+        await client.sync()
         expected = {"news": (1, None, None), "process:b": (1, "exited", 1)}
         await wait_listed(address, expected)
         os.kill(first[0], signal.SIGKILL)

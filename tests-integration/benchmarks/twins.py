@@ -27,8 +27,9 @@ from wshub_core import (
     MessageType,
     encode_message,
 )
-from wshub_core.runtime.door import ANYONE
-from wshub_core.state.prepared import PreparedMessage
+from wshub_core.connections.admission import ANYONE
+from wshub_core.hub import running_hub
+from wshub_core.protocol.prepared import PreparedMessage
 
 ROUNDS = 5
 THREADS = 2
@@ -58,7 +59,7 @@ class CountingTransport:
 
 
 def add_clients(hub: Hub, number: int) -> list[Connection]:
-    return [hub.manager.connect(CountingTransport(), "", ANYONE) for _ in range(number)]
+    return [running_hub(hub).connect(CountingTransport(), "", ANYONE) for _ in range(number)]
 
 
 async def drain(hub: Hub, deliveries: int) -> None:
@@ -184,8 +185,8 @@ async def concurrent_subscribers() -> None:
 
                 await asyncio.gather(*(join() for _ in range(100)))
                 assert hub.subscriber_count("bench") == 100
-                for session in tuple(hub.manager.registry.connections):
-                    hub.manager.disconnect(session, *LOST)
+                for connection in running_hub(hub).registry.connections:
+                    running_hub(hub).lifecycle.disconnect(connection, *LOST)
 
     await measure("ConcurrentSubscribers", 50, run, 0)
 
@@ -199,8 +200,8 @@ async def with_subscribers(
             for connection in add_clients(hub, clients):
                 await hub.subscribe(connection, f"bench{channel}")
         await work(hub)
-        for session in tuple(hub.manager.registry.connections):
-            hub.manager.disconnect(session, *LOST)
+        for connection in running_hub(hub).registry.connections:
+            running_hub(hub).lifecycle.disconnect(connection, *LOST)
 
 
 def publish_to_ten(hub: Hub) -> None:

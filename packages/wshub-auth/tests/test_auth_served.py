@@ -146,7 +146,7 @@ async def test_tokens_that_the_application_validates(
 ) -> None:
     door = await serve(kind(validate))
     client = await door.enter(**right)
-    await client.settle()
+    await client.sync()
     assert client.socket.subprotocol == ("wshub.bearer" if "subprotocols" in right else None)
     assert door.hub.connections[0].claims == {"roles": ("admin",)}
     assert (await door.be_refused(**wrong))[:2] == (401, "not authenticated")
@@ -236,7 +236,7 @@ async def test_a_token_that_ends_closes_the_connection_unless_there_is_a_new_one
         3000,
         "authentication expired",
     )
-    await staying.settle()
+    await staying.sync()
     await eventually(lambda: len(door.hub.connections) == 1)
     claims = door.hub.connections[0].claims
     assert claims is not None
@@ -255,7 +255,7 @@ async def test_channels_by_user_and_claims(serve: Serve) -> None:
         await client.send(type="subscribe", channel=channel)
     for _ in range(2):
         assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
-    await client.settle()
+    await client.sync()
     assert door.hub.channels == ("team:7", "user:alice")
 
 

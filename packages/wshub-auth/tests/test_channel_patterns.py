@@ -27,7 +27,7 @@ async def allowed(
         client = await connect(hub)
         for channel in channels:
             client.subscribe(channel)
-        await client.settle()
+        await client.sync()
         granted = hub.connections[0].subscriptions
         refusals = [message.data for message in client.messages]
     assert len(refusals) == len(channels) - len(granted)
@@ -160,6 +160,6 @@ async def test_no_user_id_opens_more_than_its_own_channel(channel: str, user_id:
     async with Hub(config) as hub:
         client = await connect(hub)
         client.subscribe(f"user:{channel}")
-        await client.settle()
+        await client.sync()
         granted = hub.connections[0].subscriptions
     assert granted in ((), (f"user:{user_id}",))

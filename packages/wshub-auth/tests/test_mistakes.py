@@ -64,7 +64,7 @@ async def test_an_authorizer_that_fails_says_no(mistake: Callable[[], None]) -> 
         async with Hub(HubConfig(channel_authorizer=authorizer)) as hub:
             client = await connect(hub)
             client.subscribe("a")
-            await client.settle()
+            await client.sync()
             assert hub.channels == expected
 
 

@@ -239,7 +239,7 @@ async def test_no_callback_is_called_after_one_that_swallowed_the_end(hub: Hub, 
 
 
 @pytest.mark.parametrize("error", RAISED)
-async def test_closers_of_a_publisher_are_all_called(
+async def test_shutdown_hooks_of_a_publisher_are_all_called(
     url: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[str] = []
@@ -247,11 +247,11 @@ async def test_closers_of_a_publisher_are_all_called(
     async def publish() -> None:
         async with ReconnectingClient(url) as client, ProcessPublisher(client) as publisher:
             for name in ("first", "second"):
-                publisher.add_closer(raising(error, True, calls, name))
+                publisher.add_shutdown_hook(raising(error, True, calls, name))
             publisher.send_process_status("x", "running")
             await eventually(lambda: len(calls) == 2)
 
     with pytest.raises(PublishRefusedError, match="not served here"):
         await publish()
     assert sorted(calls) == ["first", "second"]
-    assert caplog.text.count("a closer failed") == 2
+    assert caplog.text.count("a shutdown hook failed") == 2

@@ -27,7 +27,7 @@ from wshub_core import (
     Response,
 )
 
-WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 
 
 @asynccontextmanager

@@ -6,15 +6,16 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from wshub_core import Hub, Server
 from wshub_core.logs import throttle
+from wshub_core.transports.native import NativeTransport
 
-WSHUB = "import sys; from wshub_core.edges.cli import main; sys.exit(main())"
+WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 """The ``wshub`` command, also where it is not on the path."""
 
 
@@ -37,14 +38,14 @@ class WireClient:
         async with asyncio.timeout(5):
             return json.loads(await self.socket.recv())
 
-    async def settle(self) -> None:
+    async def sync(self) -> None:
         """Wait until the hub has served all that was sent; nothing else may be on its way."""
         await self.send(type="ping")
         assert (await self.receive())["type"] == "pong"
 
     async def subscribe(self, channel: str) -> None:
         await self.send(type="subscribe", channel=channel)
-        await self.settle()
+        await self.sync()
 
 
 class Served:
@@ -54,6 +55,12 @@ class Served:
         self.hub = hub
         self.server = server
         self._stack = stack
+
+    @property
+    def sockets(self) -> tuple[NativeTransport, ...]:
+        """The accepted sockets that are not closed."""
+        accepted = self.server._accepted
+        return () if accepted is None else cast("tuple[NativeTransport, ...]", tuple(accepted.open))
 
     async def connect(self, **options: Any) -> WireClient:
         socket = await self._stack.enter_async_context(

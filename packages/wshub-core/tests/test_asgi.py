@@ -77,7 +77,7 @@ async def test_messages_go_both_ways_in_order(mount: Open) -> None:
     assert received == [each for number in range(500) for each in (number, -number)]
     assert [(await other.receive())["data"] for _ in range(500)] == [-n for n in range(500)]
     await client.socket.send(json.dumps({"type": "hello"}).encode())
-    await client.settle()
+    await client.sync()
     assert [message.type for message in heard] == ["hello"]
     assert mounted.hub.stats().deliveries >= 1_500
 
@@ -190,7 +190,7 @@ async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Ope
     await eventually(lambda: len(ends) == 1)
     assert heard == []
     assert (ends[0].cause, ends[0].code) == (DisconnectCause.PROTOCOL_ERROR, 1009)
-    await other.settle()
+    await other.sync()
 
 
 async def test_frames_wait_while_a_callback_takes_its_time(mount: Open) -> None:
@@ -204,10 +204,10 @@ async def test_frames_wait_while_a_callback_takes_its_time(mount: Open) -> None:
     client, other = await mounted.connect(), await mounted.connect()
     for number in range(10):
         await client.send(type="note", data=number)
-    await other.settle()
+    await other.sync()
     assert heard == [0]
     gate.set()
-    await client.settle()
+    await client.sync()
     assert heard == list(range(10))
 
 
@@ -245,7 +245,7 @@ async def test_a_client_that_does_not_read_is_let_go_and_others_notice_nothing(
                 assert (await other.receive())["data"]["event"] == "much"
         await eventually(lambda: len(ends) == 1)
         assert ends[0].cause is DisconnectCause.SLOW_CONSUMER
-        await other.settle()
+        await other.sync()
     finally:
         client.close()
 
@@ -263,7 +263,7 @@ async def test_a_client_that_takes_no_byte_is_aborted_in_time(mount: Open) -> No
                 mounted.hub.send_event("much", "x" * 60_000)
                 assert (await other.receive())["data"]["event"] == "much"
         assert ends[0].cause is DisconnectCause.WRITE_TIMEOUT
-        await other.settle()
+        await other.sync()
     finally:
         client.close()
 
@@ -272,7 +272,7 @@ async def test_an_idle_connection_is_the_servers_to_ping(mount: Open) -> None:
     mounted = await mount(heartbeat_interval=0.02, pong_timeout=0.05)
     client = await mounted.connect()
     await asyncio.sleep(0.2)
-    await client.settle()
+    await client.sync()
 
 
 async def test_closing_the_hub_tells_the_clients(server: ASGIServer) -> None:

@@ -9,14 +9,14 @@ from wshub_core import (
     AuthResult,
     InvalidClaimsError,
     MissingUserIDError,
-    settle_auth_result,
+    normalize_auth_result,
 )
 
 NOW = 1_000_000.0
 
 
 def settle(result: AuthResult) -> AuthResult:
-    return settle_auth_result(result, NOW)
+    return normalize_auth_result(result, NOW)
 
 
 def test_a_success_is_trimmed_and_its_claims_are_copied_and_read_only() -> None:

@@ -23,7 +23,7 @@ from wshub_core import (
     MessageTooLargeError,
     MessageType,
 )
-from wshub_core.state.forwarded import settle_forwarded
+from wshub_core.protocol.forwarded import normalize_forwarded
 from wshub_core.testing import (
     BridgeContract,
     ManualClock,
@@ -85,7 +85,7 @@ async def receive_types(client: MemoryClient, count: int) -> list[str]:
 async def test_a_subscription_is_confirmed_when_the_bridge_carries_the_channel() -> None:
     bridge = BridgeInTrouble(BridgeState.UP)
     async with Hub() as hub:
-        hub.attach(bridge)
+        hub.bridge_port.attach(bridge)
         client = await connect(hub)
         ask(client, 1, "news")
         client.send(Message(type=MessageType.PING))
@@ -101,10 +101,10 @@ async def test_a_subscription_is_confirmed_when_the_bridge_carries_the_channel()
 async def test_other_clients_do_not_wait_for_the_bridge() -> None:
     bridge = BridgeInTrouble(BridgeState.UP)
     async with Hub() as hub:
-        hub.attach(bridge)
+        hub.bridge_port.attach(bridge)
         waiting, other = await connect(hub), await connect(hub)
         ask(waiting, 1, "news")
-        await other.settle()
+        await other.sync()
         hub.publish("news", Message(type=MessageType.EVENT, data="local"))
         # What this hub publishes reaches its own clients at once.
         assert (await waiting.receive()).data == "local"
@@ -118,15 +118,15 @@ async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
 ) -> None:
     bridge = BridgeInTrouble(state)
     async with Hub() as hub:
-        hub.attach(bridge)
+        hub.bridge_port.attach(bridge)
         client, gone = await connect(hub), await connect(hub)
         ask(client, 1, "news")
         ask(client, 2, "news")
         ask(client, 3, "left")
         ask(gone, 4, "news")
         client.unsubscribe("left")
-        await client.settle()
-        await gone.settle()
+        await client.sync()
+        await gone.sync()
         assert not client.messages
         gone.close()
         hub.publish("news", Message(type=MessageType.EVENT, data="local"))
@@ -135,7 +135,7 @@ async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
         bridge.carried["left"].set_result(None)
         reply = await client.receive()
         assert (reply.type, reply.channel) == ("subscribed", "news")
-        await client.settle()
+        await client.sync()
         # One answer is enough, and none is for what was taken back.
         assert not client.messages
 
@@ -143,10 +143,10 @@ async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
 async def test_a_bridge_that_does_not_answer_holds_a_client_up_for_a_second() -> None:
     bridge = BridgeInTrouble(BridgeState.UP)
     async with Hub() as hub:
-        hub.attach(bridge)
+        hub.bridge_port.attach(bridge)
         client = await connect(hub)
         client.subscribe("news")
-        await client.settle()
+        await client.sync()
         await hub.subscribe(hub.connections[0], "more")
         assert hub.connections[0].subscriptions == ("more", "news")
 
@@ -155,31 +155,31 @@ async def test_a_channel_lingers_for_a_second_and_is_looked_at_again() -> None:
     bridge = BridgeInTrouble(BridgeState.DOWN)
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
-        hub.attach(bridge)
+        hub.bridge_port.attach(bridge)
         client = await connect(hub)
         client.subscribe("a")
         client.subscribe("b")
-        await client.settle()
+        await client.sync()
         client.unsubscribe("a")
         client.unsubscribe("b")
         clock.advance(0.9)
         assert bridge.let_go == []
         client.subscribe("b")
-        await client.settle()
+        await client.sync()
         clock.advance(0.2)
         assert bridge.let_go == ["a"]
         client.vanish()
         clock.advance(1)
         assert bridge.let_go == ["a", "b"]
-        hub.detach()
-        hub.detach()
+        hub.bridge_port.detach()
+        hub.bridge_port.detach()
 
 
 async def test_what_other_hubs_publish_is_checked() -> None:
     async with Hub(HubConfig(max_message_bytes=200)) as hub:
         client = await connect(hub)
         client.subscribe("news")
-        await client.settle()
+        await client.sync()
         for channel, payload, error in (
             ("news", b"", MessageDecodeError),
             ("news", b"null", MessageDecodeError),
@@ -199,8 +199,8 @@ async def test_what_other_hubs_publish_is_checked() -> None:
             ("news", b'{"type":"event","data":"%b"}' % (b"x" * 150), MessageTooLargeError),
         ):
             with pytest.raises(error):
-                hub.deliver(channel, payload)
-        hub.deliver("news", b'{"type":"event","data":"end"}')
+                hub.bridge_port.deliver(channel, payload)
+        hub.bridge_port.deliver("news", b'{"type":"event","data":"end"}')
         assert (await client.receive()).data == "end"
         assert hub.stats().messages == 1
 
@@ -272,7 +272,7 @@ async def test_what_other_hubs_publish_is_passed_on_as_it_is_or_put_in_order(
     channel: str, payload: str, expected: str | None
 ) -> None:
     now: Any = None  # it has its own
-    assert settle_forwarded(payload.encode(), channel, now).decode() == (expected or payload)
+    assert normalize_forwarded(payload.encode(), channel, now).decode() == (expected or payload)
 
 
 @pytest.mark.parametrize("name", sorted(MessageType))
@@ -286,19 +286,19 @@ async def test_requests_and_answers_of_others_reach_no_client(
         client = await connect(hub)
         payload = f'{{"type":"{name}","data":1{fields}}}'.encode()
         if is_passed_on:
-            hub.deliver("", payload)
+            hub.bridge_port.deliver("", payload)
             assert (await client.receive()).type == name
         else:
             with pytest.raises(MessageDecodeError, match="between one client and its hub"):
-                hub.deliver("", payload)
+                hub.bridge_port.deliver("", payload)
             # Nor when the type stands there twice, or its name is escaped.
             for disguised in (
                 f'{{"type":"event","type":"{name}"{fields}}}',
                 f'{{"type":"event","typ\\u0065":"{name}"{fields}}}',
             ):
                 with pytest.raises(MessageDecodeError):
-                    hub.deliver("", disguised.encode())
-        await client.settle()
+                    hub.bridge_port.deliver("", disguised.encode())
+        await client.sync()
         assert not client.messages
 
 
@@ -306,7 +306,9 @@ async def test_a_listener_does_not_decide_whether_a_message_is_delivered(served:
     client = await served.connect()
     await client.subscribe("a")
     served.hub.add_publish_listener(lambda channel, message: None)
-    served.hub.deliver("a", b'{"type":"x","data":1e999,"timestamp":"2026-11-25T00:00:00Z"}')
+    served.hub.bridge_port.deliver(
+        "a", b'{"type":"x","data":1e999,"timestamp":"2026-11-25T00:00:00Z"}'
+    )
     assert (await client.receive())["type"] == "x"
 
 
@@ -324,7 +326,7 @@ def test_whatever_the_data_holds_goes_on_with_all_its_digits(data: Any, channel:
     now: Any = None
     message = {"type": "x", "data": data, "timestamp": "2026-11-23T04:14:16.618311291Z"}
     expected = message | ({"channel": channel} if channel else {})
-    settled = settle_forwarded(json.dumps(message).encode(), channel, now)
+    settled = normalize_forwarded(json.dumps(message).encode(), channel, now)
     assert json.loads(settled) == expected
 
 
@@ -332,7 +334,7 @@ def test_whatever_the_data_holds_goes_on_with_all_its_digits(data: Any, channel:
 async def test_a_message_without_a_timestamp_is_stamped(stamp: str) -> None:
     async with Hub() as hub:
         client = await connect(hub)
-        hub.deliver("", b'{"type":"event","data":"x"%b}' % stamp.encode())
+        hub.bridge_port.deliver("", b'{"type":"event","data":"x"%b}' % stamp.encode())
         message = await client.receive()
         assert message.timestamp is not None
         assert message.timestamp.year > 2000

@@ -72,7 +72,7 @@ async def test_serve_prints_an_address_that_can_be_opened(host: str) -> None:
         name = "127.0.0.1" if host == "127.0.0.1" else "localhost"
         assert re.fullmatch(rf"http://{name}:\d+/", address)
         async with connect(await first_line(process.stdout), proxy=None) as socket:
-            await WireClient(socket).settle()
+            await WireClient(socket).sync()
 
 
 async def test_run_ends_its_command_when_told_to() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_core import Message
-from wshub_core.state.client_frames import (
+from wshub_core.protocol.client_frames import (
     Malformed,
     Other,
     Ping,

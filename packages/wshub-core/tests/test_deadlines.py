@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wshub_core.state.deadlines import Deadlines
+from wshub_core.protocol.deadlines import Deadlines
 
 
 def test_keys_expire_in_order_when_their_time_has_come() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from wshub_core import Message, MessageType
-from wshub_core.state.directory import ChannelActivity, ChannelDirectory
+from wshub_core.page.directory import ChannelActivity, ChannelDirectory
 
 EVENT = Message(type=MessageType.EVENT)
 
@@ -21,7 +21,7 @@ def status(status: object, exit_code: object, second: int = 0) -> Message:
 
 def known(directory: ChannelDirectory, channel: str) -> tuple[int, str | None, int | None]:
     activity = directory.activity(channel)
-    return activity.messages, activity.status, activity.exit_code
+    return activity.message_count, activity.status, activity.exit_code
 
 
 def test_it_remembers_the_last_status_and_counts() -> None:

@@ -32,7 +32,7 @@ async def test_a_request_that_is_too_large_leaves_nothing_behind(served: Served)
     async with raw(served) as client:
         client.writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
         assert (await client.read_head()).startswith(b"HTTP/1.1 431 ")
-    await eventually(lambda: not served.server.acceptor.transports)
+    await eventually(lambda: not served.sockets)
 
 
 @pytest.mark.parametrize("clients", [1, 4])
@@ -168,7 +168,7 @@ async def test_a_callback_that_cancels_itself_loses_no_frames() -> None:
         client = await connect(hub)
         for number in range(6):
             client.send(Message(type="x", data=number))
-        await client.settle()
+        await client.sync()
     assert received == list(range(6))
 
 
@@ -179,7 +179,7 @@ async def test_an_answer_that_does_not_fit_is_not_sent_and_harms_nothing(
     served = await serve(max_message_bytes=300, on_disconnect=lambda _, end: ended.append(end))
     client = await served.connect()
     await client.send(type="subscribe", channel="a" * 150, id="i" * 100)
-    await client.settle()
+    await client.sync()
     assert "exceeds max_message_bytes and is not sent" in caplog.text
     await client.socket.close()
     await eventually(lambda: len(ended) == 1)
@@ -236,7 +236,7 @@ async def test_an_endpoint_can_shut_the_server_down() -> None:
         writer.close()
 
 
-async def test_closers_are_called_once_and_may_close_the_hub() -> None:
+async def test_shutdown_hooks_are_called_once_and_may_close_the_hub() -> None:
     called = 0
 
     async def close() -> None:
@@ -246,26 +246,26 @@ async def test_closers_are_called_once_and_may_close_the_hub() -> None:
 
     async with asyncio.timeout(5):
         async with Hub() as hub:
-            hub.add_closer(close)
+            hub.add_shutdown_hook(close)
             await asyncio.gather(hub.close(), hub.close())
         await hub.close()
     assert called == 1
 
 
-async def test_closers_that_bring_further_ones_do_not_keep_the_hub_open(
+async def test_shutdown_hooks_that_bring_further_ones_do_not_keep_the_hub_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_core.runtime.hub._CLOSERS_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.loop.shutdown._HOOK_SECONDS", 0.05)
 
     async def bring_another() -> None:
         async def another() -> None:
             await bring_another()
 
-        hub.add_closer(another)
+        hub.add_shutdown_hook(another)
 
     async with asyncio.timeout(5):
         async with Hub(HubConfig(close_timeout=0.05)) as hub:
-            hub.add_closer(bring_another)
+            hub.add_shutdown_hook(bring_another)
     assert "came too late" in caplog.text
 
 
@@ -384,4 +384,4 @@ async def test_an_async_authorizer_is_asked_once_at_a_time_and_not_after_the_end
 
 async def test_a_new_client_is_served_after_all_that(served: Served) -> None:
     async with dial(f"ws://127.0.0.1:{served.server.port}/ws", proxy=None) as socket:
-        await WireClient(socket).settle()
+        await WireClient(socket).sync()

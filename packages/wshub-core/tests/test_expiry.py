@@ -59,7 +59,7 @@ async def test_a_connection_ends_with_its_authentication_and_gets_what_was_queue
         assert await client.wait_closed() == 3000
         assert client.close_reason == "authentication expired"
         assert (await client.receive()).data["event"] == "last"
-        await other.settle()
+        await other.sync()
         assert ends == [Disconnect(DisconnectCause.AUTH_EXPIRED, 3000, "authentication expired", 0)]
         assert other.close_code is None
 
@@ -114,7 +114,7 @@ async def test_a_token_that_is_refused_changes_nothing(token: str) -> None:
         answer = await client.receive()
         assert (answer.type, answer.data) == ("error", "Authenticate: token refused")
         client.subscribe("a")
-        await client.settle()
+        await client.sync()
         assert hub.connections[0].user_id == "alice"
         assert hub.channels == ("a",)
         clock.advance(61)
@@ -134,7 +134,7 @@ async def test_a_new_token_takes_away_what_it_does_not_allow(is_async: bool) -> 
         client = await connect(hub, query="alice")
         for channel in "abc":
             client.subscribe(channel)
-        await client.settle()
+        await client.sync()
         tokens.claims = {"channels": ["b"]}
         client.send(authenticate("alice"))
         for channel in "ac":
@@ -156,7 +156,7 @@ async def test_a_token_whose_end_is_nonsense_harms_nothing() -> None:
         client = await connect(hub)
         client.send(authenticate("x"))
         assert (await client.receive()).data == "Authenticate: token refused"
-        await client.settle()
+        await client.sync()
         assert hub.stats().clients == 1
 
 
@@ -194,5 +194,5 @@ async def test_a_hub_that_takes_no_tokens_leaves_the_type_to_the_application(
     async with Hub(config) as hub:
         client: MemoryClient = await connect(hub)
         client.send(authenticate("alice"))
-        await client.settle()
+        await client.sync()
     assert heard == [authenticate("alice")]

@@ -48,13 +48,13 @@ async def test_a_child_cannot_use_its_parents_hub(served: Served) -> None:
         lambda: asyncio.run(hub.close()),
         lambda: asyncio.run(server.close()),
         lambda: asyncio.run(hub.drain()),
-        hub.detach,
+        hub.bridge_port.detach,
     ]
     for use in uses:
         assert in_child(use) == ForkedProcessError.__name__
     hub.publish_event("a", "parent")
     assert (await client.receive())["data"] == "parent"
-    await client.settle()
+    await client.sync()
     assert hub.channels == ("a",)
 
 

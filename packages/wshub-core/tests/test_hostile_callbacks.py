@@ -117,7 +117,7 @@ async def test_one_callback_fails_and_the_rest_is_whole(
                     denied = name == "publish_authorizer"
                     code = "publish_denied" if denied else "not_served"
                     assert (await client.receive())["code"] == code
-                await client.settle()
+                await client.sync()
         await eventually(lambda: opened.hub.stats().clients == 0)
         await eventually(partial(has_errors, opened.hub, number))
     async with asyncio.timeout(5):
@@ -149,7 +149,7 @@ async def test_a_plain_request_whose_answer_fails_gets_500(
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-async def test_a_listener_and_a_closer_may_fail(mistake: Callable[[], None]) -> None:
+async def test_a_listener_and_a_shutdown_hook_may_fail(mistake: Callable[[], None]) -> None:
     async def fail_later() -> None:
         await asyncio.sleep(0)
         mistake()
@@ -158,7 +158,7 @@ async def test_a_listener_and_a_closer_may_fail(mistake: Callable[[], None]) -> 
         async with Hub() as hub:
             client = await connect(hub)
             hub.add_publish_listener(lambda channel, message: mistake())
-            hub.add_closer(fail_later)
+            hub.add_shutdown_hook(fail_later)
             await hub.subscribe(hub.connections[0], "a")
             hub.publish_event("a", 1)
             assert (await client.receive()).data == 1
@@ -237,7 +237,7 @@ async def test_pings_are_answered_while_a_callback_takes_its_time(open_hub: Open
         for _ in range(3):
             await (await socket.ping())
         gate.set()
-        await WireClient(socket).settle()
+        await WireClient(socket).sync()
 
 
 async def test_a_callback_that_ignores_its_cancellation_keeps_no_other_from_being_called() -> None:
@@ -294,10 +294,10 @@ async def test_an_authenticator_that_ignores_its_cancellation_keeps_no_client_wa
     gate.set()
 
 
-async def test_a_closer_that_hangs_does_not_keep_the_hub_open(
+async def test_a_shutdown_hook_that_hangs_does_not_keep_the_hub_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_core.runtime.hub._CLOSERS_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.loop.shutdown._HOOK_SECONDS", 0.05)
     gate = asyncio.Event()
 
     async def resist() -> None:
@@ -307,8 +307,8 @@ async def test_a_closer_that_hangs_does_not_keep_the_hub_open(
 
     async with asyncio.timeout(5):
         async with Hub(HubConfig(close_timeout=0.05)) as hub:
-            hub.add_closer(resist)
-    assert "a closer takes too long" in caplog.text
+            hub.add_shutdown_hook(resist)
+    assert "a shutdown hook takes too long" in caplog.text
     gate.set()
 
 
@@ -369,7 +369,7 @@ async def test_the_callbacks_of_a_connection_share_one_context(
     for name in ("alice", "bob"):
         async with opened.dial() as socket:
             await socket.send('{"type":"hello"}')
-            await WireClient(socket).settle()
+            await WireClient(socket).sync()
         await eventually(lambda: len(seen) == 3)
         assert seen == [
             ("on_connect", name),

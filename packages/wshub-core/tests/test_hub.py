@@ -89,7 +89,7 @@ async def test_process_output_and_status_go_to_the_processs_channel(served: Serv
     ]
     for frame in expected:
         assert without_timestamp(await client.receive()) == {**frame, **common}
-    await other.settle()
+    await other.sync()
 
 
 async def test_publish_sets_the_channel_and_reaches_only_subscribers(served: Served) -> None:
@@ -102,7 +102,7 @@ async def test_publish_sets_the_channel_and_reaches_only_subscribers(served: Ser
         "channel": "news",
         "data": [1],
     }
-    await other.settle()
+    await other.sync()
 
 
 async def test_a_broadcast_keeps_the_callers_channel(served: Served) -> None:
@@ -133,7 +133,7 @@ async def test_subscribing_by_channel_and_by_data(served: Served) -> None:
     client = await served.connect()
     await client.send(type="subscribe", channel="a")
     await client.send(type="subscribe", data="b")
-    await client.settle()
+    await client.sync()
     assert served.hub.channels == ("a", "b")
     assert served.hub.connections[0].subscriptions == ("a", "b")
 
@@ -144,12 +144,12 @@ async def test_unsubscribing_ends_delivery_and_empties_the_channel(served: Serve
     await other.subscribe("a")
     await client.send(type="unsubscribe", channel="a")
     await client.send(type="unsubscribe", data="never subscribed")
-    await client.settle()
+    await client.sync()
     served.hub.publish("a", EVENT)
     assert (await other.receive())["data"] == "x"
-    await client.settle()
+    await client.sync()
     await other.send(type="unsubscribe", data="a")
-    await other.settle()
+    await other.sync()
     assert served.hub.channels == ()
 
 
@@ -167,7 +167,7 @@ async def test_subscribing_twice_is_one_subscription_even_at_the_limit(serve: Se
     assert present(served.hub) == (1, 1, 1)
     served.hub.publish("a", EVENT)
     await client.receive()
-    await client.settle()
+    await client.sync()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_a_refusal_has_its_exact_text_and_the_connection_lives_on(
     await client.subscribe("first")
     await client.send(type="subscribe", channel=channel)
     assert without_timestamp(await client.receive()) == {"type": "error", "data": text}
-    await client.settle()
+    await client.sync()
     assert served.hub.channels == ("first",)
 
 
@@ -211,14 +211,14 @@ async def test_a_refusal_has_its_exact_text_and_the_connection_lives_on(
 async def test_a_malformed_frame_is_ignored(served: Served, frame: str | bytes) -> None:
     client = await served.connect()
     await client.socket.send(frame)
-    await client.settle()
+    await client.sync()
     assert present(served.hub) == (1, 0, 0)
 
 
 async def test_a_binary_frame_counts_like_text(served: Served) -> None:
     client = await served.connect()
     await client.socket.send(b'{"type":"subscribe","channel":"a"}')
-    await client.settle()
+    await client.sync()
     assert served.hub.channels == ("a",)
 
 
@@ -240,13 +240,13 @@ async def test_an_async_authorizer_keeps_the_order_of_frames(serve: Serve) -> No
     await client.send(type="subscribe", channel="b")
     await client.send(type="ping")
     other = await served.connect()
-    await other.settle()
+    await other.sync()
     assert served.hub.subscriber_count("a") == 0
     gate.set()
     assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
     assert (await client.receive())["type"] == "pong"
     assert served.hub.channels == ("b",)
-    await client.settle()
+    await client.sync()
 
 
 async def test_a_failing_authorizer_refuses_and_is_logged(
@@ -317,7 +317,7 @@ async def test_an_authorizer_that_awaits_something_cancelled_refuses(serve: Serv
     client = await served.connect()
     await client.send(type="subscribe", channel="a")
     assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
-    await client.settle()
+    await client.sync()
     assert served.hub.stats().callback_errors == 1
 
 
@@ -405,7 +405,7 @@ async def test_a_mistake_raises_and_nobody_receives_anything(served: Served) -> 
     with pytest.raises(MessageTooLargeError, match="the limit is 65536") as caught:
         hub.publish("a", Message(type="event", data="x" * 65_536))
     assert caught.value.size > caught.value.limit == 65_536
-    await client.settle()
+    await client.sync()
 
 
 async def test_a_message_of_exactly_the_limit_is_delivered(serve: Serve) -> None:

@@ -21,7 +21,8 @@ from wshub_core import (
     MessageType,
     Request,
 )
-from wshub_core.runtime.session import Session
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.hub import running_hub
 from wshub_core.testing import HandshakeRefusedError, ManualClock, MemoryClient, connect
 
 HELLO = Message(type=MessageType.EVENT, data="hello")
@@ -119,7 +120,7 @@ async def test_frames_of_the_hub_and_of_the_application_keep_their_order(
         say(client, 1)
         client.unsubscribe("a")
         say(client, 2)
-        await client.settle()
+        await client.sync()
         assert [message.data for message in client.messages] == [0, 1, 0]
 
 
@@ -136,10 +137,10 @@ async def test_one_connections_slow_callback_does_not_hold_up_others() -> None:
         slow, quick = await connect(hub), await connect(hub)
         say(slow, "wait", "after")
         say(quick, "now")
-        await quick.settle()
+        await quick.sync()
         assert heard == [2]
         gate.set()
-        await slow.settle()
+        await slow.sync()
         assert heard == [2, 1, 1]
 
 
@@ -199,7 +200,7 @@ async def test_messages_that_wait_when_the_connection_is_closed_are_not_served()
         (connection,) = hub.connections
         client.send(b'{"type":"say","data":1}')
         # These had been read before the close, as frames of one segment are.
-        cast(Session, connection).receive(b'{"type":"say","data":2}')
+        cast(ServerConnection, connection).receive(b'{"type":"say","data":2}')
         gate.set()
         await client.wait_closed()
     assert heard == [1]
@@ -257,10 +258,10 @@ async def test_callbacks_that_raise_are_logged_and_counted_and_change_nothing(
         client, other = await connect(hub), await connect(hub)
         say(client, 1)
         client.subscribe("a")
-        await client.settle()
+        await client.sync()
         assert hub.channels == ("a",)
         client.close()
-        await other.settle()
+        await other.sync()
     assert hub.stats().callback_errors == 5
     for name in ("on_connect", "on_message", "on_disconnect"):
         assert f"{name} failed" in caplog.text
@@ -310,7 +311,7 @@ async def test_each_end_has_its_cause() -> None:
         silent.fall_silent()
         stalled.stall()
         hub.broadcast(HELLO)
-        await stays.settle()
+        await stays.sync()
         for _ in range(70):
             clock.advance(1.0)
             await asyncio.sleep(0)
@@ -370,7 +371,7 @@ async def test_a_client_that_answers_pings_may_wait_for_a_callback_for_any_time(
         clock.advance(600.0)
         assert client.close_code is None
         gate.set()
-        await client.settle()
+        await client.sync()
 
 
 async def test_a_dead_client_is_closed_in_time_also_during_a_callback() -> None:
@@ -387,7 +388,7 @@ async def test_a_dead_client_is_closed_in_time_also_during_a_callback() -> None:
         clock.advance(61.0)
         assert client.close_code == 1011
         assert hub.stats().clients == 0
-        await eventually(lambda: not hub.manager.registry)
+        await eventually(lambda: not running_hub(hub).registry)
         # The callback has ten seconds to end by itself.
         await asyncio.sleep(0)
         clock.advance(11.0)
@@ -423,7 +424,7 @@ async def test_the_drop_policies_count_what_they_drop(overflow: Any) -> None:
             assert (await healthy.receive()).data[0] == number
         dropped = hub.connections[0].dropped_messages
         slow.resume()
-        await slow.settle()
+        await slow.sync()
         received = [message.data[0] for message in slow.messages]
         assert len(received) + dropped == 100
         assert 15 <= len(received) <= 21
@@ -457,13 +458,13 @@ async def test_one_that_takes_some_bytes_now_and_then_is_not_aborted() -> None:
         client.stall()
         for _ in range(5):
             hub.broadcast(HELLO)
-        await other.settle()
+        await other.sync()
         for _ in range(4):
             clock.advance(9.0)
             client.take_one()
         assert client.close_code is None
         client.resume()
-        await client.settle()
+        await client.sync()
         assert len(client.messages) == 5
 
 
@@ -575,7 +576,7 @@ async def test_claims_stay_with_the_connection() -> None:
     async with Hub(config) as hub:
         client = await connect(hub)
         client.subscribe("secrets")
-        await client.settle()
+        await client.sync()
         assert hub.connections[0].subscriptions == ("secrets",)
         assert "alice" in repr(hub.connections[0])
 
@@ -607,7 +608,7 @@ async def test_clients_may_come_while_messages_go() -> None:
         )
         assert hub.stats().clients == 50
         for client in clients:
-            await client.settle()
+            await client.sync()
             numbers = [message.data for message in client.messages]
             assert numbers == list(range(50))[-len(numbers) :]
 
@@ -643,7 +644,7 @@ async def test_a_stalled_client_does_not_keep_the_hub_open_whatever_the_clock_sa
     assert client.close_code == 1006
 
 
-async def test_a_closer_that_raises_is_logged_and_the_hub_closes(
+async def test_a_shutdown_hook_that_raises_is_logged_and_the_hub_closes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail() -> None:
@@ -651,7 +652,7 @@ async def test_a_closer_that_raises_is_logged_and_the_hub_closes(
 
     async with Hub() as hub:
         client = await connect(hub)
-        hub.add_closer(fail)
+        hub.add_shutdown_hook(fail)
     assert client.close_code == 1001
     assert "no database" in caplog.text
 

@@ -32,9 +32,9 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
         await eventually(lambda: "no connections are accepted" in caplog.text)
         started = time.monotonic()
         # Who is there is served meanwhile.
-        await client.settle()
+        await client.sync()
         await asyncio.sleep(1.2)
-        await client.settle()
+        await client.sync()
         # One record for each pause, the first of which began before.
         most = 2 + (time.monotonic() - started) / 0.5
         assert caplog.text.count("no connections are accepted") <= most
@@ -42,7 +42,7 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     other = await served.connect()
-    await other.settle()
+    await other.sync()
     for each in waiting:
         each.close()
 
@@ -54,7 +54,7 @@ async def test_a_new_server_takes_over_a_unix_path_and_keeps_it(tmp_path: Path) 
         new = await hub.serve(unix=path).__aenter__()
         await old.close()
         async with unix_connect(path, "ws://localhost/ws") as connection:
-            await WireClient(connection).settle()
+            await WireClient(connection).sync()
         await new.close()
         assert not os.path.exists(path)  # noqa: ASYNC240
 
@@ -88,7 +88,7 @@ async def test_an_abstract_socket_has_no_file(tmp_path: Path) -> None:
             client.setblocking(False)
             # The client of uvloop cannot connect to a name.
             async with unix_connect(uri="ws://localhost/ws", sock=client) as connection:
-                await WireClient(connection).settle()
+                await WireClient(connection).sync()
 
 
 async def test_inherited_sockets_of_both_families(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ async def test_inherited_sockets_of_both_families(tmp_path: Path) -> None:
     async with Hub() as hub, hub.serve(sockets=[unix, tcp]) as server:
         assert (server.port, server.addresses) == (port, ("127.0.0.1",))
         async with unix_connect(str(tmp_path / "hub"), "ws://localhost/ws") as connection:
-            await WireClient(connection).settle()
+            await WireClient(connection).sync()
         async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None) as connection:
-            await WireClient(connection).settle()
+            await WireClient(connection).sync()
     # The path was made by somebody else.
     assert (tmp_path / "hub").exists()
 
@@ -134,4 +134,4 @@ async def test_a_tls_handshake_that_hangs_does_not_outlive_the_server(serve: Ser
 
 async def test_many_that_come_at_once_all_get_in(served: Served) -> None:
     clients = await asyncio.gather(*(served.connect() for _ in range(200)))
-    await asyncio.gather(*(client.settle() for client in clients))
+    await asyncio.gather(*(client.sync() for client in clients))

@@ -104,7 +104,7 @@ async def test_a_broken_protocol_ends_that_connection_alone(
         client.writer.write(SUBSCRIBE + data + SUBSCRIBE)
         assert (await client.read_close()).code == code
         await eventually(lambda: present(served.hub) == (1, 0, 0))
-    await other.settle()
+    await other.sync()
 
 
 async def test_a_character_cut_in_two_by_fragments_is_whole_again(served: Served) -> None:
@@ -191,7 +191,7 @@ async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stay
         await client.open()
         cast(asyncio.Transport, client.writer.transport).pause_reading()
         # Far more answers than the kernel and the outbox hold: the hub has to stop reading.
-        (transport,) = served.server.acceptor.transports
+        (transport,) = served.sockets
         # Either reading stops, or one read has brought so much that the answers do not fit.
         async with asyncio.timeout(30):
             while transport.is_reading and served.hub.stats().evictions == 0:
@@ -200,7 +200,7 @@ async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stay
                     async with asyncio.timeout(0.05):
                         await client.writer.drain()
         other = await served.connect()
-        await other.settle()
+        await other.sync()
         client.writer.transport.abort()
 
 
@@ -211,7 +211,7 @@ async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_
     async with raw(served) as client:
         await client.open()
         cast(asyncio.Transport, client.writer.transport).pause_reading()
-        (transport,) = served.server.acceptor.transports
+        (transport,) = served.sockets
         while transport.unsent_bytes() == 0:
             served.hub.broadcast(Message(type="event", data="x" * 60_000))
             await asyncio.sleep(0)
@@ -231,7 +231,7 @@ async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Se
     async with raw(served) as client:
         await client.open()
         cast(asyncio.Transport, client.writer.transport).pause_reading()
-        (transport,) = served.server.acceptor.transports
+        (transport,) = served.sockets
         while transport.unsent_bytes() == 0:
             served.hub.broadcast(Message(type="event", data="x" * 20_000))
             await asyncio.sleep(0)
@@ -252,7 +252,7 @@ async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(
         async with raw(served) as client:
             client.writer.write(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
             await client.writer.drain()
-    await eventually(lambda: not served.server.acceptor.transports)
+    await eventually(lambda: not served.sockets)
 
 
 # The opening handshake and plain HTTP.
@@ -360,7 +360,7 @@ async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
     )
     async with raw(served) as client:
         await client.open()
-        (transport,) = served.server.acceptor.transports
+        (transport,) = served.sockets
         assert transport.is_reading
         sent = 0
         while transport.is_reading:
@@ -446,7 +446,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_socket(serve: Serve) ->
     async with raw(served) as client:
         client.writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await read_to_end(client.reader) == b""
-    await eventually(lambda: not served.server.acceptor.transports)
+    await eventually(lambda: not served.sockets)
 
 
 async def test_writing_after_a_reset_is_quiet(

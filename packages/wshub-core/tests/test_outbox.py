@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wshub_core.state.outbox import Outbox
-from wshub_core.state.prepared import PreparedMessage
+from wshub_core.protocol.outbox import Outbox
+from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.values.config import Overflow
 
 TEN_BYTES = PreparedMessage(b"12345678")
@@ -115,7 +115,7 @@ def test_nothing_is_lost_without_being_counted(
 def test_a_sealed_outbox_is_empty_and_served_from_everything() -> None:
     outbox = Outbox(30)
     outbox.push(TEN_BYTES)
-    outbox.seal()
+    outbox.close()
     assert outbox.messages == []
     assert outbox.position > 10**15
     assert not outbox.push(TEN_BYTES)

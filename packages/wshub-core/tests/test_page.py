@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wshub_core import Hub, HubConfig, LivePage, Message, MessageType, Request
-from wshub_core.edges import page as page_module
+from wshub_core.page import page as page_module
 from wshub_core.testing import ManualClock, MemoryBridge, MemoryClient, MemoryExchange
 from wshub_core.testing import connect as connect_client
 
@@ -31,8 +31,8 @@ def listed(page: LivePage) -> dict[str, tuple[int, str | None, int | None]]:
 async def test_every_file_of_the_page_is_served_and_links_only_to_others() -> None:
     async with Hub() as hub:
         page = LivePage(hub)
-        folder = files("wshub_core") / "edges" / "page_files"
-        shipped = {f"edges/page_files/{entry.name}" for entry in folder.iterdir()}
+        folder = files("wshub_core") / "page" / "files"
+        shipped = {f"page/files/{entry.name}" for entry in folder.iterdir()}
         served = {name for name, _ in page_module._FILES.values()}
         assert served == {*shipped, "browser/wshub.js"}
         for path in page_module._FILES:

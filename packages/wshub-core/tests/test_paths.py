@@ -38,7 +38,7 @@ async def test_clients_find_a_path_that_has_to_be_escaped(path: str, target: str
         hub.serve("127.0.0.1", 0, path=path) as server,
         connect(f"ws://127.0.0.1:{server.port}{target}", proxy=None) as socket,
     ):
-        await WireClient(socket).settle()
+        await WireClient(socket).sync()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 from websockets.frames import Frame, Opcode
 
-from wshub_core.state.prepared import PreparedMessage
+from wshub_core.protocol.prepared import PreparedMessage
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 100_000])

@@ -21,9 +21,9 @@ from wshub_core import (
     ProcessStartError,
     run_process,
 )
-from wshub_core.runtime.process import _Cursor, _Lines
+from wshub_core.process.runner import _Cursor, _Lines
 
-Closer = Callable[[], Awaitable[None]]
+ShutdownHook = Callable[[], Awaitable[None]]
 
 
 class RecordingHub:
@@ -35,7 +35,7 @@ class RecordingHub:
         self.statuses: list[tuple[str, int]] = []
         self.longest_line = longest_line
         self.changed = asyncio.Event()
-        self.closers: list[Closer] = []
+        self.hooks: list[ShutdownHook] = []
 
     async def drain(self) -> None:
         await asyncio.sleep(0)
@@ -48,11 +48,11 @@ class RecordingHub:
             self.overwriting.append(line)
         self.changed.set()
 
-    def add_closer(self, closer: Closer) -> None:
-        self.closers.append(closer)
+    def add_shutdown_hook(self, hook: ShutdownHook) -> None:
+        self.hooks.append(hook)
 
-    def remove_closer(self, closer: Closer) -> None:
-        self.closers.remove(closer)
+    def remove_shutdown_hook(self, hook: ShutdownHook) -> None:
+        self.hooks.remove(hook)
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
         self.statuses.append((status, exit_code))
@@ -312,7 +312,7 @@ async def test_cancelling_ends_the_process_and_its_children() -> None:
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wshub_core.runtime.process._TERMINATE_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.process.runner._TERMINATE_SECONDS", 0.05)
     hub = RecordingHub()
     code = (
         "import signal, time\n"
@@ -360,7 +360,7 @@ async def test_a_failed_publish_ends_the_process() -> None:
     with pytest.raises(HubClosedError, match="has been closed"):
         await run_python(hub, code)
     assert not is_alive(int(hub.lines[0]))
-    assert hub.closers == []
+    assert hub.hooks == []
 
 
 async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: Served) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from support import Serve, Served, eventually, wshub
 
-from wshub_core.runtime.reading import TURN_SECONDS, ReadingTurns
+from wshub_core.transports.reading import TURN_SECONDS, ReadingTurns
 
 
 class ManualLoop:
@@ -151,7 +151,7 @@ async def test_a_healthy_client_misses_nothing_beside_floods(served: Served, fra
             served.hub.publish_event("a", number)
             # Each message arrives, and requests are served, while the floods go on.
             assert (await client.receive())["data"] == number
-            await client.settle()
+            await client.sync()
 
 
 async def test_frames_that_wait_for_their_turn_are_served_after_the_client_has_left(

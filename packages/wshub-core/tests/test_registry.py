@@ -11,7 +11,7 @@ from hypothesis.stateful import (
 )
 
 from wshub_core import SubscriptionLimitError
-from wshub_core.state.registry import Registry
+from wshub_core.protocol.registry import Registry
 
 LIMIT = 3
 channels = st.sampled_from(["a", "b", "c", "d", "e"])

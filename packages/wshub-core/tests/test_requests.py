@@ -110,7 +110,7 @@ async def test_an_answer_is_not_longer_than_a_name(serve: Serve, kind: str) -> N
     answer = await client.receive()
     assert answer["id"] == 1
     assert answer["channel"] == "x" * 256
-    await client.settle()
+    await client.sync()
 
 
 # Publishing.
@@ -174,8 +174,8 @@ async def test_what_is_not_published_says_why_and_reaches_nobody(
     answer = await chat.publish(**frame, id="x")
     assert (answer["type"], answer["id"], answer["code"]) == ("error", "x", code)
     await chat.sender.send(**frame)
-    await chat.sender.settle()
-    await chat.listener.settle()
+    await chat.sender.sync()
+    await chat.listener.sync()
 
 
 async def test_whoever_watches_sees_what_clients_publish(serve: Serve) -> None:
@@ -183,7 +183,7 @@ async def test_whoever_watches_sees_what_clients_publish(serve: Serve) -> None:
     page = LivePage(served.hub)
     client = await served.connect()
     await client.send(type="event", channel="chat", data=1)
-    await client.settle()
+    await client.sync()
     listed = page.process_request(Request("GET", "/channels"))
     assert listed is not None
     assert json.loads(listed.body)["channels"][0]["channel"] == "chat"
@@ -196,7 +196,7 @@ async def test_without_an_authorizer_nobody_publishes_and_the_application_hears_
         client = await connect(hub)
         client.subscribe("chat")
         client.send(Message(type="event", channel="chat", data=1))
-        await client.settle()
+        await client.sync()
         assert heard == [Message(type="event", channel="chat", data=1)]
     async with Hub() as hub:
         client = await connect(hub)
@@ -212,7 +212,7 @@ async def test_an_authorizer_that_does_not_say_yes_has_said_no(answer: Any) -> N
         client = await connect(hub)
         client.subscribe("chat")
         client.send(Message(type="event", channel="chat", data=1))
-        await client.settle()
+        await client.sync()
         assert not client.messages
 
 

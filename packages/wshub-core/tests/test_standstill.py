@@ -8,7 +8,7 @@ from support import Serve, eventually
 from websockets.sync.client import connect as dial
 
 from wshub_core import Disconnect, DisconnectCause
-from wshub_core.state.heartbeat import HeartbeatWheel
+from wshub_core.protocol.heartbeat import HeartbeatWheel
 
 
 class Member:
@@ -20,7 +20,7 @@ class Member:
 def test_after_a_standstill_everyone_is_pinged_and_has_time_to_answer() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(30.0, 60.0, 0.0)
     member = Member()
-    wheel.add(member, 0.0)
+    wheel.add(member)
     look = wheel.advance(500.0)
     assert (look.to_ping, look.silent) == ([member], [])
     # One that does not answer is still let go, and in time.
@@ -35,7 +35,7 @@ def test_after_a_standstill_everyone_is_pinged_and_has_time_to_answer() -> None:
 def test_a_busy_loop_is_no_standstill() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(30.0, 60.0, 0.0)
     member = Member()
-    wheel.add(member, 0.0)
+    wheel.add(member)
     now = 0.0
     silent: list[Member] = []
     while not silent:

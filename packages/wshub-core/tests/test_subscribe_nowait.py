@@ -29,7 +29,7 @@ async def test_the_authorizer_is_asked() -> None:
         hub.subscribe_nowait(hub.connections[0], "secret")
         hub.subscribe_nowait(hub.connections[0], "public")
         assert hub.channels == ("public",)
-        await client.settle()
+        await client.sync()
 
 
 async def test_an_async_authorizer_decides_later() -> None:

@@ -27,11 +27,11 @@ async def test_settle_waits_for_what_was_published_and_leaves_other_pongs_alone(
         client = await connect(hub)
         client.send(Message(type="ping"))
         hub.broadcast(Message(type="event", data=1))
-        settled = asyncio.create_task(client.settle())
+        settled = asyncio.create_task(client.sync())
         await asyncio.sleep(0)
         hub.broadcast(Message(type="event", data=2))
         await settled
-        await client.settle()
+        await client.sync()
         assert [message.type for message in client.messages] == ["pong", "event", "event"]
 
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from wshub_core.runtime.timeouts import Timeouts
+from wshub_core.loop.timeouts import Timeouts
 
 
 async def test_only_keys_that_were_not_discarded_expire() -> None:

@@ -54,7 +54,7 @@ async def test_a_wrong_call_names_the_right_one(call: Callable[[Any], object], t
         client = await connect(hub)
         with pytest.raises(TypeError, match=re.escape(text)):
             call(hub)
-        await client.settle()
+        await client.sync()
         assert not client.messages
 
 
@@ -129,7 +129,7 @@ async def test_a_callback_that_fails_for_each_message_does_not_fill_the_log(
     client = await served.connect()
     for number in range(200):
         await client.send(type="x", data=number)
-    await client.settle()
+    await client.sync()
     assert served.hub.stats().callback_errors == 201
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 6
@@ -151,7 +151,7 @@ async def test_frames_that_cannot_be_understood_are_counted(served: Served) -> N
     client = await served.connect()
     for frame in ("junk", "[]", '{"type":5}', '{"type":"subscribe"}'):
         await client.socket.send(frame)
-    await client.settle()
+    await client.sync()
     assert served.hub.stats().ignored_frames == 4
     await client.socket.send('{"type":"subscribe","id":7,"channel":["a"]}')
     answer = await client.receive()
@@ -171,4 +171,4 @@ async def test_a_message_that_cannot_be_published_names_what_is_wrong(serve: Ser
     await client.socket.send('{"type":"event","id":2,"channel":"a","data":"\\ud83d"}')
     answer = await client.receive()
     assert (answer["type"], answer["id"], answer["code"]) == ("error", 2, "malformed_frame")
-    await client.settle()
+    await client.sync()

@@ -126,7 +126,7 @@ async def run_fleet(url: Callable[[int], Any], **settings: Any) -> AsyncIterator
             await stack.enter_async_context(bridge)
             client = await connect(hub)
             client.subscribe(CHANNEL)
-            await client.settle()
+            await client.sync()
             members.append(Member(hub, bridge, client, changes=changes))
         yield Fleet(members)
 

@@ -128,7 +128,7 @@ async def test_a_user_that_may_not_have_all_channels_keeps_the_others(
         async with Hub() as hub, Hub() as other:
             listener = await connect(hub)
             listener.subscribe("news")
-            await listener.settle()
+            await listener.sync()
             async with RedisBridge(hub, server.url, **options) as bridge:
                 await hub.subscribe_all()
                 assert "refuses 'ws:channel:*'" in caplog.text

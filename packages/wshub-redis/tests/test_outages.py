@@ -203,7 +203,7 @@ async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> No
             here.hub.publish(CHANNEL, Message(type=MessageType.EVENT, data=number))
         await here.hub.drain()
         assert now() - begin < 1
-        await here.client.settle()
+        await here.client.sync()
         assert [message.data for message in here.client.messages] == list(range(1_000))
         # Who wants to know is told, when it is certain.
         with pytest.raises(BridgeUnavailableError, match="no connection for 1 s") as caught:
@@ -219,7 +219,7 @@ async def test_who_subscribes_in_an_outage_gets_everything_after_it(server: Redi
         await fleet.wait_state(BridgeState.DOWN)
         here, there, _ = fleet.members
         here.client.send(b'{"type":"subscribe","channel":"late","id":1}')
-        await here.client.settle()
+        await here.client.sync()
         assert not here.client.messages
         here.hub.publish("late", Message(type=MessageType.EVENT, data="local"))
         assert (await here.client.receive()).data == "local"

@@ -41,7 +41,7 @@ async def listener(server: RedisServer) -> AsyncIterator[MemoryClient]:
         client = await connect(hub)
         client.subscribe("process:b")
         client.subscribe("news")
-        await client.settle()
+        await client.sync()
         yield client
 
 

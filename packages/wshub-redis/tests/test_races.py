@@ -148,7 +148,7 @@ async def test_a_channel_that_redis_forbids_takes_no_other_along(
             first = await connect(there)
             first.subscribe("public:1")
             first.subscribe("private")
-            await first.settle()
+            await first.sync()
             async with RedisBridge(there, server.url, **options) as guarded:  # type: ignore[arg-type]
                 second = await connect(there)
                 for frame_id, channel in enumerate(["private:2", "public:2", "private:3"]):

@@ -69,7 +69,7 @@ async def test_a_bridge_refuses_to_work_in_a_child_and_goes_on_in_the_parent(
         near, far = await connect(hub), await connect(other)
         for client in (near, far):
             client.subscribe("news")
-            await client.settle()
+            await client.sync()
         await run_in_child(
             lambda: assert_refused(
                 lambda: bridge.publish("news", MESSAGE),

@@ -17,7 +17,7 @@ from wshub_core import (
     AuthResult,
     Request,
     TokenAuthenticator,
-    settle_auth_result,
+    normalize_auth_result,
 )
 from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
@@ -76,7 +76,7 @@ async def _ask(
 ) -> AuthResult:
     try:
         result = authenticate(presented)
-        return settle_auth_result(await result if isawaitable(result) else result, time.time())
+        return normalize_auth_result(await result if isawaitable(result) else result, time.time())
     except BaseException as error:
         if is_interrupt(error):
             raise

@@ -14,7 +14,7 @@ from wshub_core import (
     Request,
     TokenAuthenticator,
     TooManyAttemptsError,
-    settle_auth_result,
+    normalize_auth_result,
 )
 
 _MOST_ADDRESSES = 10_000
@@ -117,7 +117,7 @@ class RateLimit:
         is_free = False
         try:
             result = self._authenticator(request)
-            result = settle_auth_result(
+            result = normalize_auth_result(
                 await result if isawaitable(result) else result, time.time()
             )
             is_free = result.valid or isinstance(result.error, MissingCredentialError)

@@ -15,7 +15,7 @@ from wshub_auth.credentials import (
     check_credential,
 )
 from wshub_auth.errors import MissingCredentialError
-from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, settle_auth_result
+from wshub_core import AuthenticatorError, AuthError, AuthResult, Request, normalize_auth_result
 from wshub_core.interrupts import is_interrupt
 from wshub_core.logs import get_logger
 
@@ -83,7 +83,7 @@ class TokenAuth:
 
     def _complete(self, result: AuthResult) -> AuthResult:
         try:
-            settled = settle_auth_result(result, time.time())
+            settled = normalize_auth_result(result, time.time())
         except (AttributeError, TypeError):
             return self._fail()
         if settled.valid or settled.challenge:

@@ -30,7 +30,7 @@ _MAX_WAITING = 1_000
 _LAST_SECONDS = 5.0
 """The longest wait for the last lines when the block is left with an exception."""
 
-_CLOSER_SECONDS = 10.0
+_HOOK_SECONDS = 10.0
 """The longest wait for the end of processes. They get SIGTERM, and SIGKILL 5 seconds later."""
 
 
@@ -61,7 +61,7 @@ class ProcessPublisher:
         self._error: WSHubError | None = None
         self._sending: asyncio.Task[None] | None = None
         self._is_leaving = False
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._hooks: list[Callable[[], Awaitable[None]]] = []
         self._guard = ForkGuard("publisher")
 
     async def __aenter__(self) -> Self:
@@ -128,13 +128,13 @@ class ProcessPublisher:
         if self._error is not None:
             raise self._error
 
-    def add_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
+    def add_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Have a function awaited when nothing can be published any more."""
-        self._closers.append(closer)
+        self._hooks.append(hook)
 
-    def remove_closer(self, closer: Callable[[], Awaitable[None]]) -> None:
-        """Take back `add_closer`."""
-        self._closers.remove(closer)
+    def remove_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Remove a function that `add_shutdown_hook` has added."""
+        self._hooks.remove(hook)
 
     def _add(self, message: Message) -> None:
         self._guard.check()
@@ -157,9 +157,9 @@ class ProcessPublisher:
             self._error = error
             self._changed.set()
             # A process that prints nothing does not notice the error, so the hooks end it.
-            closing = [asyncio.create_task(_call_closer(closer)) for closer in self._closers]
+            closing = [asyncio.create_task(_run_hook(hook)) for hook in self._hooks]
             if closing:
-                _, late = await asyncio.wait(closing, timeout=_CLOSER_SECONDS)
+                _, late = await asyncio.wait(closing, timeout=_HOOK_SECONDS)
                 for task in late:
                     task.cancel()
 
@@ -183,8 +183,8 @@ class ProcessPublisher:
         await self._changed.wait()
 
 
-async def _call_closer(closer: Callable[[], Awaitable[None]]) -> None:
+async def _run_hook(hook: Callable[[], Awaitable[None]]) -> None:
     try:
-        await run_callback(closer)
+        await run_callback(hook)
     except CallbackError as error:
-        logger.error("a closer failed", exc_info=error.__cause__)
+        logger.error("a shutdown hook failed", exc_info=error.__cause__)

@@ -3,19 +3,30 @@
 Start with `Hub`; the settings are in `HubConfig`, what is sent is a `Message`.
 """
 
-from wshub_core.edges.page import LivePage
-from wshub_core.edges.serve import Server
-from wshub_core.runtime.bridge import Bridge
-from wshub_core.runtime.clock import Clock, Timer
-from wshub_core.runtime.connection import Connection
-from wshub_core.runtime.hub import Hub
-from wshub_core.runtime.process import run_process
-from wshub_core.state.backoff import Backoff
-from wshub_core.values.auth import Authenticator, AuthResult, TokenAuthenticator, settle_auth_result
-from wshub_core.values.bridging import BridgeState
-from wshub_core.values.channels import process_channel, validate_channel, validate_process_id
+from wshub_core.bridge.protocol import Bridge
+from wshub_core.bridge.state import BridgeState
+from wshub_core.bridge_port import BridgePort
+from wshub_core.hub import Hub
+from wshub_core.loop.clock import Clock, Timer
+from wshub_core.page.page import LivePage
+from wshub_core.process.runner import run_process
+from wshub_core.protocol.backoff import Backoff
+from wshub_core.transports.server import Server
+from wshub_core.values.auth import (
+    Authenticator,
+    AuthResult,
+    TokenAuthenticator,
+    normalize_auth_result,
+)
+from wshub_core.values.channels import (
+    BROADCAST,
+    process_channel,
+    validate_channel,
+    validate_process_id,
+)
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import ChannelAuthorizer, HubConfig, PublishAuthorizer
+from wshub_core.values.connection import Connection
 from wshub_core.values.errors import (
     AuthenticatorError,
     AuthError,
@@ -45,6 +56,13 @@ from wshub_core.values.errors import (
     WSHubError,
 )
 from wshub_core.values.http import Request, Response
+from wshub_core.values.message_factories import (
+    channel_event_message,
+    error_message,
+    event_message,
+    process_output_message,
+    process_status_message,
+)
 from wshub_core.values.messages import (
     JSON,
     Message,
@@ -52,22 +70,16 @@ from wshub_core.values.messages import (
     Reply,
     decode_message,
     encode_message,
-    validate_published,
 )
+from wshub_core.values.publishing import prepare_message, validate_published
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
-from wshub_core.values.well_known import (
-    channel_event_message,
-    error_message,
-    event_message,
-    process_output_message,
-    process_status_message,
-)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BEARER_SUBPROTOCOL",
+    "BROADCAST",
     "JSON",
     "V1_SUBPROTOCOL",
     "AuthError",
@@ -78,6 +90,7 @@ __all__ = [
     "Backoff",
     "Bridge",
     "BridgeAttachedError",
+    "BridgePort",
     "BridgeState",
     "BridgeUnavailableError",
     "ChannelAuthorizer",
@@ -125,12 +138,13 @@ __all__ = [
     "encode_message",
     "error_message",
     "event_message",
+    "normalize_auth_result",
     "offered_subprotocols",
+    "prepare_message",
     "process_channel",
     "process_output_message",
     "process_status_message",
     "run_process",
-    "settle_auth_result",
     "validate_channel",
     "validate_process_id",
     "validate_published",

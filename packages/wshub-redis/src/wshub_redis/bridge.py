@@ -224,7 +224,7 @@ class RedisBridge:
             except CONNECTION_ERRORS:
                 if self._require_redis:
                     raise
-            self._hub.attach(self)
+            self._hub.bridge_port.attach(self)
             self._is_started = True
             if self._state != BridgeState.UP:
                 self._tell_state()
@@ -258,7 +258,7 @@ class RedisBridge:
             try:
                 if self._is_started:
                     self._is_started = False
-                    self._hub.detach()
+                    self._hub.bridge_port.detach()
                     await self._flush(lanes)
             finally:
                 await lanes.close()
@@ -286,10 +286,8 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.publish` does; then nobody gets it.
         """
         self._check_process()
-        manager = self._hub.manager
-        stamped, prepared = manager.prepare(message, channel, local_only=False)
-        manager.publish(channel, stamped, prepared, local_only=True)
-        await self._send(channel, prepared.payload)
+        payload = self._hub.bridge_port.publish(channel, message)
+        await self._send(channel, payload)
 
     async def broadcast(self, message: Message) -> None:
         """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
@@ -300,10 +298,8 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.broadcast` does; then nobody gets it.
         """
         self._check_process()
-        manager = self._hub.manager
-        _, prepared = manager.prepare(message, None, local_only=False)
-        manager.broadcast(prepared, local_only=True)
-        await self._send("", prepared.payload)
+        payload = self._hub.bridge_port.broadcast(message)
+        await self._send("", payload)
 
     async def _send(self, channel: str, payload: bytes) -> None:
         if not self._is_started:
@@ -375,7 +371,10 @@ class RedisBridge:
         return self._lanes.lane_of(name)
 
     def _wanted_names(self) -> list[bytes]:
-        names = [self._names.broadcast, *map(self._names.channel, self._hub.carried_channels)]
+        names = [
+            self._names.broadcast,
+            *map(self._names.channel, self._hub.bridge_port.bridged_channels),
+        ]
         return [*names, self._names.all_channels] if self._wants_all else names
 
     def _wanted_on(self, lane: Lane) -> list[bytes]:
@@ -393,7 +392,7 @@ class RedisBridge:
             if not self._last_ids.is_new(envelope.source_id, name, envelope.id, monotonic()):
                 self._counters.duplicates += 1
                 return
-            self._hub.deliver(channel, bytes(envelope.message))
+            self._hub.bridge_port.deliver(channel, bytes(envelope.message))
         except (HubClosedError, HubNotStartedError):
             pass
         except WSHubError as exc:
@@ -431,7 +430,7 @@ class RedisBridge:
         )
         if self._on_state_change is not None:
             with contextlib.suppress(HubClosedError):
-                self._hub.manager.tell_apart("on_state_change", self._on_state_change, self)
+                self._hub.bridge_port.spawn_callback("on_state_change", self._on_state_change, self)
 
     def _is_new_reason(self, reason: str) -> bool:
         """Note a reason; return whether it has not been told in this outage."""

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from wshub_core.runtime.bridge import Bridge
-from wshub_core.runtime.bridging import LINGER_SECONDS
-from wshub_core.runtime.hub import Hub
+from wshub_core.bridge.protocol import Bridge
+from wshub_core.bridge.relay import LINGER_SECONDS
+from wshub_core.bridge.state import BridgeState
+from wshub_core.hub import Hub
 from wshub_core.testing.client import MemoryClient, connect
-from wshub_core.values.bridging import BridgeState
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import BridgeAttachedError, MessageTooLargeError
 from wshub_core.values.messages import Message, MessageType
@@ -263,7 +263,7 @@ async def subscribe(hub: Hub, *channels: str) -> MemoryClient:
     client = await connect(hub)
     for channel in channels:
         client.subscribe(channel)
-    await client.settle()
+    await client.sync()
     return client
 
 

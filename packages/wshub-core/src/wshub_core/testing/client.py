@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import Context, copy_context
 
-from wshub_core.runtime.hub import Hub
-from wshub_core.runtime.session import Session
-from wshub_core.state.prepared import PreparedMessage
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.hub import Hub, running_hub
+from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.errors import WSHubError
@@ -31,7 +31,7 @@ class HandshakeRefusedError(WSHubError):
 
 
 class MemoryTransport:
-    """The far end of a connection, in memory; see `wshub_core.runtime.transport.Transport`.
+    """The far end of a connection, in memory; see `wshub_core.connections.transport.Transport`.
 
     Attributes:
         is_stalled: Whether it takes no bytes.
@@ -44,19 +44,19 @@ class MemoryTransport:
         self._loop = asyncio.get_running_loop()
         self._clock = hub.clock
         self._close_timeout = hub.config.close_timeout
-        self._manager = hub.manager
+        self._hub = running_hub(hub)
         self._client = client
-        self._session: Session | None = None
+        self._connection: ServerConnection | None = None
         self._is_reading_held = False
         self._unread: deque[bytes | tuple[DisconnectCause, int, str]] = deque()
         self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
 
     def open(self, remote_address: str, identity: AuthResult, context: Context) -> None:
         """Have the hub take this connection in."""
-        session = self._manager.connect(self, remote_address, identity, context)
+        connection = self._hub.connect(self, remote_address, identity, context)
         # A callback may have ended it already.
         if self._client.close_code is None:
-            self._session = session
+            self._connection = connection
 
     def receive(self, item: bytes | tuple[DisconnectCause, int, str]) -> None:
         """Pass on a frame of the client, or how it ends, when the hub reads."""
@@ -64,33 +64,33 @@ class MemoryTransport:
             self._unread.append(item)
         elif isinstance(item, tuple):
             self.end(*item)
-        elif self._session is not None:
-            self._session.last_heard = self._clock.time()
-            self._session.receive(item)
+        elif self._connection is not None:
+            self._connection.note_heard(self._clock.time())
+            self._connection.receive(item)
 
     def take_all(self) -> None:
         """Take what was held back while the client was stalled."""
         if self._unsent:
             while self._unsent:
                 self._take(self._unsent.popleft())
-            if self._session is not None:
-                self._manager.resume_writing(self._session)
+            if self._connection is not None:
+                self._hub.lifecycle.stalled_writes.resume_writing(self._connection)
 
     def take_one(self) -> None:
         """Take one message of what was held back."""
         if self._unsent:
             self._take(self._unsent.popleft())
-            if not self._unsent and self._session is not None:
-                self._manager.resume_writing(self._session)
+            if not self._unsent and self._connection is not None:
+                self._hub.lifecycle.stalled_writes.resume_writing(self._connection)
 
     def end(self, cause: DisconnectCause, code: int, reason: str) -> None:
         """End the connection, from either side."""
-        session, self._session = self._session, None
+        connection, self._connection = self._connection, None
         self._unsent.clear()
         if self._client.close_code is None:
             self._client.note_end(code, reason)
-        if session is not None:
-            self._manager.disconnect(session, cause, code, reason)
+        if connection is not None:
+            self._hub.lifecycle.disconnect(connection, cause, code, reason)
 
     # What the hub does.
 
@@ -98,8 +98,8 @@ class MemoryTransport:
         """Deliver messages, or hold them while the client is stalled."""
         if self.is_stalled:
             self._unsent.extend(messages)
-            if self._session is not None:
-                self._manager.pause_writing(self._session)
+            if self._connection is not None:
+                self._hub.lifecycle.stalled_writes.pause_writing(self._connection)
         else:
             for message in messages:
                 self._take(message)
@@ -112,8 +112,8 @@ class MemoryTransport:
     def ping(self) -> None:
         """Have the client say that it is there, unless it is silent."""
         self._client.pings += 1
-        if not self.is_silent and self._session is not None:
-            self._session.last_heard = self._clock.time()
+        if not self.is_silent and self._connection is not None:
+            self._connection.note_heard(self._clock.time())
 
     def close(self, code: int, reason: str) -> None:
         """Close; a stalled client hears it when it goes on, if that is in time."""
@@ -168,7 +168,7 @@ class MemoryClient:
         self.close_code: int | None = None
         self.close_reason = ""
         self._changed = asyncio.Event()
-        # The pong that answers a `settle` is not the application's to see.
+        # The pong that answers a `sync` is not the application's to see.
         self._pings_sent = self._pongs_received = 0
         self._pongs_to_drop: set[int] = set()
         self._transport = MemoryTransport(hub, self)
@@ -204,7 +204,7 @@ class MemoryClient:
                 await self._wait_for_change()
         return self.messages.popleft()
 
-    async def settle(self) -> None:
+    async def sync(self) -> None:
         """Wait until the hub has served all that was sent, and delivered all that was published.
 
         Raises:
@@ -295,8 +295,9 @@ async def connect(
     lower = {name.lower(): (value,) for name, value in (headers or {}).items()}
     request = Request("GET", path, query, {"host": ("testserver",)} | lower, remote_address)
     context = copy_context()
-    identity = await hub.manager.spawn(hub.manager.door.admit(request, context), context)
-    refusal = identity if isinstance(identity, Response) else hub.manager.door.check_room()
+    running = running_hub(hub)
+    identity = await running.spawn(running.admission.admit(request, context), context)
+    refusal = identity if isinstance(identity, Response) else running.admission.check_room()
     if refusal is not None:
         raise HandshakeRefusedError(refusal)
     assert isinstance(identity, AuthResult), "it is no refusal"

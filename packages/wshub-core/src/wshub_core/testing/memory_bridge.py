@@ -4,8 +4,9 @@ from asyncio import Future
 from types import TracebackType
 from typing import Self
 
-from wshub_core.runtime.hub import Hub
-from wshub_core.values.bridging import BridgeState
+from wshub_core.bridge.state import BridgeState
+from wshub_core.hub import Hub
+from wshub_core.values.channels import BROADCAST
 
 
 class MemoryExchange:
@@ -34,13 +35,13 @@ class MemoryBridge:
     overhead_bytes = 0
 
     def __init__(self, hub: Hub, exchange: MemoryExchange) -> None:
-        self._hub = hub
+        self._port = hub.bridge_port
         self._exchange = exchange
         self._channels: set[str] = set()
         self._wants_all = False
 
     async def __aenter__(self) -> Self:
-        self._hub.attach(self)
+        self._port.attach(self)
         self._exchange.bridges.append(self)
         return self
 
@@ -51,7 +52,7 @@ class MemoryBridge:
         traceback: TracebackType | None,
     ) -> None:
         self._exchange.bridges.remove(self)
-        self._hub.detach()
+        self._port.detach()
 
     def forward(self, channel: str, payload: bytes) -> None:
         """Give a message to the hubs that want it."""
@@ -61,8 +62,8 @@ class MemoryBridge:
 
     def take(self, channel: str, payload: bytes) -> None:
         """Take a message of another hub."""
-        if not channel or self._wants_all or channel in self._channels:
-            self._hub.deliver(channel, payload)
+        if channel == BROADCAST or self._wants_all or channel in self._channels:
+            self._port.deliver(channel, payload)
 
     def subscribe(self, channel: str) -> Future[None] | None:
         """Want a channel, from now on."""

@@ -1,1 +1,1 @@
-"""Values: immutable data and the rules on it. No clock, no event loop, no sockets."""
+"""Immutable values and their rules: messages, channels, errors, settings. No asyncio, no clock."""

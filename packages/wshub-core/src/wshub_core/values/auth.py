@@ -75,7 +75,7 @@ class TokenAuthenticator(Protocol):
         """
 
 
-def settle_auth_result(result: AuthResult, now: float) -> AuthResult:
+def normalize_auth_result(result: AuthResult, now: float) -> AuthResult:
     """Return a result as the hub keeps it.
 
     The user id is trimmed, and the claims are copied: mappings become read-only, sequences tuples.
@@ -101,7 +101,7 @@ def settle_auth_result(result: AuthResult, now: float) -> AuthResult:
         if not user_id:
             raise MissingUserIDError
         claims = _Copier().copy_claims(result.claims) if result.claims else None
-        expires_at = _settle_end(result.expires_at)
+        expires_at = _normalize_expiry(result.expires_at)
         if expires_at is not None and expires_at <= now:
             raise AuthExpiredError
     except AuthError as error:
@@ -109,7 +109,7 @@ def settle_auth_result(result: AuthResult, now: float) -> AuthResult:
     return AuthResult(True, user_id, claims, expires_at=expires_at)
 
 
-def _settle_end(expires_at: float | None) -> float | None:
+def _normalize_expiry(expires_at: float | None) -> float | None:
     if expires_at is None:
         return None
     try:

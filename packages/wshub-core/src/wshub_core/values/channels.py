@@ -9,6 +9,9 @@ import re
 
 from wshub_core.values.errors import InvalidChannelError, InvalidProcessIDError
 
+BROADCAST = ""
+"""Stands for "every connection" where a bridge takes the name of a channel."""
+
 PROCESS_CHANNEL_PREFIX = "process:"
 
 _HUB_PREFIX = "wshub:"

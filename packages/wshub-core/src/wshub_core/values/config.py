@@ -2,17 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.closing import Disconnect
+from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.http import Request
 from wshub_core.values.messages import Message
 from wshub_core.values.origins import normalize_origin
-
-if TYPE_CHECKING:
-    from wshub_core.runtime.connection import Connection
 
 Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
 """What happens to a connection whose outbox is full."""
@@ -24,12 +22,12 @@ _LONGEST_FRAME_HEADER = 10
 
 # Callables and not protocols, because type checkers infer the parameters of lambdas only for these.
 
-ChannelAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+ChannelAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
 """Decides whether a connection may subscribe to a channel; plain or async.
 
 It is asked once per subscription, with a valid channel name. Raising means no."""
 
-PublishAuthorizer: TypeAlias = "Callable[[Connection, str], bool | Awaitable[bool]]"
+PublishAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
 """Decides whether a connection may publish to a channel; plain or async.
 
 It is asked once per message, with a valid channel name. Raising means no."""

@@ -1,8 +1,8 @@
 """The HTTP request that opens a connection, and the answer to one that does not."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/plain; charset=utf-8"
 
+
+ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
+"""Answers HTTP requests to other paths than the hub's; None stands for 404. Plain or async."""
 
 METHOD_NOT_ALLOWED = Response(405, b"Method Not Allowed\n", {"Allow": "GET, HEAD"})
 """The answer to a method that a resource does not know (RFC 9110 section 15.5.6)."""

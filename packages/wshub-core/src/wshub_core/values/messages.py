@@ -6,9 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.encoding import encode
-from wshub_core.values.errors import MessageDecodeError, MessageEncodeError, ReservedTypeError
+from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
 
 JSON: TypeAlias = Any
 """Anything JSON can hold. On the way out also what has one plain form in it: enums, dates, UUIDs,
@@ -100,36 +99,6 @@ REQUESTS_AND_ANSWERS = frozenset(
     }
 )
 """The types of messages between one client and its hub, which nobody publishes."""
-
-
-def validate_published(message: Message, channel: str | None) -> None:
-    """Check what must hold for a message that is published or broadcast.
-
-    The channel that a broadcast names is not checked: a hub on its own does not look at it.
-
-    Args:
-        message: The message.
-        channel: The channel to publish it to; None for a broadcast.
-
-    Raises:
-        InvalidChannelError: The channel's name is not allowed.
-        InvalidProcessIDError: The process id in the channel or the message is not allowed.
-        ReservedTypeError: Messages of this type are between one client and its hub.
-        TypeError: The message is no `Message`, or the channel no `str`. The text names the method
-            for plain data.
-    """
-    if not isinstance(message, Message):
-        is_broadcast = channel is None
-        call = "broadcast(message)" if is_broadcast else "publish(channel, message)"
-        other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
-        kind = type(message).__qualname__
-        raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
-    if message.type in REQUESTS_AND_ANSWERS or isinstance(message, Reply):
-        raise ReservedTypeError(message.type)
-    if channel is not None:
-        validate_channel(channel)
-    if message.process_id:
-        validate_process_id(message.process_id)
 
 
 def encode_message(message: Message) -> bytes:

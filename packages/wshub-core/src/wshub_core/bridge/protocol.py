@@ -1,0 +1,62 @@
+"""The interface of a bridge: everything that a hub calls."""
+
+from asyncio import Future
+from typing import Protocol
+
+from wshub_core.bridge.state import BridgeState
+
+
+class Bridge(Protocol):
+    """Carries messages between this hub and others, such as the hubs of other processes.
+
+    A bridge attaches itself with ``hub.bridge_port.attach(bridge)``. From then on the hub calls the
+    methods below, on its event loop, and the bridge calls `BridgePort.deliver` with the messages of
+    other hubs. A bridge never returns a hub's own messages to that hub.
+    `wshub_core.testing.BridgeContract` has the tests that every bridge must pass.
+
+    Attributes:
+        state: How well the bridge works now.
+        overhead_bytes: Number of bytes by which a message grows on its way. The hub refuses a
+            message that would exceed ``max_message_bytes`` with them, before any client gets it.
+    """
+
+    @property
+    def state(self) -> BridgeState: ...  # noqa: D102
+
+    @property
+    def overhead_bytes(self) -> int: ...  # noqa: D102
+
+    def forward(self, channel: str, payload: bytes) -> None:
+        """Send a message to the other hubs, without blocking and without raising.
+
+        For each channel, messages arrive in the order of the calls.
+
+        Args:
+            channel: The channel; `wshub_core.BROADCAST` for a message to every connection.
+            payload: The message as clients receive it, one JSON object in UTF-8.
+        """
+
+    def subscribe(self, channel: str) -> Future[None] | None:
+        """Start to deliver the messages that other hubs publish to a channel.
+
+        Returns:
+            None if the bridge delivers them already. Otherwise a future that is done once every
+            later message will arrive, or once the bridge is stopped. It may take as long as an
+            outage, and never raises.
+        """
+
+    def subscribe_all(self) -> Future[None] | None:
+        """Start to deliver the messages of every channel, until the bridge is stopped.
+
+        Each message is still delivered once, also if its channel is subscribed to. A bridge that
+        cannot do this logs a warning and returns None.
+
+        Returns:
+            A future as `subscribe` returns it.
+        """
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop delivering a channel that has had no subscriber here for a while."""
+
+    async def drain(self) -> None:
+        """Wait until `forward` can take more messages; do not wait for an outage to end."""

@@ -1,0 +1,126 @@
+"""The relay: the hub's use of its bridge, and the channels that it asks the bridge for."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Collection
+from typing import Protocol
+
+from wshub_core.bridge.protocol import Bridge
+from wshub_core.bridge.state import BridgeState
+from wshub_core.loop.clock import Clock
+from wshub_core.loop.timeouts import Timeouts
+from wshub_core.values.errors import BridgeAttachedError
+
+LINGER_SECONDS = 1.0
+"""Time for which a channel stays bridged after its last subscriber has left: a browser that reloads
+a page leaves and returns."""
+
+_CONFIRM_SECONDS = 1.0
+"""Longest time for which the frames of a client wait until the bridge relays a new channel."""
+
+
+class SubscribedChannels(Protocol):
+    """The channels with subscribers on this hub."""
+
+    @property
+    def channels(self) -> Collection[str]:
+        """All channels that have subscribers."""
+
+    def subscriber_count(self, channel: str) -> int:
+        """Return the number of subscribers of a channel."""
+
+
+class Relay:
+    """Forwards messages to the bridge, and asks it for the channels with subscribers here.
+
+    Every method works without a bridge, too.
+
+    Args:
+        clock: The hub's clock.
+        subscribed: The channels with subscribers here.
+    """
+
+    def __init__(self, clock: Clock, subscribed: SubscribedChannels) -> None:
+        self._bridge: Bridge | None = None
+        self._subscribed = subscribed
+        self._needs_all = False
+        self._lingering: Timeouts[str] = Timeouts(clock, LINGER_SECONDS, self._unsubscribe_if_empty)
+
+    @property
+    def has_bridge(self) -> bool:
+        """Whether a bridge is attached."""
+        return self._bridge is not None
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of each message that the bridge needs for its envelope."""
+        return 0 if self._bridge is None else self._bridge.overhead_bytes
+
+    @property
+    def channels(self) -> Collection[str]:
+        """The channels that the bridge must relay, without those that only linger."""
+        return self._subscribed.channels
+
+    def attach(self, bridge: Bridge) -> None:
+        """Attach a bridge; see `BridgePort.attach`."""
+        if self._bridge is not None:
+            raise BridgeAttachedError
+        self._bridge = bridge
+        for channel in self.channels:
+            bridge.subscribe(channel)
+        if self._needs_all:
+            bridge.subscribe_all()
+
+    def detach(self) -> None:
+        """Detach the bridge, if there is one."""
+        self._lingering.cancel()
+        self._bridge = None
+
+    def forward(self, channel: str, payload: bytes) -> None:
+        """Give a message to the bridge; `BROADCAST` as the channel stands for all connections."""
+        if self._bridge is not None:
+            self._bridge.forward(channel, payload)
+
+    async def drain(self) -> None:
+        """Wait until the bridge can take more messages."""
+        if self._bridge is not None:
+            await self._bridge.drain()
+
+    def ensure_subscribed(self, channel: str) -> Future[None] | None:
+        """Ask the bridge for a channel.
+
+        Returns:
+            A future that is done when messages of other hubs arrive; None if they arrive already,
+            or without a bridge.
+        """
+        if self._bridge is None:
+            return None
+        self._lingering.discard(channel)
+        return self._bridge.subscribe(channel)
+
+    async def subscribe_all(self) -> None:
+        """Ask the bridge for every channel; see `Hub.subscribe_all`."""
+        self._needs_all = True
+        if self._bridge is not None:
+            await self.wait_bridged(self._bridge.subscribe_all())
+
+    async def wait_bridged(self, bridged: Future[None] | None) -> bool:
+        """Wait for at most a second until a channel is bridged; do not wait for an outage to end.
+
+        Returns:
+            True if the channel is bridged.
+        """
+        if bridged is None:
+            return True
+        if self._bridge is not None and self._bridge.state == BridgeState.UP:
+            await asyncio.wait([bridged], timeout=_CONFIRM_SECONDS)
+        return bridged.done()
+
+    def note_empty(self, channel: str) -> None:
+        """Note that the last subscriber of a channel has left."""
+        if self._bridge is not None:
+            self._lingering.add(channel)
+
+    def _unsubscribe_if_empty(self, channel: str) -> None:
+        if self._bridge is not None and self._subscribed.subscriber_count(channel) == 0:
+            self._bridge.unsubscribe(channel)

@@ -1,0 +1,1 @@
+"""One hub at run time: admission, connections, commands, subscriptions, delivery."""

@@ -1,0 +1,249 @@
+"""The hub's own object for one accepted WebSocket, behind the application's `Connection`."""
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+from wshub_core.connections.inbound import InboundQueue, Work
+from wshub_core.connections.transport import Transport
+from wshub_core.loop.clock import Clock
+from wshub_core.protocol.outbox import Outbox
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import CloseCode, DisconnectCause, validate_close
+from wshub_core.values.connection import Connection
+from wshub_core.values.messages import Message
+
+
+class ConnectionOwner(Protocol):
+    """The parts of a hub that its connections call."""
+
+    def subscriptions_of(self, connection: "ServerConnection") -> tuple[str, ...]:
+        """Return the channels of a connection, sorted."""
+
+    def send(self, connection: "ServerConnection", message: Message) -> bool:
+        """Queue a message for one connection; return False if the connection has ended."""
+
+    def close_connection(self, connection: "ServerConnection", code: int, reason: str) -> None:
+        """Remove a connection from the hub and start its closing handshake."""
+
+    def serve_frame(self, connection: "ServerConnection", payload: bytes | bytearray) -> Work:
+        """Serve one frame of a client."""
+
+    def spawn(
+        self, work: Coroutine[Any, Any, object], context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Start a task that the hub waits for when it closes."""
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in the next round of the event loop."""
+
+    def limit_callback(self, connection: "ServerConnection") -> None:
+        """Start the time limit of the callback of a connection that has ended."""
+
+    @property
+    def clock(self) -> Clock:
+        """The hub's clock."""
+
+
+class ServerConnection(Connection):
+    """A connection with its transport, its outbox, and its queue of frames.
+
+    This module alone writes the liveness (`last_heard`), the writability (`is_writable`) and the
+    end (`ending`) of a connection.
+
+    Attributes:
+        outbox: The messages that wait to be written; filled and emptied by the delivery.
+        transport: The transport; None after its end.
+        is_writable: Whether the transport takes more bytes now.
+        ending: Cause, code and reason with which the hub has ended the connection; None before.
+        last_heard: Time of the last byte from the peer; infinity while the peer is not read.
+        next_ping, slot: The connection's place in the heartbeat wheel, which writes both.
+        context: The context variables that all callbacks of the connection share.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_inbound",
+        "_owner",
+        "context",
+        "ending",
+        "is_writable",
+        "last_heard",
+        "next_ping",
+        "outbox",
+        "slot",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        connection_id: int,
+        remote_address: str,
+        identity: AuthResult,
+        owner: ConnectionOwner,
+        transport: Transport,
+        outbox: Outbox,
+        context: Context,
+        now: float,
+    ) -> None:
+        super().__init__(connection_id, remote_address, identity.user_id, identity.claims)
+        self.outbox = outbox
+        self.context = context
+        self.transport: Transport | None = transport
+        self.is_writable = True
+        self.ending: tuple[DisconnectCause, int, str] | None = None
+        self.last_heard = now
+        self.next_ping = math.inf
+        self.slot = 0
+        self._owner = owner
+        self._gone: asyncio.Event | None = None
+        # Exists only while a frame or callback is being served, so idle connections do not pay.
+        self._inbound: InboundQueue | None = None
+
+    # The application's view; documented on Connection.
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:  # noqa: D102
+        return self._owner.subscriptions_of(self)
+
+    @property
+    def dropped_messages(self) -> int:  # noqa: D102
+        return self.outbox.dropped
+
+    def send(self, message: Message) -> bool:  # noqa: D102
+        return self._owner.send(self, message)
+
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:  # noqa: D102
+        validate_close(code, reason)
+        self._owner.close_connection(self, code, reason)
+        # A callback of this connection would wait for its own end.
+        if self._inbound is None or asyncio.current_task() is not self._inbound.working:
+            await self.wait_gone()
+
+    # Frames and callbacks, in order.
+
+    def receive(self, payload: bytes | bytearray) -> None:
+        """Serve one frame of the peer, after all earlier frames; ignore it if the hub has closed.
+
+        Args:
+            payload: The payload of a text or binary message.
+        """
+        if self.ending is None:
+            serve = partial(self._owner.serve_frame, self, payload)
+            if self._inbound is None:
+                self._open_inbound().run(serve)
+            else:
+                self._inbound.push(serve, len(payload))
+
+    def run_on_connect(self, callback: Callable[[], Work]) -> None:
+        """Run the callback that precedes all frames."""
+        self._open_inbound().run(callback)
+
+    def run_on_disconnect(self, callback: Callable[[], Work]) -> None:
+        """Run the last callback, after the running one has ended or has been abandoned."""
+        if self._inbound is None:
+            self._open_inbound().run_last(callback)
+        else:
+            self._inbound.push_last(callback)
+
+    def cancel_callback(self) -> bool:
+        """Cancel the running callback and drop the waiting frames; the connection has ended.
+
+        Returns:
+            False if no callback runs, or if it was cancelled before.
+        """
+        return self._inbound is not None and self._inbound.cancel()
+
+    def abandon_callback(self) -> None:
+        """Stop waiting for a callback that ignores its cancellation; run the last callback."""
+        if self._inbound is not None:
+            self._inbound.abandon()
+
+    @property
+    def is_callback_running(self) -> bool:
+        """Whether an asynchronous callback of the connection runs."""
+        return self._inbound is not None and self._inbound.working is not None
+
+    def _open_inbound(self) -> InboundQueue:
+        self._inbound = InboundQueue(self, self._owner)
+        return self._inbound
+
+    def close_inbound(self) -> None:
+        """Drop the queue of frames, which has nothing left to do."""
+        self._inbound = None
+
+    # Liveness and writability.
+
+    def note_heard(self, now: float) -> None:
+        """Note a sign of life: a byte from the peer, or a byte that the peer has taken."""
+        # Infinity stays: the peer is not read, so its silence proves nothing.
+        self.last_heard = max(self.last_heard, now)
+
+    def pause_reading(self) -> None:
+        """Stop reading the peer, whose frames fill the queue; suspend the silence limit."""
+        if self.transport is not None:
+            # Pongs are not read either, so the peer's silence proves nothing.
+            self.last_heard = math.inf
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read the peer again; its silence counts from now on."""
+        if self.transport is not None:
+            self.last_heard = self._owner.clock.time()
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Note that the transport takes no more bytes."""
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        """Note that the transport takes bytes again."""
+        self.is_writable = True
+
+    def ping(self) -> None:
+        """Send a ping, unless the peer takes no bytes now."""
+        if self.transport is not None and self.is_writable:
+            self.transport.ping()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the transport holds."""
+        return 0 if self.transport is None else self.transport.unsent_bytes()
+
+    # The end.
+
+    def note_ending(self, cause: DisconnectCause, code: int, reason: str) -> None:
+        """Note that the hub ends the connection; the first cause counts."""
+        if self.ending is None:
+            self.ending = (cause, code, reason)
+
+    def start_close(self, code: int, reason: str) -> None:
+        """Start the closing handshake."""
+        if self.transport is not None:
+            self.transport.close(code, reason)
+            # The peer's close frame must be read, even while a callback runs.
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """End the network connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def lose_transport(self) -> None:
+        """Note the end of the transport, and wake everybody who waits for it."""
+        self.transport = None
+        if self._gone is not None:
+            self._gone.set()
+
+    async def wait_gone(self) -> None:
+        """Wait until the transport has ended."""
+        if self.transport is not None:
+            self._gone = self._gone or asyncio.Event()
+            await self._gone.wait()
+
+
+EndConnection: TypeAlias = Callable[[ServerConnection, DisconnectCause, int, str], bool]
+"""Ends a connection with a cause, a close code and a reason; returns False if it had ended."""

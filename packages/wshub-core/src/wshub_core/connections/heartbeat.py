@@ -1,0 +1,64 @@
+"""The heartbeat: pings every connection on time, and ends silent connections with 1011."""
+
+from wshub_core.connections.connection import EndConnection, ServerConnection
+from wshub_core.logs import get_logger
+from wshub_core.loop.clock import Clock, Timer
+from wshub_core.protocol.heartbeat import HeartbeatWheel
+from wshub_core.values.closing import CloseCode, DisconnectCause
+
+logger = get_logger("wshub.connections")
+
+
+class Heartbeat:
+    """One timer that turns the heartbeat wheel of all connections; no timer without connections.
+
+    Args:
+        clock: The hub's clock.
+        interval: Time between two pings, in seconds.
+        timeout: Longest silence of a peer, in seconds.
+        end: Ends a silent connection.
+    """
+
+    def __init__(self, clock: Clock, interval: float, timeout: float, end: EndConnection) -> None:
+        self._clock = clock
+        self._end = end
+        self._wheel: HeartbeatWheel[ServerConnection] = HeartbeatWheel(
+            interval, timeout, clock.time()
+        )
+        self._count = 0
+        self._timer: Timer | None = None
+
+    def add(self, connection: ServerConnection) -> None:
+        """Start the heartbeat of a connection."""
+        self._wheel.add(connection)
+        self._count += 1
+        self._schedule()
+
+    def discard(self, connection: ServerConnection) -> None:
+        """Stop the heartbeat of a connection that was added."""
+        self._wheel.discard(connection)
+        self._count -= 1
+        if self._count == 0 and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._count:
+            self._timer = self._clock.call_at(self._wheel.next_tick, self._wait_a_round)
+
+    def _wait_a_round(self) -> None:
+        # After a standstill of the process, pongs may wait unread in the sockets. The loop gets one
+        # more round to read them before silence is judged.
+        self._timer = self._clock.call_at(self._clock.time(), self._beat)
+
+    def _beat(self) -> None:
+        self._timer = None
+        due = self._wheel.advance(self._clock.time())
+        for connection in due.to_ping:
+            connection.ping()
+        for connection in due.silent:
+            logger.info("%r is silent, closing it", connection)
+            self._end(
+                connection, DisconnectCause.PONG_TIMEOUT, CloseCode.PONG_TIMEOUT, "pong timeout"
+            )
+        self._schedule()

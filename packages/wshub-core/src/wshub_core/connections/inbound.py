@@ -1,0 +1,191 @@
+"""The queue of one connection's frames and callbacks, served strictly one after the other."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Protocol, TypeAlias
+
+Work: TypeAlias = Coroutine[Any, Any, object] | None
+"""A coroutine that finishes the step, or None if the step is finished."""
+
+_MAX_BACKLOG_BYTES = 65_536
+"""Bytes of waiting frames above which the peer is not read."""
+
+_STEP_BYTES = 128
+"""Bytes that a waiting frame counts beside its payload, so that tiny frames are bounded too."""
+
+_STEPS_PER_TURN = 50
+"""Number of steps that run without an await before other tasks get a turn."""
+
+
+class InboundConnection(Protocol):
+    """The parts of a connection that its queue uses."""
+
+    context: Context
+
+    def pause_reading(self) -> None:
+        """Stop reading the peer."""
+
+    def resume_reading(self) -> None:
+        """Read the peer again."""
+
+    def close_inbound(self) -> None:
+        """Drop the queue."""
+
+
+class InboundOwner(Protocol):
+    """The parts of a hub that the queue uses."""
+
+    def spawn(
+        self, work: Coroutine[Any, Any, object], context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Start a task that the hub waits for when it closes."""
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in the next round of the event loop."""
+
+    def limit_callback(self, connection: Any) -> None:
+        """Start the time limit of the callback of a connection that has ended."""
+
+
+class InboundQueue:
+    """The steps of one connection: ``on_connect``, each frame, ``on_disconnect``, in this order.
+
+    A step is plain, or it returns a coroutine, which then runs in a task. While a task runs,
+    further frames wait, and the peer is still read, so that its pongs and its end are noticed. When
+    too many bytes wait, reading pauses. A connection has a queue only while it has steps.
+
+    Args:
+        connection: The connection.
+        owner: The hub.
+
+    Attributes:
+        working: The task of the step that runs; None if no step awaits anything.
+    """
+
+    __slots__ = (
+        "_backlog_bytes",
+        "_cancelled",
+        "_connection",
+        "_last_step",
+        "_owner",
+        "_steps",
+        "working",
+    )
+
+    def __init__(self, connection: InboundConnection, owner: InboundOwner) -> None:
+        self.working: asyncio.Task[Any] | None = None
+        self._connection = connection
+        self._owner = owner
+        self._cancelled: asyncio.Task[Any] | None = None
+        self._steps: deque[tuple[int, Callable[[], Work]]] = deque()
+        self._backlog_bytes = 0
+        self._last_step: Callable[[], Work] | None = None
+
+    def run(self, step: Callable[[], Work]) -> None:
+        """Run the first step, and all steps that arrive meanwhile."""
+        self._run_steps(step)
+
+    def push(self, step: Callable[[], Work], payload_bytes: int) -> None:
+        """Add the step of a frame behind all others."""
+        size = payload_bytes + _STEP_BYTES
+        self._steps.append((size, step))
+        self._backlog_bytes += size
+        if self._backlog_bytes > _MAX_BACKLOG_BYTES:
+            self._connection.pause_reading()
+
+    def run_last(self, step: Callable[[], Work]) -> None:
+        """Run the only step left."""
+        self._last_step = step
+        self._run_last()
+
+    def push_last(self, step: Callable[[], Work]) -> None:
+        """Set the step that ends the queue; the running one has a limited time from now on."""
+        self._last_step = step
+        self._owner.limit_callback(self._connection)
+
+    def cancel(self) -> bool:
+        """Cancel the running step and drop the waiting ones.
+
+        Returns:
+            False if no step runs, or if it was cancelled before.
+        """
+        if self.working is None or self.working is self._cancelled:
+            return False
+        self._cancelled = self.working
+        self._steps.clear()
+        self.working.cancel()
+        self._owner.limit_callback(self._connection)
+        return True
+
+    def abandon(self) -> None:
+        """Stop waiting for a step that ignores its cancellation, and run the last one."""
+        if self.working is not None and self._last_step is not None:
+            self.working = None
+            self._finish()
+
+    def _run_steps(self, step: Callable[[], Work] | None = None) -> None:
+        """Run steps until one awaits something or none is left.
+
+        Args:
+            step: The first step; the waiting ones if None.
+        """
+        work: Work = None
+        count = 0
+        try:
+            while work is None and (step is not None or self._steps):
+                if count == _STEPS_PER_TURN:
+                    self._owner.call_soon(self._run_steps)
+                    return
+                if step is None:
+                    size, step = self._steps.popleft()
+                    self._set_backlog(self._backlog_bytes - size)
+                next_step, step = step, None
+                work = self._connection.context.run(next_step)
+                count += 1
+        except BaseException:
+            # Only a bug in the hub raises here; callbacks cannot. The connection stays usable.
+            self._finish()
+            raise
+        if work is None:
+            self._finish()
+        else:
+            self._start(work)
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        self.working = self._owner.spawn(work, self._connection.context)
+        self.working.add_done_callback(self._note_done)
+
+    def _note_done(self, task: asyncio.Task[Any]) -> None:
+        # An abandoned task may end late; it must not start the next step.
+        if task is self.working:
+            self.working = None
+            if self._last_step is not None:
+                self._owner.limit_callback(self._connection)
+            self._run_steps()
+
+    def _finish(self) -> None:
+        self._steps.clear()
+        if self._last_step is not None:
+            self._set_backlog(0)
+            self._run_last()
+        else:
+            # First, because frames that arrive when reading resumes need a new queue.
+            self._connection.close_inbound()
+            self._set_backlog(0)
+
+    def _run_last(self) -> None:
+        step, self._last_step = self._last_step, None
+        work = None if step is None else self._connection.context.run(step)
+        if work is None:
+            self._connection.close_inbound()
+        else:
+            self._start(work)
+            self._owner.limit_callback(self._connection)
+
+    def _set_backlog(self, size: int) -> None:
+        was_paused = self._backlog_bytes > _MAX_BACKLOG_BYTES
+        self._backlog_bytes = size
+        if was_paused and size <= _MAX_BACKLOG_BYTES:
+            self._connection.resume_reading()

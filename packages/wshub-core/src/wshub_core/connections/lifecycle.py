@@ -1,0 +1,257 @@
+"""The life of connections: connect, leave, close, abort, and the end of all."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from itertools import count
+
+from wshub_core.connections.auth_expiry import AuthExpiry
+from wshub_core.connections.connection import ConnectionOwner, ServerConnection
+from wshub_core.connections.delivery import Delivery
+from wshub_core.connections.heartbeat import Heartbeat
+from wshub_core.connections.stalled_writes import StalledWrites
+from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.transport import Transport
+from wshub_core.logs import get_logger
+from wshub_core.loop.callbacks import Callbacks
+from wshub_core.loop.clock import Clock
+from wshub_core.loop.tasks import Tasks
+from wshub_core.loop.timeouts import Timeouts
+from wshub_core.protocol.counters import Counters
+from wshub_core.protocol.outbox import Outbox
+from wshub_core.protocol.registry import Registry
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
+from wshub_core.values.config import HubConfig
+
+logger = get_logger("wshub.connections")
+
+
+class Lifecycle:
+    """Adds connections to the hub and removes them again.
+
+    A connection that ends goes through two steps. `leave` ends the conversation: the connection
+    leaves the registry, receives nothing more and its frames are ignored. `disconnect` follows when
+    its transport has ended, and runs ``on_disconnect``.
+
+    Args:
+        config: The hub's settings.
+        loop: The event loop.
+        clock: The hub's clock.
+        counters: The hub's counters.
+        registry: The hub's connections and their subscriptions.
+        subscriptions: Subscribing, which may be under way when a connection leaves.
+        callbacks: Calls of the application's callbacks.
+        tasks: The tasks that the hub waits for when it closes.
+
+    Attributes:
+        delivery: Delivers messages to the connections.
+        auth_expiry: Ends connections whose authentication is over.
+        stalled_writes: Aborts connections whose peer takes no bytes.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        counters: Counters,
+        registry: Registry[ServerConnection],
+        subscriptions: Subscriptions,
+        callbacks: Callbacks,
+        tasks: Tasks,
+    ) -> None:
+        self.delivery = Delivery(loop, counters, self.end)
+        self.auth_expiry = AuthExpiry(clock, self.end)
+        self.stalled_writes = StalledWrites(
+            clock, config.write_timeout, self.delivery, self._abort_stalled
+        )
+        self._config = config
+        self._clock = clock
+        self._counters = counters
+        self._registry = registry
+        self._subscriptions = subscriptions
+        self._callbacks = callbacks
+        self._tasks = tasks
+        self._heartbeat = Heartbeat(clock, config.heartbeat_interval, config.pong_timeout, self.end)
+        self._late_callbacks: Timeouts[ServerConnection] = Timeouts(
+            clock, config.close_timeout, self._end_late_callback
+        )
+        self._ids = count(1)
+        # Every connection with a transport, so also those whose closing handshake is under way.
+        self._connections: set[ServerConnection] = set()
+
+    @property
+    def connection_count(self) -> int:
+        """Number of connections whose transport has not ended."""
+        return len(self._connections)
+
+    def connect(
+        self,
+        owner: ConnectionOwner,
+        transport: Transport,
+        remote_address: str,
+        identity: AuthResult,
+        context: Context | None = None,
+    ) -> ServerConnection:
+        """Add a connection whose opening handshake has succeeded, and run ``on_connect``.
+
+        Args:
+            owner: The hub.
+            transport: The connection's transport.
+            remote_address: Address of the peer.
+            identity: Result of the authenticator.
+            context: Context of the connection's callbacks, in which no code runs now; a copy of the
+                current context if None.
+        """
+        connection = ServerConnection(
+            next(self._ids),
+            remote_address,
+            identity,
+            owner,
+            transport,
+            Outbox(self._config.max_outbox_bytes, self._config.overflow),
+            copy_context() if context is None else context,
+            self._clock.time(),
+        )
+        self.auth_expiry.set(connection, identity.expires_at)
+        self._connections.add(connection)
+        self._registry.add(connection)
+        self._heartbeat.add(connection)
+        self._counters.connections += 1
+        logger.debug("%r connected", connection)
+        on_connect = self._config.on_connect
+        if on_connect is not None:
+            connection.run_on_connect(
+                partial(self._callbacks.run, "on_connect", on_connect, connection)
+            )
+        return connection
+
+    def leave(self, connection: ServerConnection) -> None:
+        """End the conversation with a connection: it receives nothing more, and is not served."""
+        self._subscriptions.cancel_pending(connection)
+        if self._registry.remove(connection):
+            self._heartbeat.discard(connection)
+            self.auth_expiry.discard(connection)
+            self.delivery.discard(connection)
+
+    def disconnect(
+        self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
+    ) -> None:
+        """Remove a connection whose transport has ended, and run ``on_disconnect``.
+
+        Args:
+            connection: The connection.
+            cause: Cause as the transport saw it; the hub's own cause counts if there is one.
+            code: Close code.
+            reason: Close reason.
+        """
+        if connection not in self._connections:
+            return  # `close_all` has given up on the transport already
+        self.leave(connection)
+        self.stalled_writes.discard(connection)
+        self._connections.discard(connection)
+        connection.lose_transport()
+        end = connection.ending or (cause, code, reason)
+        disconnect = Disconnect(*end, connection.dropped_messages)
+        logger.debug("%r disconnected: %s", connection, disconnect)
+        on_disconnect = self._config.on_disconnect
+        if on_disconnect is not None:
+            connection.run_on_disconnect(
+                partial(self._callbacks.run, "on_disconnect", on_disconnect, connection, disconnect)
+            )
+
+    def end(
+        self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
+    ) -> bool:
+        """End a connection with a close frame.
+
+        Returns:
+            False if the connection had ended before.
+        """
+        if connection not in self._registry:
+            return False
+        connection.note_ending(cause, code, reason)
+        if cause is DisconnectCause.SLOW_CONSUMER:
+            self._counters.evictions += 1
+        elif cause in (DisconnectCause.SERVER_CLOSED, DisconnectCause.AUTH_EXPIRED):
+            # The peer is not at fault, so it receives its queued messages first.
+            self.delivery.flush(connection)
+        self.leave(connection)
+        connection.start_close(code, reason)
+        return True
+
+    def limit_callback(self, connection: ServerConnection) -> None:
+        """Give the running callback of an ended connection ``close_timeout`` from now on."""
+        self._late_callbacks.discard(connection)
+        self._late_callbacks.add(connection)
+
+    async def close_all(self, code: int, reason: str) -> None:
+        """Close every connection, and wait until all transports and callbacks have ended.
+
+        Every wait is bounded by ``close_timeout``: for the closing handshakes, for aborted
+        transports, for the callbacks that run, and for cancelled callbacks.
+        """
+        connections = tuple(self._connections)
+        for connection in connections:
+            self.end(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+        # Transports apply the same timeout by the hub's clock; this wait goes by the loop's.
+        await self._wait_gone(connections)
+        for connection in connections:
+            connection.abort()
+        await self._wait_gone(connections)
+        for connection in self._connections & {*connections}:
+            logger.error("the transport of %r does not end", connection)
+            self.disconnect(connection, DisconnectCause.LOST, 1006, "")
+        await self._finish_callbacks()
+        self.stalled_writes.cancel()
+
+    async def _wait_gone(self, connections: Sequence[ServerConnection]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.close_timeout):
+                for connection in connections:
+                    await connection.wait_gone()
+
+    async def _finish_callbacks(self) -> None:
+        timeout = self._config.close_timeout
+        tasks = self._tasks.running
+        await self._tasks.wait(timeout)
+        late = self._late_callbacks.keys
+        self._late_callbacks.cancel()
+        for connection in late:
+            connection.cancel_callback()
+        self._tasks.cancel(tasks)
+        await self._tasks.wait(timeout)
+        # An abandoned callback makes room for `on_disconnect`, which gets the same time.
+        for connection in late:
+            connection.abandon_callback()
+        await self._tasks.wait(timeout)
+        self._tasks.cancel(self._tasks.running)
+        await self._tasks.wait(timeout)
+        if self._tasks.running:
+            logger.error("%d callbacks ignore their cancellation", len(self._tasks.running))
+        self._late_callbacks.cancel()
+
+    def _end_late_callback(self, connection: ServerConnection) -> None:
+        if not connection.is_callback_running:
+            return
+        if connection.cancel_callback():
+            logger.warning(
+                "a callback of %r takes too long after its end, cancelling it", connection
+            )
+        else:
+            connection.abandon_callback()
+
+    def _abort_stalled(self, connection: ServerConnection) -> None:
+        # A connection whose closing handshake is under way has its cause, and was counted if it
+        # was slow.
+        if connection.ending is None:
+            logger.warning("%r takes no bytes, aborting it", connection)
+            self._counters.evictions += 1
+            connection.note_ending(
+                DisconnectCause.WRITE_TIMEOUT, CloseCode.TRY_AGAIN_LATER, "write timeout"
+            )
+        self.leave(connection)
+        connection.abort()

@@ -1,0 +1,157 @@
+"""Publishing: from the application, from clients and from other hubs into the delivery."""
+
+import contextlib
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from wshub_core.bridge.relay import Relay
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.delivery import Delivery
+from wshub_core.loop.callbacks import Callbacks
+from wshub_core.protocol.counters import Counters
+from wshub_core.protocol.forwarded import normalize_forwarded
+from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.protocol.registry import Registry
+from wshub_core.values.channels import BROADCAST, validate_channel, validate_process_id
+from wshub_core.values.config import HubConfig
+from wshub_core.values.errors import HubClosedError, MessageDecodeError, MessageTooLargeError
+from wshub_core.values.messages import Message, decode_message
+from wshub_core.values.publishing import encode_stamped, prepare_message
+
+PublishListener: TypeAlias = Callable[[str, Message], None]
+"""Called on the hub's loop with every channel and message published; must not block."""
+
+
+class Publishing:
+    """Checks, stamps and encodes messages, and queues them for delivery here and on other hubs.
+
+    Args:
+        config: The hub's settings.
+        loop: The event loop; the thread that creates this object runs it.
+        registry: The hub's connections and their subscriptions.
+        delivery: The delivery to connections.
+        relay: The way to other hubs.
+        callbacks: Calls of the application's callbacks.
+        counters: The hub's counters.
+        listeners: Called with every message of a channel; the list may grow.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        loop: AbstractEventLoop,
+        registry: Registry[ServerConnection],
+        delivery: Delivery,
+        relay: Relay,
+        callbacks: Callbacks,
+        counters: Counters,
+        listeners: Sequence[PublishListener],
+    ) -> None:
+        self._max_message_bytes = config.max_message_bytes
+        self._loop = loop
+        self._thread_id = threading.get_ident()
+        self._registry = registry
+        self._delivery = delivery
+        self._relay = relay
+        self._callbacks = callbacks
+        self._counters = counters
+        self._listeners = listeners
+
+    def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
+        """Publish to a channel; see `Hub.publish`. Safe from any thread."""
+        stamped, prepared = self._prepare(message, channel, local_only)
+        self._call_on_loop(lambda: self._publish(channel, stamped, prepared, local_only))
+
+    def broadcast(self, message: Message, *, local_only: bool = False) -> None:
+        """Publish to every connection; see `Hub.broadcast`. Safe from any thread."""
+        _, prepared = self._prepare(message, None, local_only)
+        self._call_on_loop(lambda: self._broadcast(prepared, local_only))
+
+    def publish_here(self, channel: str, message: Message) -> bytes:
+        """Publish to this hub's connections; return the payload for the other hubs."""
+        stamped, prepared = self._prepare(message, channel, False)
+        self._publish(channel, stamped, prepared, local_only=True)
+        return prepared.payload
+
+    def broadcast_here(self, message: Message) -> bytes:
+        """Broadcast to this hub's connections; return the payload for the other hubs."""
+        _, prepared = self._prepare(message, None, False)
+        self._broadcast(prepared, local_only=True)
+        return prepared.payload
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver a message of another hub; see `BridgePort.deliver`."""
+        normalized = normalize_forwarded(payload, channel, datetime.now(UTC))
+        if len(normalized) > self._max_message_bytes:
+            raise MessageTooLargeError(len(normalized), self._max_message_bytes)
+        self._counters.messages += 1
+        prepared = PreparedMessage(normalized)
+        if channel == BROADCAST:
+            self._delivery.send_all(self._registry.connections, prepared)
+            return
+        if self._listeners:
+            # A number that no float holds is relayed, but Python cannot decode it.
+            with contextlib.suppress(MessageDecodeError):
+                self._call_listeners(channel, decode_message(normalized))
+        self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
+
+    def send(self, connection: ServerConnection, message: Message) -> bool:
+        """Send to one connection; see `Connection.send`."""
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"connection.send(message) takes a Message, not {type(message).__qualname__}: "
+                'use Message(type="event", data=…) to send plain data'
+            )
+        if message.process_id:
+            validate_process_id(message.process_id)
+        _, payload = encode_stamped(message, message.channel, self._max_message_bytes)
+        if connection not in self._registry:
+            return False
+        self._delivery.send_one(connection, PreparedMessage(payload))
+        return True
+
+    def _prepare(
+        self, message: Message, channel: str | None, local_only: bool
+    ) -> tuple[Message, PreparedMessage]:
+        stamped, payload = prepare_message(
+            message,
+            channel,
+            max_bytes=self._max_message_bytes,
+            reserved_bytes=0 if local_only else self._relay.reserved_bytes,
+        )
+        if channel is None and message.channel and not local_only and self._relay.has_bridge:
+            # Other hubs drop a broadcast that names an invalid channel.
+            validate_channel(message.channel)
+        return stamped, PreparedMessage(payload)
+
+    def _publish(
+        self, channel: str, message: Message, prepared: PreparedMessage, local_only: bool
+    ) -> None:
+        self._counters.messages += 1
+        # Before the delivery, so that a listener can subscribe connections to the first message.
+        self._call_listeners(channel, message)
+        self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
+        if not local_only:
+            self._relay.forward(channel, prepared.payload)
+
+    def _broadcast(self, prepared: PreparedMessage, local_only: bool) -> None:
+        self._counters.messages += 1
+        self._delivery.send_all(self._registry.connections, prepared)
+        if not local_only:
+            self._relay.forward(BROADCAST, prepared.payload)
+
+    def _call_listeners(self, channel: str, message: Message) -> None:
+        for listener in self._listeners:
+            self._callbacks.call_plain("publish listener", None, listener, channel, message)
+
+    def _call_on_loop(self, call: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread_id:
+            call()
+            return
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError as exc:  # the loop has ended, and the hub was never closed
+            raise HubClosedError from exc

@@ -1,0 +1,191 @@
+"""A hub that has been entered: its parts, and how they are wired."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
+from typing import Any
+
+from wshub_core.bridge.relay import Relay
+from wshub_core.connections.admission import Admission
+from wshub_core.connections.commands import Commands
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.inbound import Work
+from wshub_core.connections.lifecycle import Lifecycle
+from wshub_core.connections.publishing import Publishing, PublishListener
+from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.transport import Transport
+from wshub_core.forks import ForkGuard
+from wshub_core.loop.callbacks import Callbacks
+from wshub_core.loop.clock import Clock
+from wshub_core.loop.shutdown import Shutdown, ShutdownHook
+from wshub_core.loop.tasks import Tasks
+from wshub_core.protocol.counters import Counters
+from wshub_core.protocol.registry import Registry
+from wshub_core.values.auth import AuthResult
+from wshub_core.values.closing import DisconnectCause
+from wshub_core.values.config import HubConfig
+from wshub_core.values.messages import Message
+from wshub_core.values.stats import HubStats
+
+
+class RunningHub:
+    """The parts of a hub on its event loop. Transports, `Hub` and `BridgePort` call them.
+
+    Args:
+        config: The hub's settings.
+        loop: The event loop.
+        clock: The clock of all timeouts and of the heartbeat.
+        listeners: Called with every message of a channel; the list may grow.
+        hooks: Called when the hub begins to close; the list may change.
+
+    Attributes:
+        config: The hub's settings.
+        clock: The clock of all timeouts and of the heartbeat.
+        registry: The connections and their subscriptions.
+        tasks: The tasks that the hub waits for when it closes.
+        callbacks: Calls of the application's callbacks.
+        relay: The way to other hubs.
+        admission: Accepts or refuses requests.
+        subscriptions: Subscribes connections to channels.
+        lifecycle: Adds, ends and removes connections.
+        publishing: Publishes and delivers messages.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        listeners: Sequence[PublishListener],
+        hooks: Sequence[ShutdownHook],
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._loop = loop
+        self._guard = ForkGuard("hub")
+        self._counters = Counters()
+        self.registry: Registry[ServerConnection] = Registry(
+            config.max_subscriptions, lambda channel: self.relay.note_empty(channel)
+        )
+        self.tasks = Tasks(loop)
+        self.callbacks = Callbacks(loop, self._counters, self.tasks)
+        self.relay = Relay(clock, self.registry)
+        self.admission = Admission(
+            config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
+        )
+        self.subscriptions = Subscriptions(
+            config, self.registry, self.relay, self.callbacks, self.tasks
+        )
+        self.lifecycle = Lifecycle(
+            config,
+            loop,
+            clock,
+            self._counters,
+            self.registry,
+            self.subscriptions,
+            self.callbacks,
+            self.tasks,
+        )
+        self.publishing = Publishing(
+            config,
+            loop,
+            self.registry,
+            self.lifecycle.delivery,
+            self.relay,
+            self.callbacks,
+            self._counters,
+            listeners,
+        )
+        self._commands = Commands(
+            config,
+            self._counters,
+            self.registry,
+            self.callbacks,
+            self.admission,
+            self.lifecycle.auth_expiry,
+            self.subscriptions,
+            self.publishing,
+        )
+        self._shutdown = Shutdown(
+            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the hub takes no connections and messages any more."""
+        return self._shutdown.is_over or self._loop.is_closed()
+
+    def check_process(self) -> None:
+        """Raise an error in a forked child.
+
+        Raises:
+            ForkedProcessError: The hub belongs to the parent process.
+        """
+        self._guard.check()
+
+    def connect(
+        self,
+        transport: Transport,
+        remote_address: str,
+        identity: AuthResult,
+        context: Context | None = None,
+    ) -> ServerConnection:
+        """Add the connection of a transport; see `Lifecycle.connect`."""
+        return self.lifecycle.connect(self, transport, remote_address, identity, context)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Run the shutdown hooks, then close all connections; see `Hub.close`."""
+        await self._shutdown.run(code, reason)
+
+    async def _close_connections(self, code: int, reason: str) -> None:
+        self.admission.close()
+        await self.lifecycle.close_all(code, reason)
+
+    def stats(self) -> HubStats:
+        """Return the current numbers and the running totals."""
+        registry, counters = self.registry, self._counters
+        return HubStats(
+            clients=len(registry),
+            channels=registry.channel_count,
+            subscribers=registry.subscription_count,
+            connections=counters.connections,
+            refused_handshakes=counters.refusals,
+            messages=counters.messages,
+            deliveries=counters.deliveries,
+            delivered_bytes=counters.bytes,
+            dropped_messages=counters.drops,
+            evictions=counters.evictions,
+            ignored_frames=counters.ignored_frames,
+            callback_errors=counters.callback_errors,
+        )
+
+    # The calls of connections; documented on ConnectionOwner.
+
+    def subscriptions_of(self, connection: ServerConnection) -> tuple[str, ...]:  # noqa: D102
+        return self.registry.channels_of(connection)
+
+    def send(self, connection: ServerConnection, message: Message) -> bool:  # noqa: D102
+        self.check_process()
+        return self.publishing.send(connection, message)
+
+    def close_connection(  # noqa: D102
+        self, connection: ServerConnection, code: int, reason: str
+    ) -> None:
+        self.check_process()
+        self.lifecycle.end(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+
+    def serve_frame(  # noqa: D102
+        self, connection: ServerConnection, payload: bytes | bytearray
+    ) -> Work:
+        return self._commands.serve(connection, payload)
+
+    def spawn(  # noqa: D102
+        self, work: Coroutine[Any, Any, object], context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        return self.tasks.spawn(work, context)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:  # noqa: D102
+        self._loop.call_soon(callback)
+
+    def limit_callback(self, connection: ServerConnection) -> None:  # noqa: D102
+        self.lifecycle.limit_callback(connection)

@@ -1,0 +1,192 @@
+"""Subscriptions: validate, authorize, add, confirm. The one place for these rules."""
+
+import contextlib
+from asyncio import Future, Task
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from typing import Any, TypeAlias
+
+from wshub_core.bridge.relay import Relay
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.loop.callbacks import Callbacks
+from wshub_core.loop.tasks import Tasks
+from wshub_core.protocol.registry import Registry
+from wshub_core.values.channels import is_between_hubs, validate_channel
+from wshub_core.values.config import HubConfig
+from wshub_core.values.errors import SubscriptionDeniedError, SubscriptionLimitError
+
+Bridged: TypeAlias = Future[None] | None
+"""Done when messages of other hubs arrive on the channel; None if they do, or without a bridge."""
+
+OnConfirmed: TypeAlias = Callable[[], object]
+"""Called once when a subscription holds for the messages of all hubs."""
+
+
+class Subscriptions:
+    """Subscribes connections to channels, for client frames and for the application alike.
+
+    Args:
+        config: The hub's settings.
+        registry: The hub's connections and their subscriptions.
+        relay: The channels that a bridge relays.
+        callbacks: Calls of the application's callbacks.
+        tasks: The tasks that the hub waits for when it closes.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        registry: Registry[ServerConnection],
+        relay: Relay,
+        callbacks: Callbacks,
+        tasks: Tasks,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._relay = relay
+        self._callbacks = callbacks
+        self._tasks = tasks
+        # Subscriptions of `subscribe_nowait` whose asynchronous authorizer has not answered yet.
+        self._deciding: dict[ServerConnection, dict[str, Task[Any]]] = {}
+        # Confirmations that wait for a bridge. A later request of the same connection and channel
+        # replaces an earlier one, so a client cannot pile them up.
+        self._unconfirmed: dict[str, dict[ServerConnection, OnConfirmed]] = {}
+
+    def subscribe(
+        self, connection: ServerConnection, channel: str
+    ) -> Bridged | Coroutine[Any, Any, Bridged]:
+        """Validate the channel, ask the authorizer, and add the subscription.
+
+        Returns:
+            When messages of other hubs will arrive. With an asynchronous authorizer a coroutine
+            that returns this; it raises the same errors.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidProcessIDError: The channel is a process's, and the id is not allowed.
+            SubscriptionDeniedError: The authorizer did not return True.
+            SubscriptionLimitError: The connection has ``max_subscriptions`` already.
+        """
+        # A frame may have waited until after the end of its connection.
+        if connection not in self._registry:
+            return None
+        validate_channel(channel)
+        is_allowed = self._authorize(connection, channel)
+        if isinstance(is_allowed, Coroutine):
+            return self._add_when_allowed(connection, channel, is_allowed)
+        return self._add(connection, channel, is_allowed)
+
+    async def subscribe_and_wait(self, connection: ServerConnection, channel: str) -> None:
+        """Subscribe, and wait for at most a second for the bridge; see `Hub.subscribe`."""
+        bridged = self.subscribe(connection, channel)
+        if isinstance(bridged, Coroutine):
+            bridged = await bridged
+        await self._relay.wait_bridged(bridged)
+
+    def subscribe_nowait(self, connection: ServerConnection, channel: str) -> None:
+        """Start to subscribe; see `Hub.subscribe_nowait`."""
+        deciding = self._deciding.get(connection, {})
+        if channel in deciding:
+            return
+        with contextlib.suppress(SubscriptionDeniedError, SubscriptionLimitError):
+            adding = self.subscribe(connection, channel)
+            if isinstance(adding, Coroutine):
+                task = self._tasks.spawn(self._finish_nowait(connection, channel, adding))
+                self._deciding.setdefault(connection, deciding)[channel] = task
+
+    def unsubscribe(self, connection: ServerConnection, channel: str) -> None:
+        """End a subscription, if there is one."""
+        self._registry.unsubscribe(connection, channel)
+
+    async def reauthorize(self, connection: ServerConnection) -> AsyncIterator[str]:
+        """Ask the authorizer again for every channel; yield those whose subscription has ended."""
+        for channel in connection.subscriptions:
+            is_allowed = self._authorize(connection, channel)
+            if isawaitable(is_allowed):
+                is_allowed = await is_allowed
+            if is_allowed is not True:
+                self._registry.unsubscribe(connection, channel)
+                yield channel
+
+    async def confirm(
+        self,
+        connection: ServerConnection,
+        channel: str,
+        bridged: Bridged,
+        on_confirmed: OnConfirmed | None,
+    ) -> None:
+        """Call back when messages of all hubs arrive, however long that takes.
+
+        This waits for at most a second, so that an outage of the bridge does not stop the frames
+        of the connection. The call may come later.
+        """
+        is_bridged = await self._relay.wait_bridged(bridged)
+        if on_confirmed is None:
+            return
+        if is_bridged:
+            on_confirmed()
+        elif bridged is not None:
+            self._confirm_later(channel, bridged, {connection: on_confirmed})
+
+    def cancel_pending(self, connection: ServerConnection) -> None:
+        """Cancel everything that a connection waits for; it is about to leave the registry."""
+        if self._unconfirmed:
+            for channel in connection.subscriptions:
+                self._unconfirmed.get(channel, {}).pop(connection, None)
+        for task in tuple(self._deciding.pop(connection, {}).values()):
+            task.cancel()
+
+    def _authorize(self, connection: ServerConnection, channel: str) -> bool | Awaitable[bool]:
+        if is_between_hubs(channel):
+            return False
+        authorizer = self._config.channel_authorizer
+        if authorizer is None:
+            return True
+        return self._callbacks.call("channel_authorizer", False, authorizer, connection, channel)
+
+    def _add(self, connection: ServerConnection, channel: str, is_allowed: object) -> Bridged:
+        # Only True allows: a coroutine that nobody has awaited, for example, is truthy.
+        if is_allowed is not True:
+            raise SubscriptionDeniedError(channel)
+        # The connection may have ended while the authorizer ran.
+        if connection not in self._registry:
+            return None
+        self._registry.subscribe(connection, channel)
+        return self._relay.ensure_subscribed(channel)
+
+    async def _add_when_allowed(
+        self, connection: ServerConnection, channel: str, is_allowed: Awaitable[bool]
+    ) -> Bridged:
+        return self._add(connection, channel, await is_allowed)
+
+    async def _finish_nowait(
+        self, connection: ServerConnection, channel: str, adding: Awaitable[Bridged]
+    ) -> None:
+        try:
+            with contextlib.suppress(SubscriptionDeniedError, SubscriptionLimitError):
+                await adding
+        finally:
+            self._deciding.get(connection, {}).pop(channel, None)
+
+    def _confirm_later(
+        self, channel: str, bridged: Future[None], waiting: dict[ServerConnection, OnConfirmed]
+    ) -> None:
+        if channel not in self._unconfirmed:
+            self._unconfirmed[channel] = {}
+            bridged.add_done_callback(lambda _: self._confirm_now(channel))
+        self._unconfirmed[channel] |= waiting
+
+    def _confirm_now(self, channel: str) -> None:
+        waiting = {
+            connection: on_confirmed
+            for connection, on_confirmed in self._unconfirmed.pop(channel).items()
+            # The client may have unsubscribed meanwhile.
+            if channel in connection.subscriptions
+        }
+        # The bridge may have lost its connection again.
+        bridged = self._relay.ensure_subscribed(channel) if waiting else None
+        if bridged is not None:
+            self._confirm_later(channel, bridged, waiting)
+            return
+        for on_confirmed in waiting.values():
+            on_confirmed()

@@ -1,1 +1,0 @@
-"""Edges: where the hub meets the outside, such as HTTP, pages and the command line."""

@@ -1,0 +1,1 @@
+"""Helpers on the event loop: clock, timeouts, tasks, calls of callbacks, shutdown."""

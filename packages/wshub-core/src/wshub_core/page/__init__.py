@@ -1,0 +1,1 @@
+"""The live page: its content, its files, and its ASGI application."""

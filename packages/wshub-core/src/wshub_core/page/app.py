@@ -1,0 +1,62 @@
+"""The live page as an ASGI application, for Starlette, FastAPI and others (ASGI 3.0)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import quote
+
+from wshub_core.hub import Hub
+from wshub_core.transports.asgi import Receive, Scope, Send, read_request, send_response
+from wshub_core.values.http import Request, Response
+
+_NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
+
+
+class LivePageApp:
+    """An ASGI application with the page, its files and the hub; `LivePage.asgi` makes one.
+
+    Args:
+        answer: Answers requests for the page, with paths below the mount.
+        hub: The hub of the page, served at ``ws`` beside it.
+    """
+
+    def __init__(self, answer: Callable[[Request], Response | None], hub: Hub) -> None:
+        self._answer = answer
+        self._hub_app = hub.asgi()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection, as ASGI has it."""
+        if scope["type"] == "lifespan" or _path_below_mount(scope) == "/ws":
+            await self._hub_app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close"})
+        else:
+            response = self._respond(scope)
+            if scope["method"] == "HEAD":
+                length = {"Content-Length": str(len(response.body))}
+                response = replace(response, body=b"", headers={**response.headers, **length})
+            await send_response(send, "http", response)
+
+    def _respond(self, scope: Scope) -> Response:
+        path = _path_below_mount(scope)
+        if path == "":
+            # The links of the page are relative, so its address has to end with a slash. The
+            # redirect is relative as well, because a proxy in front may have added to the path.
+            name = quote(_root_of(scope).rpartition("/")[2])
+            return Response(HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": f"./{name}/"})
+        return self._answer(replace(read_request(scope), path=path)) or _NOT_FOUND
+
+
+def _path_below_mount(scope: Scope) -> str:
+    """Return the path without the mount's; some frameworks leave it in ``path``, some do not."""
+    path: str = scope["path"]
+    root = _root_of(scope)
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
+
+
+def _root_of(scope: Scope) -> str:
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/")

@@ -1,0 +1,1 @@
+"""The process runner: publishes the output of a command."""

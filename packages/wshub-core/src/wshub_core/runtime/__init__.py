@@ -1,1 +1,0 @@
-"""Runtime: the hub on asyncio, its connections, its transport, and the process runner."""

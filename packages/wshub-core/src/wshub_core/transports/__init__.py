@@ -1,0 +1,1 @@
+"""Transports: sockets, the hub's own server, and ASGI."""

@@ -1,0 +1,77 @@
+"""Published messages: validate, stamp, encode, check the size. The one place for these rules."""
+
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from wshub_core.values.channels import validate_channel, validate_process_id
+from wshub_core.values.errors import MessageTooLargeError, ReservedTypeError
+from wshub_core.values.messages import REQUESTS_AND_ANSWERS, Message, Reply, encode_message
+
+
+def prepare_message(
+    message: Message, channel: str | None, *, max_bytes: int, reserved_bytes: int = 0
+) -> tuple[Message, bytes]:
+    """Validate, stamp and encode a message to publish.
+
+    Args:
+        message: The message. Its timestamp is set, and its ``channel`` unless it is broadcast.
+        channel: The channel to publish to; None for a broadcast.
+        max_bytes: Largest payload, in bytes.
+        reserved_bytes: Bytes of these that a bridge needs for its envelope.
+
+    Returns:
+        The stamped message and its payload, which is one JSON object in UTF-8.
+
+    Raises:
+        InvalidChannelError: The channel name is not allowed.
+        InvalidProcessIDError: The process id in the channel or the message is not allowed.
+        ReservedTypeError: Messages of this type are between one client and its hub.
+        MessageEncodeError: The message cannot be written as JSON.
+        MessageTooLargeError: The payload exceeds the limit.
+        TypeError: The message is not a `Message`, or the channel is not a `str`.
+    """
+    validate_published(message, channel)
+    return encode_stamped(message, channel or message.channel, max_bytes, reserved_bytes)
+
+
+def encode_stamped(
+    message: Message, channel: str, max_bytes: int, reserved_bytes: int = 0
+) -> tuple[Message, bytes]:
+    """Stamp and encode a message without validating it; see `prepare_message`."""
+    stamped = replace(message, channel=channel, timestamp=datetime.now(UTC))
+    payload = encode_message(stamped)
+    limit = max_bytes - reserved_bytes
+    if len(payload) > limit:
+        raise MessageTooLargeError(len(payload), limit, reserved=reserved_bytes)
+    return stamped, payload
+
+
+def validate_published(message: Message, channel: str | None) -> None:
+    """Check the rules for a message that is published or broadcast.
+
+    The ``channel`` field of a broadcast is not checked: a hub without a bridge ignores it.
+
+    Args:
+        message: The message.
+        channel: The channel to publish it to; None for a broadcast.
+
+    Raises:
+        InvalidChannelError: The channel's name is not allowed.
+        InvalidProcessIDError: The process id in the channel or the message is not allowed.
+        ReservedTypeError: Messages of this type are between one client and its hub.
+        TypeError: The message is not a `Message`, or the channel is not a `str`. The text names the
+            method for plain data.
+    """
+    if not isinstance(message, Message):
+        is_broadcast = channel is None
+        call = "broadcast(message)" if is_broadcast else "publish(channel, message)"
+        other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
+        kind = type(message).__qualname__
+        raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
+    if message.type in REQUESTS_AND_ANSWERS or isinstance(message, Reply):
+        raise ReservedTypeError(message.type)
+    if channel is not None:
+        validate_channel(channel)
+    if message.process_id:
+        validate_process_id(message.process_id)
