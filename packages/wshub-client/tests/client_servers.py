@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+from support import eventually
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 from wshub_client import ReconnectingClient
-from wshub_core import Message
+from wshub_core import Hub, Message
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -28,6 +30,24 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
         factories["uvloop"] = uvloop.new_event_loop
     return factories
+
+
+@pytest.fixture
+async def leave_nothing_behind() -> AsyncIterator[None]:
+    yield
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+async def url(hub: Hub) -> AsyncIterator[str]:
+    async with hub.serve("127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.port}/ws"
 
 
 class Log:
@@ -91,6 +111,10 @@ def text_frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
 async def answer_pings(socket: ServerConnection) -> None:
     """Behave as the simplest hub that a client can be connected to."""
     async for text in socket:
@@ -121,4 +145,19 @@ async def run(client: ReconnectingClient) -> Exception | None:
     return None
 
 
+def has(entries: list[Any], entry: object, count: int) -> bool:
+    return entries.count(entry) == count
+
+
+def has_accepted(hub: Hub, count: int) -> bool:
+    return hub.stats().connections == count
+
+
+def has_dialled(dials: list[float], count: int) -> bool:
+    return len(dials) == count
+
+
 HELLO = Message(type="event", data="hello")
+
+QUICK: dict[str, Any] = {"initial_backoff": 0.001, "max_backoff": 0.002, "open_timeout": 2.0}
+"""Options of clients that reconnect without a noticeable wait."""

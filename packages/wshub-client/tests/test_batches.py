@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from client_servers import Log, event, refuse_secrets, run, websocket_server
+from client_servers import Log, answer_pings, event, refuse_secrets, run, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
@@ -27,6 +27,22 @@ def go_batch(count: int, size: int) -> str:
 def fragments(text: str) -> list[str]:
     """Return what go-ws makes of a message: fragments of 1,024 bytes."""
     return [text[start : start + 1_024] for start in range(0, len(text), 1_024)]
+
+
+async def test_messages_of_a_go_ws_hub_are_understood() -> None:
+    async def go(socket: ServerConnection) -> None:
+        zero = '{"type":"event","data":1,"timestamp":"0001-01-01T00:00:00Z"}'
+        nine = '{"type":"event","data":2,"timestamp":"2026-11-23T04:14:16.618311291+01:00"}'
+        await socket.send([zero[:5], zero[5:] + "\n" + nine + "\n", "\nnot a message\n\n{}\n"])
+        await socket.send((event(3) + "\n").encode())
+        await answer_pings(socket)
+
+    async with websocket_server(go) as url, ReconnectingClient(url) as client:
+        messages = [await client.receive() for _ in range(3)]
+    assert [message.data for message in messages] == [1, 2, 3]
+    assert messages[0].timestamp is None
+    assert messages[1].timestamp is not None
+    assert messages[1].timestamp.isoformat() == "2026-11-23T04:14:16.618311+01:00"
 
 
 @pytest.mark.parametrize(("count", "size"), [(60, 60_000), (GO_MESSAGES, GO_BYTES)])

@@ -17,12 +17,6 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "s
 
 
 @pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
-
-
-@pytest.fixture
 async def port(hub: Hub) -> AsyncIterator[int]:
     async with hub.serve("127.0.0.1", 0) as server:
         yield server.port
