@@ -3,19 +3,8 @@
 import asyncio
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    failure_of,
-    names,
-    wait_event,
-    wait_until,
-)
-from client_contract.servers import (
-    Peer,
-    ScriptedServer,
-    run_hub,
-    run_script,
-    serve_normally,
-)
+from client_contract.observing import failure_of, names, wait_event, wait_until
+from client_contract.servers import Peer, ScriptedServer, run_hub, run_script, serve_normally
 from wshub_core import Message
 
 

@@ -1,16 +1,8 @@
 """The heartbeat of a client."""
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    names,
-    wait_event,
-    wait_until,
-)
-from client_contract.servers import (
-    Peer,
-    run_script,
-    serve_normally,
-)
+from client_contract.observing import names, wait_event, wait_until
+from client_contract.servers import Peer, run_script, serve_normally
 
 
 class HeartbeatContract:

@@ -4,19 +4,8 @@ import asyncio
 from typing import Any
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    failure_of,
-    holds,
-    messages_of,
-    named,
-    names,
-    wait_event,
-)
-from client_contract.servers import (
-    Peer,
-    run_hub,
-    run_script,
-)
+from client_contract.observing import failure_of, holds, messages_of, named, names, wait_event
+from client_contract.servers import Peer, run_hub, run_script
 from wshub_core import Connection, Message, Reply
 
 FORGERIES: list[dict[str, Any]] = [

@@ -5,19 +5,8 @@ import socket
 from typing import Any
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    messages_of,
-    named,
-    names,
-    wait_event,
-    wait_state,
-    wait_until,
-)
-from client_contract.servers import (
-    Peer,
-    run_hub,
-    run_script,
-)
+from client_contract.observing import messages_of, named, names, wait_event, wait_state, wait_until
+from client_contract.servers import Peer, run_hub, run_script
 from wshub_core import Message
 
 

@@ -8,20 +8,8 @@ from demo_process import free_port
 from websockets.asyncio.client import connect
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    holds,
-    named,
-    names,
-    wait_event,
-    wait_state,
-    wait_until,
-)
-from client_contract.servers import (
-    Peer,
-    run_hub,
-    run_script,
-    serve_normally,
-)
+from client_contract.observing import holds, named, names, wait_event, wait_state, wait_until
+from client_contract.servers import Peer, run_hub, run_script, serve_normally
 from wshub_core import AuthError, AuthResult, Request
 
 

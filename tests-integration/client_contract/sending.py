@@ -5,19 +5,8 @@ import asyncio
 from demo_process import free_port
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    eventually,
-    failure_of,
-    holds,
-    named,
-    names,
-    wait_event,
-)
-from client_contract.servers import (
-    Peer,
-    run_hub,
-    run_script,
-)
+from client_contract.observing import eventually, failure_of, holds, named, names, wait_event
+from client_contract.servers import Peer, run_hub, run_script
 from wshub_core import Connection, Message
 
 

@@ -3,19 +3,8 @@
 import asyncio
 
 from client_contract.interface import QUICK, ClientUnderTest, FailedError
-from client_contract.observing import (
-    failure_of,
-    holds,
-    named,
-    names,
-    wait_event,
-    wait_until,
-)
-from client_contract.servers import (
-    Peer,
-    run_hub,
-    run_script,
-)
+from client_contract.observing import failure_of, holds, named, names, wait_event, wait_until
+from client_contract.servers import Peer, run_hub, run_script
 from wshub_core import Connection
 
 

@@ -1,15 +1,8 @@
 """The token of a client."""
 
 from client_contract.interface import QUICK, ClientUnderTest
-from client_contract.observing import (
-    holds,
-    names,
-    wait_event,
-)
-from client_contract.servers import (
-    run_hub,
-    take_tokens,
-)
+from client_contract.observing import holds, names, wait_event
+from client_contract.servers import run_hub, take_tokens
 
 
 class TokenContract:

@@ -3,25 +3,12 @@
 import asyncio
 
 import pytest
-from client_servers import (
-    HELLO,
-    Log,
-    answer_pings,
-    event,
-    run,
-    websocket_server,
-)
+from client_servers import HELLO, Log, answer_pings, event, run, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    ConnectionState,
-    ReconnectingClient,
-)
-from wshub_core import (
-    Hub,
-    Message,
-)
+from wshub_client import ConnectionState, ReconnectingClient
+from wshub_core import Hub, Message
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

@@ -3,28 +3,12 @@
 import asyncio
 
 import pytest
-from client_servers import (
-    HELLO,
-    QUICK,
-    Log,
-    hang_up,
-    run,
-    tcp_server,
-    websocket_server,
-)
+from client_servers import HELLO, QUICK, Log, hang_up, run, tcp_server, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    ClientClosedError,
-    ConnectionState,
-    NotConnectedError,
-    ReconnectingClient,
-)
-from wshub_core import (
-    Hub,
-    Message,
-)
+from wshub_client import ClientClosedError, ConnectionState, NotConnectedError, ReconnectingClient
+from wshub_core import Hub, Message
 from wshub_core.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")

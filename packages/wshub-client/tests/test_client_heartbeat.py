@@ -3,18 +3,11 @@
 import asyncio
 
 import pytest
-from client_servers import (
-    Log,
-    event,
-    run,
-    websocket_server,
-)
+from client_servers import Log, event, run, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    ReconnectingClient,
-)
+from wshub_client import ReconnectingClient
 from wshub_core.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")

@@ -26,9 +26,7 @@ from wshub_client import (
     ReconnectingClient,
     RetriesExhaustedError,
 )
-from wshub_core import (
-    Hub,
-)
+from wshub_core import Hub
 from wshub_core.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")

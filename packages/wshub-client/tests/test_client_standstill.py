@@ -9,15 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client_servers import (
-    Log,
-    accept_upgrade,
-    event,
-    run,
-    tcp_server,
-    text_frame,
-    websocket_server,
-)
+from client_servers import Log, accept_upgrade, event, run, tcp_server, text_frame, websocket_server
 from support import eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve

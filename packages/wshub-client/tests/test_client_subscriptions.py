@@ -5,22 +5,12 @@ import json
 from typing import Any
 
 import pytest
-from client_servers import (
-    QUICK,
-    answer_pings,
-    websocket_server,
-)
+from client_servers import QUICK, answer_pings, run, websocket_server
+from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    ClientClosedError,
-    ReconnectingClient,
-    SubscriptionRefusedError,
-)
-from wshub_core import (
-    Hub,
-    HubConfig,
-)
+from wshub_client import ClientClosedError, ReconnectingClient, SubscriptionRefusedError
+from wshub_core import Hub, HubConfig
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 
@@ -129,3 +119,35 @@ async def answer_only_the_first_ping(socket: ServerConnection) -> None:
     await socket.send('{"type":"pong"}')
     async for _ in socket:
         pass
+
+
+async def test_a_confirmation_on_a_dial_that_fails_is_forgotten() -> None:
+    dials = 0
+    may_confirm = asyncio.Event()
+
+    async def confirm(socket: ServerConnection) -> None:
+        nonlocal dials
+        dials += 1
+        frames = [json.loads(await socket.recv()) for _ in range(3)]
+        [request] = [each for each in frames if each["type"] == "subscribe"]
+        if dials > 1:
+            await may_confirm.wait()
+        answer = {"type": "subscribed", "channel": "a", "id": request["id"]}
+        await socket.send(json.dumps(answer))
+        if dials > 1:
+            await socket.send(json.dumps({"type": "pong", "id": frames[-1]["id"]}))
+            await socket.wait_closed()
+
+    async with websocket_server(confirm) as url:
+        client = ReconnectingClient(url, **QUICK)
+        await client.subscribe("a")
+        running = asyncio.create_task(run(client))
+        await eventually(lambda: dials == 2)
+        confirming = asyncio.create_task(client.subscribe("a", confirm=True))
+        await asyncio.sleep(0)
+        was_confirmed = confirming.done()
+        may_confirm.set()
+        await confirming
+        await client.close()
+        await running
+    assert not was_confirmed

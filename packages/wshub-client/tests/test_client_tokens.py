@@ -4,23 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from client_servers import (
-    QUICK,
-    Log,
-    answer_pings,
-    run,
-    websocket_server,
-)
+from client_servers import QUICK, Log, answer_pings, run, websocket_server
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from wshub_client import (
-    ReconnectingClient,
-    RetriesExhaustedError,
-)
-from wshub_core import (
-    InvalidConfigError,
-)
+from wshub_client import ReconnectingClient, RetriesExhaustedError
+from wshub_core import InvalidConfigError
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

@@ -16,16 +16,7 @@ from typing import Any
 import pytest
 from support import eventually
 
-from wshub_core import (
-    AuthResult,
-    Connection,
-    Hub,
-    HubConfig,
-    LivePage,
-    Message,
-    Request,
-    Response,
-)
+from wshub_core import AuthResult, Connection, Hub, HubConfig, LivePage, Message, Request, Response
 
 WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 

@@ -8,24 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_servers import (
-    QUICK,
-    Log,
-    hang_up,
-    run,
-    tcp_server,
-)
+from client_servers import QUICK, Log, hang_up, run, tcp_server
 
-from wshub_client import (
-    DialError,
-    ReconnectingClient,
-    RefusedError,
-    RetriesExhaustedError,
-)
-from wshub_core import (
-    Hub,
-    InvalidConfigError,
-)
+from wshub_client import DialError, ReconnectingClient, RefusedError, RetriesExhaustedError
+from wshub_core import Hub, InvalidConfigError
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

@@ -4,18 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from client_servers import (
-    websocket_server,
-)
+from client_servers import websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    ReconnectingClient,
-)
-from wshub_core import (
-    Message,
-)
+from wshub_client import ReconnectingClient
+from wshub_core import Message
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

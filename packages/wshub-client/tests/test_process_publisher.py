@@ -4,20 +4,10 @@ import asyncio
 import sys
 
 import pytest
-from client_servers import (
-    QUICK,
-)
+from client_servers import QUICK
 
-from wshub_client import (
-    ProcessPublisher,
-    ReconnectingClient,
-)
-from wshub_core import (
-    Hub,
-    HubConfig,
-    Message,
-    run_process,
-)
+from wshub_client import ProcessPublisher, ReconnectingClient
+from wshub_core import Hub, HubConfig, Message, run_process
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

@@ -4,25 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from client_servers import (
-    HELLO,
-    QUICK,
-    Log,
-    event,
-    websocket_server,
-)
+from client_servers import HELLO, QUICK, Log, event, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
-from wshub_client import (
-    DroppedError,
-    ReconnectingClient,
-)
-from wshub_core import (
-    Hub,
-    HubConfig,
-    Message,
-)
+from wshub_client import DroppedError, ReconnectingClient
+from wshub_core import Hub, HubConfig, Message
 
 pytestmark = pytest.mark.usefixtures("leave_nothing_behind")
 

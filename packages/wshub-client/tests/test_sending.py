@@ -4,20 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from client_servers import (
-    QUICK,
-    Log,
-    hang_up,
-    run,
-    tcp_server,
-)
+from client_servers import QUICK, Log, hang_up, run, tcp_server
 from support import eventually
 
-from wshub_client import (
-    DroppedError,
-    QueueLimits,
-    ReconnectingClient,
-)
+from wshub_client import DroppedError, QueueLimits, ReconnectingClient
 from wshub_core import (
     Hub,
     HubConfig,
