@@ -1,7 +1,7 @@
-"""The demo: runs a command again and again, and a page follows it live.
+"""A demo that runs a command in a loop and shows its output on a page.
 
-`hatch run demo` runs this project's own tests; `hatch run demo -- COMMAND …` runs that instead. The
-environment variable PORT chooses another port than 8080.
+`hatch run demo` runs the tests of wshub-core. `hatch run demo -- COMMAND …` runs another command.
+The environment variable PORT sets the port, which is 8080 by default.
 """
 
 import asyncio

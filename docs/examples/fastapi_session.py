@@ -1,7 +1,7 @@
-"""A FastAPI application whose users follow their own news, by the session they have logged in with.
+"""A FastAPI application whose users receive their own news, authenticated by their login session.
 
-Run it with ``uvicorn fastapi_session:app`` (and ``pip install fastapi uvicorn itsdangerous
-python-multipart wshub-core[auth]``), open http://localhost:8000/ and log in as anybody.
+It needs wshub-core, wshub-auth, fastapi, uvicorn, itsdangerous and python-multipart. Run it with
+``uvicorn fastapi_session:app``, open http://localhost:8000/ and log in with any name.
 """
 
 import base64
@@ -26,7 +26,7 @@ SESSION_SECONDS = 3_600
 
 
 def read_session(cookie: str) -> AuthResult:
-    """Tell whose session a cookie is, by the signature that SessionMiddleware has given it."""
+    """Authenticate the user of a session cookie by the signature of SessionMiddleware."""
     try:
         content, signed_at = TimestampSigner(SECRET).unsign(
             cookie, max_age=SESSION_SECONDS, return_timestamp=True
@@ -37,7 +37,7 @@ def read_session(cookie: str) -> AuthResult:
     return AuthResult(True, user, expires_at=signed_at.timestamp() + SESSION_SECONDS)
 
 
-# The server writes every address to its log. A cookie is not in it, but a ticket is.
+# uvicorn logs the address of each request. A ticket is part of the address, a cookie is not.
 for name in ("uvicorn.access", "uvicorn.error"):
     logging.getLogger(name).addFilter(TokenRedactor())
 
@@ -70,7 +70,7 @@ def user_of(request: Request) -> str:
 
 @app.post("/login")
 async def login(request: Request, user: Annotated[str, Form()]) -> RedirectResponse:
-    request.session["user"] = user  # and ask for a password, in a real application
+    request.session["user"] = user  # a real application checks a password first
     return RedirectResponse("/", status_code=303)
 
 
@@ -81,7 +81,7 @@ async def publish_news(request: Request, text: Annotated[str, Form()]) -> None:
 
 @app.post("/ticket")
 async def issue_ticket(request: Request) -> str:
-    """For a hub on another host, where this application's cookie does not go."""
+    """Return a ticket for a hub on another host, which does not receive this cookie."""
     return await tickets.issue(user_of(request))
 
 

@@ -1,3 +1,5 @@
+"""API keys: accepted and refused keys, storage as digests, and key files."""
+
 import gc
 from pathlib import Path
 from typing import Any
@@ -10,20 +12,20 @@ from wshub_core import AuthResult, InvalidConfigError, Request
 ALICE = "Bearer secret-key-1"
 
 
-def knock(authenticator: APIKeyAuthenticator, header: str | None) -> AuthResult:
+def authenticate(authenticator: APIKeyAuthenticator, header: str | None) -> AuthResult:
     headers = {} if header is None else {"authorization": (header,)}
     result = authenticator(Request("GET", "/ws", headers=headers))
-    assert isinstance(result, AuthResult), "a look-up needs no waiting"
+    assert isinstance(result, AuthResult), "the look-up of an API key does not wait"
     return result
 
 
-def test_a_key_tells_the_user() -> None:
+def test_a_valid_key_identifies_its_user() -> None:
     authenticator = APIKeyAuthenticator({"secret-key-1": " user-alice ", "secret-key-2": "bob"})
-    accepted = knock(authenticator, ALICE)
+    accepted = authenticate(authenticator, ALICE)
     assert (accepted.valid, accepted.user_id) == (True, "user-alice")
     assert accepted.claims == {"auth_method": "api_key"}
     assert accepted.error is None
-    assert knock(authenticator, "bearer secret-key-2").user_id == "bob"
+    assert authenticate(authenticator, "bearer secret-key-2").user_id == "bob"
 
 
 @pytest.mark.parametrize(
@@ -42,29 +44,31 @@ def test_a_key_tells_the_user() -> None:
         ("Bearer " + "x" * 9_000, "malformed token", 'Bearer error="invalid_token"'),
     ],
 )
-def test_refusals_say_why(header: str | None, text: str, challenge: str) -> None:
+def test_a_refusal_has_an_error_and_a_challenge(
+    header: str | None, text: str, challenge: str
+) -> None:
     authenticator = APIKeyAuthenticator(
         {"secret-key-1": "alice", "blank": " \t", " padded ": "eve"}
     )
-    refused = knock(authenticator, header)
+    refused = authenticate(authenticator, header)
     assert (refused.valid, str(refused.error), refused.challenge) == (False, text, challenge)
 
 
-def test_without_keys_nobody_comes_in() -> None:
-    assert str(knock(APIKeyAuthenticator({}), ALICE).error) == "invalid API key"
+def test_an_authenticator_without_keys_refuses_every_key() -> None:
+    assert str(authenticate(APIKeyAuthenticator({}), ALICE).error) == "invalid API key"
 
 
-def test_the_keys_are_copied() -> None:
+def test_the_mapping_of_keys_is_copied() -> None:
     users = {"secret-key-1": "alice"}
     authenticator = APIKeyAuthenticator(users)
     users["secret-key-1"] = "eve"
     users["secret-key-2"] = "eve"
-    assert knock(authenticator, ALICE).user_id == "alice"
-    assert not knock(authenticator, "Bearer secret-key-2").valid
+    assert authenticate(authenticator, ALICE).user_id == "alice"
+    assert not authenticate(authenticator, "Bearer secret-key-2").valid
 
 
 def reachable(root: object) -> list[Any]:
-    """Return everything that an object holds, however deep."""
+    """Return all objects that an object refers to, directly or indirectly."""
     found: dict[int, Any] = {}
     waiting = [root]
     while waiting:
@@ -75,11 +79,11 @@ def reachable(root: object) -> list[Any]:
     return list(found.values())
 
 
-def test_neither_keys_nor_their_plain_digests_are_kept() -> None:
+def test_neither_keys_nor_their_plain_digests_are_stored() -> None:
     key = "-".join(["a", "key", "that", "exists", "nowhere", "else"])
     authenticator = APIKeyAuthenticator({key: "alice"})
     digest = hash_api_key(key).removeprefix("sha256:")
-    # From its own state; from its methods one gets everywhere, this test included.
+    # Only the state is searched. From the methods, every object is reachable, also this test's.
     kept = reachable(vars(authenticator)["_users"]) + reachable(vars(authenticator)["_secret"])
     assert "alice" in kept
     assert key not in kept
@@ -89,7 +93,7 @@ def test_neither_keys_nor_their_plain_digests_are_kept() -> None:
     assert key not in repr(authenticator)
 
 
-def test_keys_can_come_another_way() -> None:
+def test_a_key_is_read_from_the_configured_source() -> None:
     authenticator = APIKeyAuthenticator({"secret-key-1": "alice"}, sources=[Cookie("key")])
     result = authenticator(Request("GET", "/", headers={"cookie": ("key=secret-key-1",)}))
     assert isinstance(result, AuthResult)
@@ -99,16 +103,16 @@ def test_keys_can_come_another_way() -> None:
     assert (str(refused.error), refused.challenge) == ("missing key cookie", "")
 
 
-def test_a_key_file_holds_digests(tmp_path: Path) -> None:
+def test_a_key_file_contains_digests_and_user_ids(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(
         f"# who may connect\n\n{hash_api_key('secret-key-1')} alice\n"
         f"  {hash_api_key('secret-key-2')} \t bob the builder \n"
     )
     authenticator = APIKeyAuthenticator.from_file(path)
-    assert knock(authenticator, ALICE).user_id == "alice"
-    assert knock(authenticator, "Bearer secret-key-2").user_id == "bob the builder"
-    assert not knock(authenticator, "Bearer " + hash_api_key("secret-key-1")).valid
+    assert authenticate(authenticator, ALICE).user_id == "alice"
+    assert authenticate(authenticator, "Bearer secret-key-2").user_id == "bob the builder"
+    assert not authenticate(authenticator, "Bearer " + hash_api_key("secret-key-1")).valid
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,9 @@ def test_a_key_file_holds_digests(tmp_path: Path) -> None:
         hash_api_key("secret-key-1").removeprefix("sha256:") + " alice",
     ],
 )
-def test_a_line_that_is_no_digest_is_named_but_not_shown(tmp_path: Path, line: str) -> None:
+def test_the_error_for_a_malformed_line_has_its_number_but_not_its_content(
+    tmp_path: Path, line: str
+) -> None:
     path = tmp_path / "keys"
     path.write_text(f"{hash_api_key('k')} bob\n{line}\n")
     with pytest.raises(InvalidConfigError, match="line 2: expected sha256:<64 hex") as raised:
@@ -129,6 +135,6 @@ def test_a_line_that_is_no_digest_is_named_but_not_shown(tmp_path: Path, line: s
     assert line.split()[0] not in str(raised.value)
 
 
-def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_key_file_raises_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         APIKeyAuthenticator.from_file(tmp_path / "keys")

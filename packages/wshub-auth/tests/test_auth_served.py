@@ -1,4 +1,4 @@
-"""Every way to authenticate, on every way to serve, with a client that others wrote."""
+"""All authenticators on all transports, with the client of the `websockets` library."""
 
 import asyncio
 import json
@@ -35,8 +35,8 @@ from wshub_core import AuthResult, Hub, HubConfig, Request
 SECRET = "a secret of at least thirty-two bytes"
 
 
-class Door:
-    """A served hub, and what it said about those it did not let in."""
+class ServedHub:
+    """A served hub, and the arguments of its calls of ``on_auth_failure``."""
 
     def __init__(self, hub: Hub, port: int, stack: AsyncExitStack) -> None:
         self.hub = hub
@@ -44,7 +44,7 @@ class Door:
         self.failures: list[tuple[Request, AuthResult]] = []
         self._stack = stack
 
-    async def enter(self, query: str = "", **options: Any) -> WireClient:
+    async def connect(self, query: str = "", **options: Any) -> WireClient:
         url = f"ws://127.0.0.1:{self.port}/ws{query}"
         return WireClient(
             await self._stack.enter_async_context(
@@ -52,11 +52,11 @@ class Door:
             )
         )
 
-    async def be_refused(self, query: str = "", **options: Any) -> tuple[int, str, str | None]:
-        """Return the status, what the hub was told, and what the client is asked for."""
+    async def expect_refusal(self, query: str = "", **options: Any) -> tuple[int, str, str | None]:
+        """Return the status, the error that the hub reported, and the challenge."""
         before = len(self.failures)
         with pytest.raises(InvalidStatus) as raised:
-            await self.enter(query, **options)
+            await self.connect(query, **options)
         response = raised.value.response
         assert len(self.failures) == before + 1, "on_auth_failure is called once for each refusal"
         request, result = self.failures[-1]
@@ -64,14 +64,14 @@ class Door:
         return response.status_code, str(result.error), response.headers.get("WWW-Authenticate")
 
 
-Serve = Callable[..., Awaitable[Door]]
+Serve = Callable[..., Awaitable[ServedHub]]
 
 
 @pytest.fixture(params=["native", *ASGI_SERVERS])
 async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
-        async def serve(authenticator: Any, **settings: Any) -> Door:
+        async def serve(authenticator: Any, **settings: Any) -> ServedHub:
             failures: list[tuple[Request, AuthResult]] = []
             hub = Hub(
                 HubConfig(
@@ -86,9 +86,9 @@ async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
                 port = server.port
             else:
                 port = await stack.enter_async_context(ASGI_SERVERS[request.param](hub.asgi()))
-            door = Door(hub, port, stack)
-            door.failures = failures
-            return door
+            served = ServedHub(hub, port, stack)
+            served.failures = failures
+            return served
 
         yield serve
 
@@ -105,22 +105,23 @@ def validate(token: str) -> AuthResult:
     return AuthResult(token == "good/+=%", "alice", {"roles": ["admin"]})
 
 
-async def test_api_keys_of_several_users(serve: Serve) -> None:
-    door = await serve(APIKeyAuthenticator({"key-1": "alice", "key-2": "bob"}))
-    await door.enter(**bearer("key-1"))
-    await door.enter(**bearer("key-2"))
-    assert [each.user_id for each in door.hub.connections] == ["alice", "bob"]
-    assert door.hub.connections[0].claims == {"auth_method": "api_key"}
-    assert await door.be_refused() == (401, "missing Authorization header", "Bearer")
-    assert await door.be_refused(**bearer("key-3")) == (
+async def test_api_keys_identify_several_users(serve: Serve) -> None:
+    served = await serve(APIKeyAuthenticator({"key-1": "alice", "key-2": "bob"}))
+    await served.connect(**bearer("key-1"))
+    await served.connect(**bearer("key-2"))
+    assert [each.user_id for each in served.hub.connections] == ["alice", "bob"]
+    assert served.hub.connections[0].claims == {"auth_method": "api_key"}
+    assert await served.expect_refusal() == (401, "missing Authorization header", "Bearer")
+    assert await served.expect_refusal(**bearer("key-3")) == (
         401,
         "invalid API key",
         'Bearer error="invalid_token"',
     )
     two = [("Authorization", "Basic x"), ("Authorization", "Bearer key-1")]
-    assert (await door.be_refused(additional_headers=two))[1] == "malformed Authorization header"
-    await door.enter(additional_headers=two[::-1])
-    assert [each.user_id for each in door.hub.connections] == ["alice", "alice", "bob"]
+    _, text, _ = await served.expect_refusal(additional_headers=two)
+    assert text == "malformed Authorization header"
+    await served.connect(additional_headers=two[::-1])
+    assert [each.user_id for each in served.hub.connections] == ["alice", "alice", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -141,50 +142,54 @@ async def test_api_keys_of_several_users(serve: Serve) -> None:
     ],
     ids=["bearer", "query", "subprotocol", "cookie"],
 )
-async def test_tokens_that_the_application_validates(
+async def test_a_validator_accepts_and_refuses_tokens_from_every_source(
     serve: Serve, kind: Any, right: dict[str, Any], wrong: dict[str, Any]
 ) -> None:
-    door = await serve(kind(validate))
-    client = await door.enter(**right)
+    served = await serve(kind(validate))
+    client = await served.connect(**right)
     await client.sync()
     assert client.socket.subprotocol == ("wshub.bearer" if "subprotocols" in right else None)
-    assert door.hub.connections[0].claims == {"roles": ("admin",)}
-    assert (await door.be_refused(**wrong))[:2] == (401, "not authenticated")
-    assert (await door.be_refused())[0] == 401
+    assert served.hub.connections[0].claims == {"roles": ("admin",)}
+    assert (await served.expect_refusal(**wrong))[:2] == (401, "not authenticated")
+    assert (await served.expect_refusal())[0] == 401
 
 
-async def test_a_ticket_opens_one_connection(serve: Serve) -> None:
+async def test_a_ticket_is_accepted_once(serve: Serve) -> None:
     tickets = TicketAuth()
-    door = await serve(tickets)
+    served = await serve(tickets)
     ticket = await tickets.issue("alice")
-    await door.enter(f"?ticket={ticket}")
-    assert (await door.be_refused(f"?ticket={ticket}"))[:2] == (401, "invalid ticket")
+    await served.connect(f"?ticket={ticket}")
+    assert (await served.expect_refusal(f"?ticket={ticket}"))[:2] == (401, "invalid ticket")
 
 
-async def test_whoever_is_first_and_a_browsers_marker_all_the_same(serve: Serve) -> None:
-    door = await serve(FirstOf(CookieAuth("session", validate), SubprotocolTokenAuth(validate)))
-    client = await door.enter(
+async def test_the_bearer_subprotocol_is_selected_also_when_a_cookie_authenticates(
+    serve: Serve,
+) -> None:
+    served = await serve(FirstOf(CookieAuth("session", validate), SubprotocolTokenAuth(validate)))
+    client = await served.connect(
         additional_headers={"Cookie": "session=good/+=%"}, subprotocols=["wshub.bearer", "bad"]
     )
-    # A browser fails a connection when it has offered subprotocols and none is selected.
+    # A browser that has offered subprotocols fails the connection if none is selected.
     assert client.socket.subprotocol == "wshub.bearer"
 
 
-async def test_too_many_failures(serve: Serve) -> None:
-    door = await serve(RateLimit(APIKeyAuthenticator({"key-1": "alice"}), attempts=2))
+async def test_too_many_failed_attempts_are_refused_with_429(serve: Serve) -> None:
+    served = await serve(RateLimit(APIKeyAuthenticator({"key-1": "alice"}), attempts=2))
     for _ in range(2):
-        assert (await door.be_refused(**bearer("guess")))[0] == 401
-    status, text, challenge = await door.be_refused(**bearer("key-1"))
+        assert (await served.expect_refusal(**bearer("guess")))[0] == 401
+    status, text, challenge = await served.expect_refusal(**bearer("key-1"))
     assert (status, challenge) == (429, None)
     assert text.startswith("too many failed attempts")
 
 
-async def test_validators_that_raise_hang_or_talk_nonsense_harm_nobody(serve: Serve) -> None:
+async def test_a_failing_validator_refuses_its_client_and_affects_no_other_client(
+    serve: Serve,
+) -> None:
     async def hang() -> AuthResult:
         await asyncio.Event().wait()
         raise AssertionError
 
-    def judge(token: str) -> Any:
+    def fail_in_some_way(token: str) -> Any:
         match token:
             case "raise":
                 raise LookupError("no database")
@@ -201,8 +206,8 @@ async def test_validators_that_raise_hang_or_talk_nonsense_harm_nobody(serve: Se
             case _:
                 return AuthResult(True, token)
 
-    door = await serve(BearerTokenAuth(judge), open_timeout=0.3)
-    client = await door.enter(**bearer("alice"))
+    served = await serve(BearerTokenAuth(fail_in_some_way), open_timeout=0.3)
+    client = await served.connect(**bearer("alice"))
     for token, text in {
         "raise": "authenticator panicked",
         "hang": "authenticator panicked",
@@ -211,19 +216,19 @@ async def test_validators_that_raise_hang_or_talk_nonsense_harm_nobody(serve: Se
         "blank": "authenticated user ID must not be empty",
         "odd": "authentication claims are invalid",
     }.items():
-        assert (await door.be_refused(**bearer(token)))[:2] == (401, text)
-    door.hub.send_event("still here")
-    assert (await client.receive())["data"]["event"] == "still here"
-    await door.enter(**bearer("bob"))
-    assert len(door.hub.connections) == 2
+        assert (await served.expect_refusal(**bearer(token)))[:2] == (401, text)
+    served.hub.send_event("later")
+    assert (await client.receive())["data"]["event"] == "later"
+    await served.connect(**bearer("bob"))
+    assert len(served.hub.connections) == 2
 
 
-async def test_a_token_that_ends_closes_the_connection_unless_there_is_a_new_one(
+async def test_an_expired_token_closes_the_connection_unless_the_client_sends_a_new_token(
     serve: Serve,
 ) -> None:
-    door = await serve(JWTAuth(SECRET, algorithms=["HS256"]))
-    leaving = await door.enter(**bearer(make(exp=time.time() + 1.7)))
-    staying = await door.enter(**bearer(make(exp=time.time() + 1.7)))
+    served = await serve(JWTAuth(SECRET, algorithms=["HS256"]))
+    leaving = await served.connect(**bearer(make(exp=time.time() + 1.7)))
+    staying = await served.connect(**bearer(make(exp=time.time() + 1.7)))
     await staying.send(type="authenticate", data=make(sub="bob"))
     assert (await staying.receive())["data"] == "Authenticate: token refused"
     await staying.send(type="authenticate", data=make(role="admin"))
@@ -237,34 +242,36 @@ async def test_a_token_that_ends_closes_the_connection_unless_there_is_a_new_one
         "authentication expired",
     )
     await staying.sync()
-    await eventually(lambda: len(door.hub.connections) == 1)
-    claims = door.hub.connections[0].claims
+    await eventually(lambda: len(served.hub.connections) == 1)
+    claims = served.hub.connections[0].claims
     assert claims is not None
     assert claims["role"] == "admin"
-    assert (await door.be_refused(**bearer(make(exp=time.time() - 1))))[:2] == (
+    assert (await served.expect_refusal(**bearer(make(exp=time.time() - 1))))[:2] == (
         401,
         "authentication has expired",
     )
 
 
-async def test_channels_by_user_and_claims(serve: Serve) -> None:
+async def test_authorizers_use_the_user_id_and_the_claims_of_a_token(serve: Serve) -> None:
     authorizer = all_of(allow("user:{user_id}", "team:*"), allow_claimed("channels"))
-    door = await serve(JWTAuth(SECRET, algorithms=["HS256"]), channel_authorizer=authorizer)
-    client = await door.enter(**bearer(make(channels=["user:*", "team:7"])))
+    served = await serve(JWTAuth(SECRET, algorithms=["HS256"]), channel_authorizer=authorizer)
+    client = await served.connect(**bearer(make(channels=["user:*", "team:7"])))
     for channel in ("user:alice", "user:bob", "team:7", "team:8"):
         await client.send(type="subscribe", channel=channel)
     for _ in range(2):
         assert (await client.receive())["data"] == "Subscribe: subscription unauthorised"
     await client.sync()
-    assert door.hub.channels == ("team:7", "user:alice")
+    assert served.hub.channels == ("team:7", "user:alice")
 
 
-async def test_no_secret_is_in_any_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_credential_appears_in_the_log_or_in_errors(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "wshub")
     caplog.set_level(logging.DEBUG, "asyncio")
-    secret = "s3cret-t0ken-that-nobody-may-see"
+    secret = "s3cret-t0ken-that-must-not-be-logged"
     token = make(sub="alice", jti=secret)
-    door = await serve(
+    served = await serve(
         FirstOf(
             APIKeyAuthenticator({secret: "alice"}),
             JWTAuth(SECRET, algorithms=["HS256"]),
@@ -272,8 +279,8 @@ async def test_no_secret_is_in_any_log(serve: Serve, caplog: pytest.LogCaptureFi
             CookieAuth("session", lambda _: AuthResult(False)),
         )
     )
-    await door.enter(**bearer(secret))
-    client = await door.enter(**bearer(token))
+    await served.connect(**bearer(secret))
+    client = await served.connect(**bearer(token))
     await client.send(type="authenticate", data=token[:-3])
     await client.receive()
     for attempt in (
@@ -283,8 +290,8 @@ async def test_no_secret_is_in_any_log(serve: Serve, caplog: pytest.LogCaptureFi
         {"additional_headers": {"Cookie": f"session={secret}"}},
         {"subprotocols": ["wshub.bearer", secret + "x"]},
     ):
-        await door.be_refused(**attempt)
-    for request, result in door.failures:
+        await served.expect_refusal(**attempt)
+    for request, result in served.failures:
         assert secret not in repr((request, result))
         assert secret not in str(result.error)
     assert "refused authentication" in caplog.text
@@ -297,9 +304,11 @@ async def test_no_secret_is_in_any_log(serve: Serve, caplog: pytest.LogCaptureFi
     "header",
     ["Bearer", "Bearer ", "bearer\tx", "Basic Og==", "x" * 7_000, "Bearer " + "x" * 7_900, "ä ö"],
 )
-async def test_odd_headers_over_the_wire(serve: Serve, header: str) -> None:
-    door = await serve(APIKeyAuthenticator({"key-1": "alice"}))
-    status, text, _ = await door.be_refused(additional_headers={"Authorization": header})
+async def test_a_malformed_header_is_refused_and_the_hub_keeps_serving(
+    serve: Serve, header: str
+) -> None:
+    served = await serve(APIKeyAuthenticator({"key-1": "alice"}))
+    status, text, _ = await served.expect_refusal(additional_headers={"Authorization": header})
     assert status == 401
     assert text in ("malformed Authorization header", "invalid API key")
-    await door.enter(**bearer("key-1"))
+    await served.connect(**bearer("key-1"))

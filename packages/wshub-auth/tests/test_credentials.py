@@ -1,4 +1,4 @@
-"""Where credentials are found; the tables are those of the wire protocol, "Authentication"."""
+"""Credential sources; the rules are in the wire protocol, "Authentication"."""
 
 import re
 from typing import Any
@@ -40,7 +40,7 @@ def outcome(source: CredentialSource, **request: Any) -> str | type[AuthError]:
         ("Bearer \tk1\t", "k1"),
         ("Bearer k1,k2", "k1,k2"),
         ("Bearer voil\xc3\xa0", "voilà"),
-        ("Bearer \xc3\xa4", "ä"),  # the two octets of UTF-8, as servers read headers
+        ("Bearer \xc3\xa4", "ä"),  # two octets of UTF-8, decoded as ISO 8859-1
         ("Bearer\tk1", MalformedAuthHeaderError),
         ("Bearer", MalformedAuthHeaderError),
         ("Bearer ", MalformedAuthHeaderError),
@@ -56,11 +56,11 @@ def outcome(source: CredentialSource, **request: Any) -> str | type[AuthError]:
         ("  ", MissingAuthHeaderError),
     ],
 )
-def test_the_authorization_header(header: str, expected: object) -> None:
+def test_the_bearer_header_is_parsed(header: str, expected: object) -> None:
     assert outcome(BearerHeader(), headers={"authorization": (header,)}) == expected
 
 
-def test_without_a_header_it_is_missing_and_of_several_the_first_counts() -> None:
+def test_only_the_first_authorization_header_is_read() -> None:
     assert outcome(BearerHeader()) is MissingAuthHeaderError
     several = {"authorization": ("Bearer k1", "Bearer k2")}
     assert outcome(BearerHeader(), headers=several) == "k1"
@@ -69,7 +69,7 @@ def test_without_a_header_it_is_missing_and_of_several_the_first_counts() -> Non
 
 
 @given(st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=40))
-def test_any_header_is_read_as_the_rule_says_or_refused(header: str) -> None:
+def test_every_header_is_parsed_by_the_rule_or_refused(header: str) -> None:
     expected: object = MalformedAuthHeaderError
     try:
         text = header.encode("latin-1").decode().strip()
@@ -84,7 +84,7 @@ def test_any_header_is_read_as_the_rule_says_or_refused(header: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), st.sampled_from("bB"))
-def test_any_token_comes_through_the_header(token: str, initial: str) -> None:
+def test_every_token_survives_the_header(token: str, initial: str) -> None:
     header = f"{initial}earer {token}".encode().decode("latin-1")
     found = outcome(BearerHeader(), headers={"authorization": (header,)})
     assert found == (token.strip() or MalformedAuthHeaderError)
@@ -121,11 +121,11 @@ def test_any_token_comes_through_the_header(token: str, initial: str) -> None:
         ("token=abc;a=b", MissingTokenError),
     ],
 )
-def test_the_query(query: str, expected: object) -> None:
+def test_the_query_parameter_is_parsed(query: str, expected: object) -> None:
     assert outcome(QueryParameter(), query=query) == expected
 
 
-def test_a_query_parameter_of_another_name() -> None:
+def test_the_name_of_the_query_parameter_is_configurable() -> None:
     assert outcome(QueryParameter("ticket"), query="token=a&ticket=b") == "b"
     with pytest.raises(MissingTokenError, match=r"^missing ticket query parameter$"):
         QueryParameter("ticket").read(Request("GET", "/"))
@@ -134,13 +134,13 @@ def test_a_query_parameter_of_another_name() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.booleans())
-def test_any_token_comes_through_the_query(token: str, is_form: bool) -> None:
+def test_every_token_survives_the_query(token: str, is_form: bool) -> None:
     query = urlencode({"a": "b", "token": token}) if is_form else f"token={quote(token, safe='')}"
     assert outcome(QueryParameter(), query=query) == token
 
 
 @given(st.text("token=&%+;ä0aF", max_size=30))
-def test_any_query_without_semicolons_is_read_as_the_standard_library_does(query: str) -> None:
+def test_a_query_without_semicolons_is_parsed_as_by_the_standard_library(query: str) -> None:
     found = outcome(QueryParameter(), query=query)
     if ";" not in query and not re.search(r"%(?![0-9A-Fa-f]{2})", query):
         pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
@@ -167,7 +167,7 @@ def test_any_query_without_semicolons_is_read_as_the_standard_library_does(query
         ((), MissingTokenError),
     ],
 )
-def test_the_subprotocol(offered: tuple[str, ...], expected: object) -> None:
+def test_the_token_after_the_marker_is_read(offered: tuple[str, ...], expected: object) -> None:
     headers = {"sec-websocket-protocol": offered}
     assert outcome(BearerSubprotocol(), headers=headers) == expected
 
@@ -183,18 +183,18 @@ def test_the_subprotocol(offered: tuple[str, ...], expected: object) -> None:
         ("sessionabc", MissingTokenError),
     ],
 )
-def test_the_cookie(cookies: str, expected: object) -> None:
+def test_the_cookie_is_parsed(cookies: str, expected: object) -> None:
     assert outcome(Cookie("session"), headers={"cookie": (cookies,)}) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["a\x00b", "a\nb", "a\r", "\x1b[31m", "\x7f", "\x9b", "x" * 8_193, "\ud800"]
 )
-def test_what_no_credential_may_be(text: str) -> None:
+def test_malformed_credentials_are_refused(text: str) -> None:
     with pytest.raises(MalformedTokenError):
         check_credential(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", "x" * 8_192, "ä€🙂", "a b"])
-def test_what_credentials_may_be(text: str) -> None:
+def test_well_formed_credentials_are_accepted(text: str) -> None:
     check_credential(text)

@@ -1,4 +1,4 @@
-"""Keys from a real HTTP server on this machine: one that is well, down, slow, or talks nonsense."""
+"""The cache of a key set, against an HTTP server on this machine: up, down, slow, or faulty."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ CURVE = ec.generate_private_key(ec.SECP256R1())
 
 
 def public(kid: str | None, key: Any = None, **others: Any) -> dict[str, Any]:
-    """Return a key as it stands in a key set."""
+    """Return the public key as an entry of a key set."""
     private = key or KEYS[kid or "a"]
     algorithm = jwt.get_algorithm_by_name("ES256" if private is CURVE else "RS256")
     described: dict[str, Any] = algorithm.to_jwk(private.public_key(), as_dict=True)
@@ -88,94 +88,94 @@ def auth(provider: Provider, clock: ManualClock, **options: Any) -> JWTAuth:
     return JWTAuth(JWKS(provider.url, clock=clock.time, **options), algorithms=algorithms)
 
 
-async def ask(auth: JWTAuth, presented: str) -> AuthResult:
+async def authenticate(auth: JWTAuth, presented: str) -> AuthResult:
     result = auth.authenticate_token(presented)
     return await result if isinstance(result, Awaitable) else result
 
 
-async def test_keys_are_fetched_once_and_kept(provider: Provider, clock: ManualClock) -> None:
+async def test_keys_are_fetched_once_and_cached(provider: Provider, clock: ManualClock) -> None:
     checked = auth(provider, clock)
     assert provider.requests == 0
     for _ in range(3):
-        assert (await ask(checked, token())).user_id == "alice"
+        assert (await authenticate(checked, token())).user_id == "alice"
         clock.advance(90)
     assert provider.requests == 1
 
 
-async def test_many_tokens_wait_for_one_fetch(provider: Provider, clock: ManualClock) -> None:
+async def test_concurrent_tokens_share_one_fetch(provider: Provider, clock: ManualClock) -> None:
     provider.gate = asyncio.Event()
     checked = auth(provider, clock)
-    asking = [asyncio.create_task(ask(checked, token())) for _ in range(50)]
-    given_up = asyncio.create_task(ask(checked, token()))
+    waiting = [asyncio.create_task(authenticate(checked, token())) for _ in range(50)]
+    cancelled = asyncio.create_task(authenticate(checked, token()))
     await eventually(lambda: provider.requests == 1)
-    given_up.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0)
     provider.gate.set()
-    assert all([(await each).valid for each in asking])
+    assert all([(await each).valid for each in waiting])
     assert provider.requests == 1
 
 
-async def test_a_new_key_is_found_when_a_token_names_it(
-    provider: Provider, clock: ManualClock
-) -> None:
+async def test_an_unknown_key_id_starts_a_fetch(provider: Provider, clock: ManualClock) -> None:
     checked = auth(provider, clock)
-    assert (await ask(checked, token("a"))).valid
+    assert (await authenticate(checked, token("a"))).valid
     provider.keys = [public("a"), public("b")]
-    # So soon after a fetch nobody asks again.
-    assert isinstance((await ask(checked, token("b"))).error, InvalidTokenError)
+    # The minimum time between two fetches has not passed.
+    assert isinstance((await authenticate(checked, token("b"))).error, InvalidTokenError)
     clock.advance(10.1)
-    assert (await ask(checked, token("b"))).valid
-    assert (await ask(checked, token("a"))).valid
+    assert (await authenticate(checked, token("b"))).valid
+    assert (await authenticate(checked, token("a"))).valid
     assert provider.requests == 2
 
 
-async def test_a_flood_of_unknown_keys_makes_one_request_in_ten_seconds(
+async def test_unknown_key_ids_cause_at_most_one_request_in_ten_seconds(
     provider: Provider, clock: ManualClock
 ) -> None:
     checked = auth(provider, clock)
     for _ in range(3):
         results = [
-            await ask(checked, token(f"unknown-{number}", key=KEYS["b"])) for number in range(30)
+            await authenticate(checked, token(f"unknown-{number}", key=KEYS["b"]))
+            for number in range(30)
         ]
-        assert {str(each.error) for each in results} == {"invalid token: its key is unknown"}
-        assert (await ask(checked, token())).valid
+        assert {str(each.error) for each in results} == {"invalid token: the key is unknown"}
+        assert (await authenticate(checked, token())).valid
         clock.advance(10.1)
     assert provider.requests == 3
 
 
-async def test_old_keys_are_replaced_beside_the_work(
+async def test_old_keys_stay_in_use_during_the_background_fetch(
     provider: Provider, clock: ManualClock
 ) -> None:
     checked = auth(provider, clock)
-    assert (await ask(checked, token("a"))).valid
+    assert (await authenticate(checked, token("a"))).valid
     provider.keys = [public("b")]
     provider.gate = asyncio.Event()
     clock.advance(301)
-    # The old one serves on while the new ones are fetched.
-    assert (await ask(checked, token("a"))).valid
+    # The provider has not answered yet, so the old key is still in use.
+    assert (await authenticate(checked, token("a"))).valid
     provider.gate.set()
-    assert (await ask(checked, token("b"))).valid
+    assert (await authenticate(checked, token("b"))).valid
     assert provider.requests == 2
-    assert str((await ask(checked, token("a"))).error) == "invalid token: its key is unknown"
+    refused = await authenticate(checked, token("a"))
+    assert str(refused.error) == "invalid token: the key is unknown"
 
 
-async def test_without_the_provider_old_keys_serve_for_an_hour(
+async def test_cached_keys_are_used_for_an_hour_if_the_provider_fails(
     provider: Provider, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     checked = auth(provider, clock)
-    assert (await ask(checked, token())).valid
+    assert (await authenticate(checked, token())).valid
     provider.status = b"503 Service Unavailable"
     clock.advance(3_000)
-    assert (await ask(checked, token())).valid
+    assert (await authenticate(checked, token())).valid
     await eventually(lambda: "status 503" in caplog.text)
     clock.advance(590)
-    assert (await ask(checked, token())).valid
+    assert (await authenticate(checked, token())).valid
     clock.advance(20)
-    refused = await ask(checked, token())
+    refused = await authenticate(checked, token())
     assert isinstance(refused.error, KeysUnavailableError)
     provider.status = b"200 OK"
     clock.advance(10.1)
-    assert (await ask(checked, token())).valid
+    assert (await authenticate(checked, token())).valid
 
 
 @pytest.mark.parametrize(
@@ -196,35 +196,35 @@ async def test_without_the_provider_old_keys_serve_for_an_hour(
     ],
     ids=lambda value: repr(value)[:30],
 )
-async def test_a_provider_that_is_not_well_lets_nobody_in_and_says_when_to_come_back(
+async def test_a_faulty_response_refuses_tokens_with_a_retry_time(
     provider: Provider, clock: ManualClock, status: bytes, body: bytes | None
 ) -> None:
     provider.status, provider.body = status, body
     checked = auth(provider, clock)
     for _ in range(3):
-        refused = await ask(checked, token())
+        refused = await authenticate(checked, token())
         assert isinstance(refused.error, KeysUnavailableError)
         assert refused.error.retry_after == pytest.approx(10, abs=1)
         assert refused.challenge == "Bearer"
     assert provider.requests == 1
     provider.status, provider.body = b"200 OK", None
     clock.advance(10.1)
-    assert (await ask(checked, token())).valid
+    assert (await authenticate(checked, token())).valid
 
 
-async def test_a_provider_that_is_down(clock: ManualClock) -> None:
+async def test_a_provider_that_is_down_makes_keys_unavailable(clock: ManualClock) -> None:
     async with running(Provider()) as provider:
         pass
-    refused = await ask(auth(provider, clock), token())
+    refused = await authenticate(auth(provider, clock), token())
     assert isinstance(refused.error, KeysUnavailableError)
 
 
 @pytest.mark.parametrize("drips", [False, True])
-async def test_a_provider_that_is_slow_is_not_waited_for(clock: ManualClock, drips: bool) -> None:
+async def test_the_timeout_covers_the_whole_response(clock: ManualClock, drips: bool) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             writer.write(b"HTTP/1.1 200 OK\r\n")
-            # Each piece comes soon after the last, so only the whole takes too long.
+            # Every read succeeds quickly, but the response never ends.
             while drips:
                 writer.write(b"X: y\r\n")
                 await writer.drain()
@@ -238,19 +238,19 @@ async def test_a_provider_that_is_slow_is_not_waited_for(clock: ManualClock, dri
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         keys = JWKS(f"http://127.0.0.1:{port}/", timeout=0.2, clock=clock.time)
-        refused = await ask(JWTAuth(keys, algorithms=["RS256"]), token())
+        refused = await authenticate(JWTAuth(keys, algorithms=["RS256"]), token())
         assert isinstance(refused.error, KeysUnavailableError)
 
 
 @pytest.mark.parametrize(
     ("keys", "presented", "is_valid"),
     [
-        # A token that names no key means the only one there is.
+        # Without a key id, the only key is used.
         ([public("a")], token(None), True),
         ([public(None)], token(None), True),
         ([public("a"), public("b")], token(None), False),
         ([public(None)], token("a"), False),
-        # What a key is for.
+        # The use, the algorithm and the type of the key must fit.
         ([public("a", use="sig", alg="RS256")], token(), True),
         ([public("a", use="enc")], token(), False),
         ([public("a", alg="RS512")], token(), False),
@@ -258,13 +258,13 @@ async def test_a_provider_that_is_slow_is_not_waited_for(clock: ManualClock, dri
         ([public("a", key=CURVE)], token(), False),
         ([public("a", key=CURVE)], token(key=CURVE, alg="ES256"), True),
         ([public("c", key=CURVE), public("a")], token(None), True),
-        # Whoever reads a key set could sign with a secret that stands in it.
+        # A secret in a key set is public, so it verifies nothing.
         (
             [{"kty": "oct", "kid": "a", "k": "c2VjcmV0" * 8}],
             token("a", "HS256", b"secret" * 8),
             False,
         ),
-        # Others do not spoil it.
+        # Unusable keys do not affect usable keys.
         ([{"kty": "RSA", "kid": "x"}, {"kty": "??"}, {}, public("a")], token(), True),
         ([{"kty": "RSA", "kid": "a"}], token(), False),
         ([{"kty": "RSA", "kid": "a", "n": 1, "e": "??"}], token(), False),
@@ -272,12 +272,12 @@ async def test_a_provider_that_is_slow_is_not_waited_for(clock: ManualClock, dri
         ([public("a", key=KEYS["b"])], token(), False),
     ],
 )
-async def test_which_key_counts(
+async def test_a_token_is_verified_only_with_the_one_matching_key(
     provider: Provider, clock: ManualClock, keys: list[Any], presented: str, is_valid: bool
 ) -> None:
     provider.keys = keys
     checked = auth(provider, clock, algorithms=["RS256", "PS256", "ES256"])
-    result = await ask(checked, presented)
+    result = await authenticate(checked, presented)
     assert result.valid == is_valid
     assert is_valid or isinstance(result.error, InvalidTokenError)
 
@@ -295,25 +295,27 @@ async def test_which_key_counts(
         "https://[::1/",
     ],
 )
-def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
-    with pytest.raises(InvalidConfigError, match="must be an https address"):
+def test_the_url_must_be_https_or_on_this_machine(url: str) -> None:
+    with pytest.raises(InvalidConfigError, match="must be an https URL"):
         JWKS(url)
 
 
-async def test_keys_of_this_machine_do_not_come_through_a_proxy(
+async def test_requests_to_this_machine_do_not_use_a_proxy(
     provider: Provider, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(Provider()) as proxy:
         proxy.keys = [public("b")]
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         checked = auth(provider, clock)
-        assert (await ask(checked, token("a"))).valid
-        assert not (await ask(checked, token("b"))).valid
+        assert (await authenticate(checked, token("a"))).valid
+        assert not (await authenticate(checked, token("b"))).valid
         assert proxy.requests == 0
 
 
-async def test_a_key_that_is_too_short_is_none(provider: Provider, clock: ManualClock) -> None:
+async def test_an_rsa_key_that_is_too_short_is_not_used(
+    provider: Provider, clock: ManualClock
+) -> None:
     short = rsa.generate_private_key(public_exponent=65_537, key_size=1_024)
     provider.keys = [public("a", key=short)]
-    refused = await ask(auth(provider, clock), token("a"))
+    refused = await authenticate(auth(provider, clock), token("a"))
     assert isinstance(refused.error, InvalidTokenError)

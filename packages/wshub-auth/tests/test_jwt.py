@@ -1,4 +1,4 @@
-"""JSON Web Tokens, made by the same library's other half, by hand, and at random."""
+"""JSON Web Tokens, encoded by PyJWT, by hand, and at random."""
 
 import base64
 import hashlib
@@ -58,11 +58,11 @@ def sign_by_hand(header: Any, content: Any, secret: str = SECRET) -> str:
 def check(token: str, auth: JWTAuth | None = None) -> AuthResult:
     auth = auth or JWTAuth(SECRET, algorithms=["HS256"])
     result = auth(Request("GET", "/ws", headers={"authorization": (f"Bearer {token}",)}))
-    assert isinstance(result, AuthResult), "with a key at hand there is nothing to wait for"
+    assert isinstance(result, AuthResult), "verification with a given key does not wait"
     return result
 
 
-def test_a_token_tells_user_claims_and_end() -> None:
+def test_a_valid_token_sets_the_user_id_the_claims_and_the_expiry() -> None:
     content = claims(team="red", roles=["admin"])
     accepted = check(make(content))
     assert (accepted.valid, accepted.user_id, accepted.error) == (True, "alice", None)
@@ -74,82 +74,85 @@ def test_a_token_tells_user_claims_and_end() -> None:
     ("key", "algorithm"),
     [(RSA_KEY, "RS256"), (RSA_KEY, "PS384"), (EC_KEY, "ES256"), (ED_KEY, "EdDSA")],
 )
-def test_public_keys_as_pem(key: Any, algorithm: str) -> None:
+def test_a_public_key_as_pem_verifies_tokens(key: Any, algorithm: str) -> None:
     auth = JWTAuth(pem(key), algorithms=[algorithm])
     assert check(make(key=key, alg=algorithm), auth).user_id == "alice"
     assert JWTAuth(pem(key).encode(), algorithms=[algorithm])
 
 
 WRONG = [
-    (make(key=SECRET + "!"), "its signature is wrong"),
-    (make()[:-4] + "AAAA", "its signature is wrong"),
-    (make(alg="HS384", key=SECRET * 2), "its algorithm is not allowed"),
-    (make(alg="none", key=None), "its algorithm is not allowed"),
-    (f"{part({'alg': 'None'})}.{part(claims())}.", "its algorithm is not allowed"),
-    (f"{part({'alg': ['HS256']})}.{part(claims())}.", "its algorithm is not allowed"),
-    (f"{part({'alg': None})}.{part(claims())}.", "its algorithm is not allowed"),
-    (f"{part({})}.{part(claims())}.", "its algorithm is not allowed"),
-    (make(claims(nbf=time.time() + 3_600)), "it is not valid yet"),
-    (make(claims(iat=time.time() + 3_600)), "it is not valid yet"),
-    (make(claims(aud="other")), "it is for another audience"),
-    (make({"sub": "alice"}), "it has no exp"),
-    (make({"exp": time.time() + 3_600}), "it has no sub"),
-    (make(claims(sub=None)), "it has no sub"),
-    (make(claims(exp="soon")), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, claims(exp=[1])), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, claims(sub={"a": 1})), "its sub is neither"),
-    (sign_by_hand({"alg": "HS256"}, claims(nbf="x")), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256", "b64": False, "crit": ["b64"]}, b"x"), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256", "kid": 7}, claims()), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b"[1]"), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b"nonsense"), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b"\xff"), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b"[" * 5_000), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b'{"sub":"a","exp":1e999}'), "it cannot be read"),
-    (sign_by_hand({"alg": "HS256"}, b'{"sub":"a","exp":' + b"9" * 5_000 + b"}"), "it cannot be"),
-    (sign_by_hand(b"[" * 5_000, claims()), "it cannot be read"),
-    (sign_by_hand(b"null", claims()), "it cannot be read"),
-    ("abc", "it cannot be read"),
-    ("..", "it cannot be read"),
-    ("a.b.c.d.e", "it cannot be read"),
-    ("Ã¤.b.c", "it cannot be read"),
+    (make(key=SECRET + "!"), "the signature is wrong"),
+    (make()[:-4] + "AAAA", "the signature is wrong"),
+    (make(alg="HS384", key=SECRET * 2), "the algorithm is not allowed"),
+    (make(alg="none", key=None), "the algorithm is not allowed"),
+    (f"{part({'alg': 'None'})}.{part(claims())}.", "the algorithm is not allowed"),
+    (f"{part({'alg': ['HS256']})}.{part(claims())}.", "the algorithm is not allowed"),
+    (f"{part({'alg': None})}.{part(claims())}.", "the algorithm is not allowed"),
+    (f"{part({})}.{part(claims())}.", "the algorithm is not allowed"),
+    (make(claims(nbf=time.time() + 3_600)), "the token is not valid yet"),
+    (make(claims(iat=time.time() + 3_600)), "the token is not valid yet"),
+    (make(claims(aud="other")), "the token is for another audience"),
+    (make({"sub": "alice"}), "the claim exp is missing"),
+    (make({"exp": time.time() + 3_600}), "the claim sub is missing"),
+    (make(claims(sub=None)), "the claim sub is missing"),
+    (make(claims(exp="soon")), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, claims(exp=[1])), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, claims(sub={"a": 1})), "the claim sub is neither"),
+    (sign_by_hand({"alg": "HS256"}, claims(nbf="x")), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256", "b64": False, "crit": ["b64"]}, b"x"), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256", "kid": 7}, claims()), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, b"[1]"), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, b"nonsense"), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, b"\xff"), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, b"[" * 5_000), "the token is malformed"),
+    (sign_by_hand({"alg": "HS256"}, b'{"sub":"a","exp":1e999}'), "the token is malformed"),
+    (
+        sign_by_hand({"alg": "HS256"}, b'{"sub":"a","exp":' + b"9" * 5_000 + b"}"),
+        "the token is malformed",
+    ),
+    (sign_by_hand(b"[" * 5_000, claims()), "the token is malformed"),
+    (sign_by_hand(b"null", claims()), "the token is malformed"),
+    ("abc", "the token is malformed"),
+    ("..", "the token is malformed"),
+    ("a.b.c.d.e", "the token is malformed"),
+    ("Ã¤.b.c", "the token is malformed"),
 ]
 
 
 @pytest.mark.parametrize(("token", "text"), WRONG, ids=[text for _, text in WRONG])
-def test_tokens_that_are_not_right_are_refused_and_say_why(token: str, text: str) -> None:
+def test_an_invalid_token_is_refused_with_a_reason(token: str, text: str) -> None:
     refused = check(token)
     assert not refused.valid
     assert str(refused.error).startswith(f"invalid token: {text}")
     assert refused.challenge == 'Bearer error="invalid_token"'
 
 
-def test_an_expired_token_says_so() -> None:
+def test_an_expired_token_is_refused_with_auth_expired_error() -> None:
     refused = check(make(claims(exp=time.time() - 1)))
     assert isinstance(refused.error, AuthExpiredError)
 
 
-def test_a_huge_token_is_not_even_read() -> None:
+def test_a_token_above_the_maximum_length_is_not_decoded() -> None:
     assert str(check(make(claims(filler="x" * 9_000))).error) == "malformed token"
 
 
-def test_a_public_key_is_no_secret() -> None:
-    # The classic: a token signed with the text of the public key as if that were a secret.
+def test_a_public_key_is_not_accepted_as_a_secret() -> None:
+    # Algorithm confusion (RFC 8725 section 2.1): the PEM of the public key signs as a secret.
     header = {"alg": "HS256"}
     forged = sign_by_hand(header, claims(), secret=pem(RSA_KEY))
     refused = check(forged, JWTAuth(pem(RSA_KEY), algorithms=["RS256"]))
-    assert str(refused.error) == "invalid token: its algorithm is not allowed"
+    assert str(refused.error) == "invalid token: the algorithm is not allowed"
 
 
-def test_another_key_of_the_same_kind_is_wrong() -> None:
+def test_a_signature_of_another_key_is_refused() -> None:
     auth = JWTAuth(pem(RSA_KEY), algorithms=["RS256", "PS256"])
     assert check(make(key=RSA_KEY, alg="PS256"), auth).valid
     refused = check(make(key=OTHER_RSA_KEY, alg="RS256"), auth)
-    assert str(refused.error) == "invalid token: its signature is wrong"
+    assert str(refused.error) == "invalid token: the signature is wrong"
 
 
-def test_leeway_counts_on_both_ends() -> None:
+def test_the_leeway_applies_to_the_start_and_the_end_of_validity() -> None:
     strict = JWTAuth(SECRET, algorithms=["HS256"])
     lenient = JWTAuth(SECRET, algorithms=["HS256"], leeway=30)
     for content in (claims(exp=time.time() - 20), claims(nbf=time.time() + 20)):
@@ -170,22 +173,22 @@ def test_leeway_counts_on_both_ends() -> None:
         (7, False),
     ],
 )
-def test_the_audience(expected: Any, given_: Any, is_valid: bool) -> None:
+def test_the_audience_must_match(expected: Any, given_: Any, is_valid: bool) -> None:
     auth = JWTAuth(SECRET, algorithms=["HS256"], audience=expected)
     assert check(make(claims(aud=given_)), auth).valid == is_valid
     assert not check(make(), auth).valid
 
 
 @pytest.mark.parametrize("expected", ["https://id.example", ["https://id.example", "x"]])
-def test_the_issuer(expected: Any) -> None:
+def test_the_issuer_must_match(expected: Any) -> None:
     auth = JWTAuth(SECRET, algorithms=["HS256"], issuer=expected)
     assert check(make(claims(iss="https://id.example")), auth).valid
     refused = check(make(claims(iss="https://evil.example")), auth)
-    assert str(refused.error) == "invalid token: it is from another issuer"
-    assert str(check(make(), auth).error) == "invalid token: it has no iss"
+    assert str(refused.error) == "invalid token: the token is from another issuer"
+    assert str(check(make(), auth).error) == "invalid token: the claim iss is missing"
 
 
-def test_user_and_claims_are_mapped() -> None:
+def test_the_user_id_claim_and_the_mapping_of_claims_are_configurable() -> None:
     auth = JWTAuth(
         SECRET,
         algorithms=["HS256"],
@@ -197,7 +200,7 @@ def test_user_and_claims_are_mapped() -> None:
     assert (accepted.user_id, accepted.claims) == ("42", {"roles": ("a",)})
     for odd in (True, 1.5, ["a"], {"a": 1}):
         refused = check(make(claims(uid=odd, realm_access={"roles": []})), auth)
-        assert str(refused.error) == "invalid token: its uid is neither a text nor a number"
+        assert str(refused.error) == "invalid token: the claim uid is neither a text nor a number"
     blank = check(make(claims(uid=" ", realm_access={"roles": []})), auth)
     assert str(blank.error) == "authenticated user ID must not be empty"
 
@@ -207,24 +210,30 @@ def test_user_and_claims_are_mapped() -> None:
     [
         (SECRET, [], "must be a list"),
         (SECRET, "HS256", "must be a list"),
-        (SECRET, ["none"], "must not hold 'none'"),
-        (SECRET, ["HS256", "none"], "must not hold 'none'"),
-        (SECRET, ["XS256"], "must not hold 'XS256'"),
-        ("short", ["HS256"], "must have 32 bytes"),
-        (SECRET, ["HS512"], "must have 64 bytes"),
-        (SECRET, ["RS256"], "needs a public key as PEM"),
-        (pem(RSA_KEY), ["HS256"], "needs a secret, not a PEM"),
-        (pem(RSA_KEY), ["RS256", "HS256"], "needs a secret, not a PEM"),
-        (pem(RSA_KEY), ["ES256"], "needs a public key as PEM"),
-        (pem(EC_KEY), ["RS256"], "needs a public key as PEM"),
-        (pem(ED_KEY), ["RS256"], "needs a public key as PEM"),
-        (pem(SHORT_RSA_KEY), ["RS256"], "of 2048 bits or more"),
-        (PRIVATE_PEM, ["RS256"], "needs a public key as PEM"),
-        ("-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----", ["RS256"], "needs a"),
-        (JWKS("https://id.example/keys"), ["HS256"], "no JWKS must hold"),
+        (SECRET, ["none"], "must not contain 'none'"),
+        (SECRET, ["HS256", "none"], "must not contain 'none'"),
+        (SECRET, ["XS256"], "must not contain 'XS256'"),
+        ("short", ["HS256"], "must have at least 32 bytes"),
+        (SECRET, ["HS512"], "must have at least 64 bytes"),
+        (SECRET, ["RS256"], "use a public key as PEM"),
+        (pem(RSA_KEY), ["HS256"], "use a secret that is not a PEM"),
+        (pem(RSA_KEY), ["RS256", "HS256"], "use a secret that is not a PEM"),
+        (pem(RSA_KEY), ["ES256"], "use a public key as PEM"),
+        (pem(EC_KEY), ["RS256"], "use a public key as PEM"),
+        (pem(ED_KEY), ["RS256"], "use a public key as PEM"),
+        (pem(SHORT_RSA_KEY), ["RS256"], "with at least 2048 bits"),
+        (PRIVATE_PEM, ["RS256"], "use a public key as PEM"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----",
+            ["RS256"],
+            "use a public key",
+        ),
+        (JWKS("https://id.example/keys"), ["HS256"], "a JWKS must not contain secrets"),
     ],
 )
-def test_keys_and_algorithms_have_to_go_together(key: Any, algorithms: Any, text: str) -> None:
+def test_a_key_that_does_not_fit_the_algorithms_raises_invalid_config_error(
+    key: Any, algorithms: Any, text: str
+) -> None:
     with pytest.raises(InvalidConfigError, match=text) as raised:
         JWTAuth(key, algorithms=algorithms)
     assert SECRET not in str(raised.value)
@@ -258,7 +267,9 @@ tokens = st.one_of(
 
 @given(tokens)
 @example(sign_by_hand({"alg": "HS256"}, {"sub": "a", "exp": 10**400}))
-def test_whatever_comes_there_is_an_answer_and_only_the_rightly_signed_come_in(token: str) -> None:
+def test_every_token_gets_a_result_and_only_correctly_signed_tokens_are_accepted(
+    token: str,
+) -> None:
     result = check(token) if token.strip() else AuthResult(False)
     if result.valid:
         options: Any = {"verify_sub": False}
@@ -268,12 +279,12 @@ def test_whatever_comes_there_is_an_answer_and_only_the_rightly_signed_come_in(t
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_a_token_with_one_changed_character_is_another(position: int, change: int) -> None:
+def test_a_token_with_one_changed_character_is_refused(position: int, change: int) -> None:
     token = make()
     index = position % len(token)
     changed = token[:index] + chr(ord(token[index]) ^ change) + token[index + 1 :]
 
-    # The last character of a part has bits that stand for nothing.
+    # Base64 ignores some bits of the last character of a part.
     def decode(text: str) -> list[bytes]:
         return [base64.urlsafe_b64decode(each + "==") for each in text.split(".")]
 

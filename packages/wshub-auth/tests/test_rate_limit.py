@@ -1,3 +1,5 @@
+"""The limit on failed attempts, for each address."""
+
 import asyncio
 from typing import Any
 
@@ -5,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wshub_auth import (
-    APIKeyAuthenticator,
-    CookieAuth,
-    FirstOf,
-    QueryTokenAuth,
-    RateLimit,
-    client_address,
-)
+from wshub_auth import APIKeyAuthenticator, CookieAuth, FirstOf, QueryTokenAuth, RateLimit
 from wshub_core import (
     AuthResult,
     InvalidConfigError,
@@ -30,7 +25,7 @@ def request(key: str | None, address: str = "192.0.2.1:5000") -> Request:
     return Request("GET", "/ws", headers=headers, remote_address=address)
 
 
-async def test_after_some_failures_an_address_has_to_wait_and_others_do_not() -> None:
+async def test_an_address_over_the_limit_waits_and_other_addresses_do_not() -> None:
     clock = ManualClock()
     limit = RateLimit(KEYS, attempts=3, seconds=60, clock=clock.time)
     for _ in range(3):
@@ -39,7 +34,7 @@ async def test_after_some_failures_an_address_has_to_wait_and_others_do_not() ->
         refused = await limit(request(key))
         assert isinstance(refused.error, TooManyAttemptsError)
         assert refused.error.retry_after == pytest.approx(20)
-    # A port is not an address, and another address is.
+    # All ports of an address share a limit.
     assert not (await limit(request("good", "192.0.2.1:6000"))).valid
     assert (await limit(request("good", "192.0.2.2:5000"))).valid
     clock.advance(19)
@@ -51,13 +46,13 @@ async def test_after_some_failures_an_address_has_to_wait_and_others_do_not() ->
 
 
 @pytest.mark.parametrize("key", [None, "good"])
-async def test_what_is_no_guess_costs_nothing(key: str | None) -> None:
+async def test_a_success_and_a_missing_credential_cost_no_attempt(key: str | None) -> None:
     limit = RateLimit(KEYS, attempts=1, seconds=60, clock=ManualClock().time)
     errors = [(await limit(request(key))).error for _ in range(5)]
     assert not any(isinstance(error, TooManyAttemptsError) for error in errors)
 
 
-async def test_a_guess_is_not_free_because_another_way_has_failed() -> None:
+async def test_a_wrong_credential_costs_an_attempt_also_if_another_validator_raised() -> None:
     def parse(cookie: str) -> AuthResult:
         raise ValueError("no session")
 
@@ -72,7 +67,7 @@ async def test_a_guess_is_not_free_because_another_way_has_failed() -> None:
     assert str(errors[0]) == "invalid API key"
 
 
-async def test_raising_is_failing() -> None:
+async def test_an_authenticator_that_raises_costs_an_attempt() -> None:
     def fail(_: Request) -> AuthResult:
         raise LookupError("no database")
 
@@ -83,7 +78,7 @@ async def test_raising_is_failing() -> None:
     assert isinstance((await limit(request("x"))).error, TooManyAttemptsError)
 
 
-async def test_an_attempt_that_is_over_already_has_failed() -> None:
+async def test_an_expired_credential_costs_an_attempt() -> None:
     limit = RateLimit(
         lambda _: AuthResult(True, "alice", expires_at=1.0), attempts=1, clock=ManualClock().time
     )
@@ -91,15 +86,15 @@ async def test_an_attempt_that_is_over_already_has_failed() -> None:
     assert isinstance((await limit(request("x"))).error, TooManyAttemptsError)
 
 
-async def test_many_valid_clients_at_once_wait_for_each_other_and_all_come_in() -> None:
-    judging = most = 0
+async def test_concurrent_valid_clients_wait_for_each_other_and_are_all_accepted() -> None:
+    running = most = 0
 
     async def validate(token: str) -> AuthResult:
-        nonlocal judging, most
-        judging += 1
-        most = max(most, judging)
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
         await asyncio.sleep(0.001)
-        judging -= 1
+        running -= 1
         return AuthResult(True, token)
 
     limit = RateLimit(QueryTokenAuth(validate), attempts=3, clock=ManualClock().time)
@@ -108,10 +103,10 @@ async def test_many_valid_clients_at_once_wait_for_each_other_and_all_come_in() 
     )
     assert [result.user_id for result in results] == [str(n) for n in range(20)]
     assert most == 3
-    assert vars(limit)["_records"] == {}
+    assert vars(limit)["_buckets"] == {}
 
 
-async def test_attempts_at_the_same_time_count_each() -> None:
+async def test_concurrent_attempts_count_separately() -> None:
     gate = asyncio.Event()
 
     async def validate(token: str) -> AuthResult:
@@ -119,17 +114,17 @@ async def test_attempts_at_the_same_time_count_each() -> None:
         return AuthResult(False)
 
     limit = RateLimit(QueryTokenAuth(validate), attempts=3, clock=ManualClock().time)
-    knocking = [
+    attempts = [
         asyncio.create_task(limit(Request("GET", "/", "token=x", remote_address="a:1")))
         for _ in range(10)
     ]
     await asyncio.sleep(0)
     gate.set()
-    errors = [(await each).error for each in knocking]
+    errors = [(await each).error for each in attempts]
     assert sum(isinstance(error, TooManyAttemptsError) for error in errors) == 7
 
 
-async def test_one_that_is_not_judged_in_time_has_failed() -> None:
+async def test_a_cancelled_attempt_counts_as_failed() -> None:
     async def hang(token: str) -> AuthResult:
         await asyncio.Event().wait()
         raise AssertionError
@@ -141,22 +136,22 @@ async def test_one_that_is_not_judged_in_time_has_failed() -> None:
     assert isinstance((await limit(Request("GET", "/", "token=x"))).error, TooManyAttemptsError)
 
 
-async def test_the_table_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wshub_auth.rate_limit._MOST_ADDRESSES", 100)
+async def test_the_number_of_stored_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wshub_auth.rate_limit._MAX_ADDRESSES", 100)
     clock = ManualClock()
     limit = RateLimit(KEYS, attempts=1, clock=clock.time)
     for number in range(300):
         await limit(request("bad", f"192.0.2.{number}:1"))
-    assert len(vars(limit)["_records"]) == 100
+    assert len(vars(limit)["_buckets"]) == 100
     assert not (await limit(request("good", "192.0.2.299:1"))).valid
     assert (await limit(request("good", "192.0.2.0:1"))).valid
 
 
-async def test_addresses_that_have_not_failed_are_not_kept() -> None:
+async def test_addresses_without_failed_attempts_are_not_stored() -> None:
     limit = RateLimit(KEYS, clock=ManualClock().time)
     for key in ("good", None):
         await limit(request(key))
-    assert vars(limit)["_records"] == {}
+    assert vars(limit)["_buckets"] == {}
 
 
 @given(
@@ -164,7 +159,7 @@ async def test_addresses_that_have_not_failed_are_not_kept() -> None:
     st.floats(0.1, 100),
     st.lists(st.tuples(st.floats(0, 50), st.booleans()), max_size=40),
 )
-async def test_never_more_failures_than_the_allowance_in_any_time(
+async def test_failures_never_exceed_the_limit_in_any_period(
     attempts: int, seconds: float, steps: list[tuple[float, bool]]
 ) -> None:
     clock = ManualClock()
@@ -183,41 +178,26 @@ async def test_never_more_failures_than_the_allowance_in_any_time(
             assert last - first + 1 <= allowance + 1e-3
 
 
-@pytest.mark.parametrize(
-    ("remote", "expected"),
-    [
-        ("192.0.2.1:5000", "192.0.2.1"),
-        ("[2001:db8:1:2:3:4:5:6]:5000", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2:ffff::]:1", "2001:db8:1:2::/64"),
-        ("[::ffff:192.0.2.1]:5000", "192.0.2.1"),
-        ("[fe80::1%eth0]:5000", "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_addresses(remote: str, expected: str) -> None:
-    assert client_address(Request("GET", "/", remote_address=remote)) == expected
-
-
-async def test_behind_a_proxy_a_header_tells_the_address() -> None:
+async def test_an_address_function_can_read_the_header_of_a_proxy() -> None:
     def forwarded(request: Request) -> str:
         return ",".join(request.headers.get("x-forwarded-for", ())).rpartition(",")[2].strip()
 
     limit = RateLimit(KEYS, attempts=1, address=forwarded, clock=ManualClock().time)
 
-    async def knock(key: str, client: str) -> Any:
+    async def authenticate(key: str, client: str) -> Any:
         headers = {
             "authorization": (f"Bearer {key}",),
-            # As some proxies do it, in a line of its own.
+            # Some proxies add a header line instead of extending the client's.
             "x-forwarded-for": (f"forged-{key}, x", client),
         }
         return (await limit(Request("GET", "/", headers=headers, remote_address="p:1"))).valid
 
-    assert not await knock("bad", "192.0.2.1")
-    assert not await knock("good", "192.0.2.1")
-    assert await knock("good", "192.0.2.2")
+    assert not await authenticate("bad", "192.0.2.1")
+    assert not await authenticate("good", "192.0.2.1")
+    assert await authenticate("good", "192.0.2.2")
 
 
-def test_it_takes_tokens_in_band_if_what_it_limits_does() -> None:
+def test_it_is_a_token_authenticator_if_the_wrapped_authenticator_is_one() -> None:
     assert isinstance(RateLimit(KEYS), TokenAuthenticator)
     assert not isinstance(RateLimit(lambda _: AuthResult(True, "a")), TokenAuthenticator)
 
@@ -225,6 +205,6 @@ def test_it_takes_tokens_in_band_if_what_it_limits_does() -> None:
 @pytest.mark.parametrize(
     "limits", [{"attempts": 0}, {"attempts": -1}, {"seconds": 0}, {"seconds": float("nan")}]
 )
-def test_limits_that_limit_nothing_are_refused(limits: Any) -> None:
+def test_limits_must_be_above_0(limits: Any) -> None:
     with pytest.raises(InvalidConfigError, match="must be above 0"):
         RateLimit(KEYS, **limits)

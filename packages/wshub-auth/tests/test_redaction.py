@@ -1,3 +1,5 @@
+"""The redaction of tokens in log records."""
+
 import logging
 
 import pytest
@@ -20,7 +22,7 @@ from wshub_auth import TokenRedactor
         ("%d of %s", (3, "token"), "3 of token"),
     ],
 )
-def test_secrets_do_not_reach_the_log(
+def test_values_of_secret_parameters_are_replaced(
     message: str, args: tuple[object, ...], expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = logging.getLogger("access")
@@ -34,13 +36,13 @@ def test_secrets_do_not_reach_the_log(
     assert "s3cret" not in caplog.text
 
 
-def test_names_of_ones_own() -> None:
+def test_given_names_replace_the_default_names() -> None:
     record = logging.LogRecord("a", logging.INFO, "", 0, "/?key=s3cret&token=t", (), None)
     assert TokenRedactor("key").filter(record)
     assert record.getMessage() == "/?key=***&token=t"
 
 
-def test_a_message_that_is_no_text_passes() -> None:
+def test_a_message_that_is_not_a_string_is_unchanged() -> None:
     record = logging.LogRecord("a", logging.INFO, "", 0, ValueError("x"), (), None)
     assert TokenRedactor().filter(record)
     assert record.getMessage() == "x"

@@ -1,3 +1,5 @@
+"""Tickets, and the store in memory."""
+
 import hashlib
 from collections.abc import Awaitable
 from typing import Any
@@ -15,7 +17,7 @@ async def redeem(tickets: TicketAuth, ticket: str) -> AuthResult:
     return await result
 
 
-async def test_a_ticket_opens_once() -> None:
+async def test_a_ticket_is_accepted_once() -> None:
     tickets = TicketAuth()
     ticket = await tickets.issue("alice", {"roles": ["admin"]}, expires_at=4e9)
     accepted = await redeem(tickets, ticket)
@@ -29,7 +31,7 @@ async def test_a_ticket_opens_once() -> None:
     assert not (await redeem(tickets, "never-issued")).valid
 
 
-async def test_a_ticket_comes_among_the_subprotocols_too() -> None:
+async def test_a_ticket_is_read_from_the_subprotocols_too() -> None:
     tickets = TicketAuth()
     ticket = await tickets.issue("alice")
     result = tickets(
@@ -39,14 +41,14 @@ async def test_a_ticket_comes_among_the_subprotocols_too() -> None:
     assert (await result).user_id == "alice"
 
 
-async def test_tickets_are_all_different_and_cannot_be_guessed() -> None:
+async def test_tickets_are_unique_and_have_at_least_43_characters() -> None:
     tickets = TicketAuth()
     issued = {await tickets.issue("alice") for _ in range(100)}
     assert len(issued) == 100
     assert all(len(ticket) >= 43 for ticket in issued)
 
 
-async def test_a_ticket_lives_for_seconds() -> None:
+async def test_a_ticket_expires_after_its_lifetime() -> None:
     clock = ManualClock()
     tickets = TicketAuth(lifetime=30, store=MemoryTicketStore(clock.time))
     early, late = await tickets.issue("alice"), await tickets.issue("bob")
@@ -56,7 +58,7 @@ async def test_a_ticket_lives_for_seconds() -> None:
     assert str((await redeem(tickets, late)).error) == "invalid ticket"
 
 
-async def test_tickets_that_nobody_redeems_are_forgotten() -> None:
+async def test_expired_tickets_are_removed_from_memory() -> None:
     clock = ManualClock()
     store = MemoryTicketStore(clock.time)
     tickets = TicketAuth(lifetime=30, store=store)
@@ -67,10 +69,10 @@ async def test_tickets_that_nobody_redeems_are_forgotten() -> None:
     assert len(vars(store)["_values"]) == 1
 
 
-async def test_there_are_not_more_tickets_than_memory(
+async def test_the_oldest_ticket_is_dropped_if_memory_is_full(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_auth.tickets._MOST_TICKETS", 3)
+    monkeypatch.setattr("wshub_auth.ticket_stores._MAX_TICKETS", 3)
     tickets = TicketAuth()
     issued = [await tickets.issue(f"user-{number}") for number in range(4)]
     assert not (await redeem(tickets, issued[0])).valid
@@ -79,10 +81,10 @@ async def test_there_are_not_more_tickets_than_memory(
         "user-2",
         "user-3",
     ]
-    assert "more than 3 tickets wait" in caplog.text
+    assert "more than 3 unredeemed tickets" in caplog.text
 
 
-async def test_a_shared_store_sees_digests_and_the_lifetime() -> None:
+async def test_a_shared_store_receives_digests_and_the_lifetime() -> None:
     class SharedStore(dict[str, bytes]):
         async def put(self, key: str, value: bytes, seconds: float) -> None:
             assert seconds == 20
@@ -102,12 +104,12 @@ async def test_a_shared_store_sees_digests_and_the_lifetime() -> None:
 
 
 @pytest.mark.parametrize("claims", [{"f": print}, {"o": object()}])
-async def test_claims_must_be_json(claims: Any) -> None:
+async def test_claims_that_are_not_json_raise_type_error(claims: Any) -> None:
     with pytest.raises(TypeError):
         await TicketAuth().issue("alice", claims)
 
 
 @pytest.mark.parametrize("lifetime", [0, -1, float("nan")])
-def test_a_lifetime_is_above_0(lifetime: float) -> None:
+def test_the_lifetime_must_be_above_0(lifetime: float) -> None:
     with pytest.raises(InvalidConfigError, match="lifetime must be above 0"):
         TicketAuth(lifetime=lifetime)

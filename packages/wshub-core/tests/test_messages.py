@@ -264,7 +264,7 @@ def test_the_fields_of_a_message_may_be_of_subclasses() -> None:
         (Point(1.0, [print]), "JSON has no form for builtin_function_or_method (at data.y[0])"),
         (
             [{"a": {"b": "\ud83d"}}],
-            "has a lone surrogate, which is half of a character (at data[0]['a']['b'])",
+            "has a lone surrogate, which UTF-8 cannot encode (at data[0]['a']['b'])",
         ),
         ({"a": None, "b": {"c": nan}}, "JSON has no NaN and no infinity (at data['b']['c'])"),
         ({"a": Number(inf)}, "JSON has no NaN and no infinity (at data['a'])"),

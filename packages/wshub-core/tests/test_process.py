@@ -21,7 +21,7 @@ from wshub_core import (
     ProcessStartError,
     run_process,
 )
-from wshub_core.process.runner import _Cursor, _Lines
+from wshub_core.process.lines import Cursor, Lines
 
 ShutdownHook = Callable[[], Awaitable[None]]
 
@@ -203,8 +203,8 @@ async def test_a_line_without_an_end_is_shown_after_a_pause(tmp_path: Path) -> N
     ],
 )
 def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list[str]) -> None:
-    cursor = _Cursor()
-    pipes = {1: _Lines(cursor), 2: _Lines(cursor)}
+    cursor = Cursor()
+    pipes = {1: Lines(cursor), 2: Lines(cursor)}
     lines: list[str] = []
     for write in writes:
         new = (
@@ -221,7 +221,7 @@ def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list
 def test_lines_are_the_same_however_the_bytes_are_cut(parts: list[str], data: Any) -> None:
     output = "".join(parts).encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(output)))))
-    whole, pieces = _Lines(_Cursor()), _Lines(_Cursor())
+    whole, pieces = Lines(Cursor()), Lines(Cursor())
     expected = [*whole.feed(output), *whole.end()]
     found = []
     for start, end in zip([0, *cuts], [*cuts, len(output)], strict=True):

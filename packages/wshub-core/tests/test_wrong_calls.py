@@ -116,7 +116,9 @@ async def test_strangers_do_not_fill_the_log(
     for _ in range(30):
         with pytest.raises(InvalidStatus, match="403"):
             await served.connect(origin="https://evil.example")
-    assert 1 <= len(caplog.records) <= 5
+    # asyncio has records of its own when the machine is slow.
+    records = [each for each in caplog.records if each.name.startswith("wshub")]
+    assert 1 <= len(records) <= 5
 
 
 async def test_a_callback_that_fails_for_each_message_does_not_fill_the_log(

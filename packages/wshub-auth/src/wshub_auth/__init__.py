@@ -1,12 +1,13 @@
-"""Who may connect to a wshub hub, and who may listen to what.
+"""Authenticators and channel authorizers for a wshub hub.
 
-Authenticators go into ``HubConfig.authenticator``, channel authorizers into
-``HubConfig.channel_authorizer``. JSON Web Tokens are in `wshub_auth.jwt`, which needs the extra
-``wshub-auth[jwt]``.
+Pass an authenticator as ``HubConfig.authenticator`` and a channel authorizer as
+``HubConfig.channel_authorizer``. The authenticator for JSON Web Tokens is in `wshub_auth.jwt`,
+which needs the extra ``wshub-auth[jwt]``.
 """
 
+from wshub_auth.addresses import client_address
 from wshub_auth.api_keys import APIKeyAuthenticator, hash_api_key
-from wshub_auth.channels import ChannelPattern, all_of, allow, allow_claimed, any_of
+from wshub_auth.channels import all_of, allow, allow_claimed, any_of
 from wshub_auth.credentials import (
     BearerHeader,
     BearerSubprotocol,
@@ -27,9 +28,11 @@ from wshub_auth.errors import (
     MissingTokenError,
 )
 from wshub_auth.first_of import FirstOf
-from wshub_auth.rate_limit import RateLimit, client_address
+from wshub_auth.patterns import ChannelPattern
+from wshub_auth.rate_limit import RateLimit
 from wshub_auth.redaction import TokenRedactor
-from wshub_auth.tickets import MemoryTicketStore, TicketAuth, TicketStore
+from wshub_auth.ticket_stores import MemoryTicketStore, TicketStore
+from wshub_auth.tickets import TicketAuth
 from wshub_auth.tokens import (
     BearerTokenAuth,
     CookieAuth,

@@ -1,4 +1,4 @@
-"""API keys: who has which, kept as digests."""
+"""API keys, stored as digests."""
 
 import hashlib
 import hmac
@@ -12,49 +12,53 @@ from wshub_auth.errors import InvalidAPIKeyError
 from wshub_auth.tokens import TokenAuth
 from wshub_core import AuthResult, InvalidConfigError
 
-_FILE_LINE = re.compile(r"(?P<hash>sha256:[0-9a-f]{64})\s+(?P<user_id>\S.*)")
+_FILE_LINE = re.compile(r"(?P<digest>sha256:[0-9a-f]{64})\s+(?P<user_id>\S.*)")
 
 
 def hash_api_key(key: str) -> str:
-    """Return what a key file holds instead of a key: ``sha256:`` and 64 hex digits.
+    """Return the digest of an API key for a key file: ``sha256:`` and 64 hexadecimal digits.
 
-    A plain digest is enough for keys that cannot be guessed, such as those that
-    ``secrets.token_urlsafe`` makes; it is no way to keep passwords.
+    A plain digest protects keys that cannot be guessed, such as those that
+    ``secrets.token_urlsafe`` returns. Do not use it for passwords.
     """
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 
 class APIKeyAuthenticator(TokenAuth):
-    """Accepts API keys, by default in ``Authorization: Bearer <key>``.
+    """An authenticator for API keys, by default in ``Authorization: Bearer <key>``.
 
-    The keys themselves are not kept, and how long a look-up takes tells nothing about them. The
-    connection's claims are ``{"auth_method": "api_key"}``.
+    The authenticator keeps digests of the keys, and its response time does not reveal how much of a
+    guess was right. The connection's claims are ``{"auth_method": "api_key"}``.
 
     Args:
-        users: Whose each key is, copied; a key with a blank user id never matches.
-        sources: Where to look for the key; the first place that has one counts.
+        users: The user id for each key. The mapping is copied. A key with a blank user id is never
+            accepted.
+        sources: The places to search for a key, in order. The first place with a key is used.
     """
 
     def __init__(
         self, users: Mapping[str, str], *, sources: Sequence[CredentialSource] = (BearerHeader(),)
     ) -> None:
         super().__init__(self._look_up, *sources)
-        # Under a secret of this process, nobody outside knows which keys are near each other, so
-        # comparing them in a dict is as good as in constant time, however many there are.
+        # A dict does not compare in constant time: the time of a look-up may tell how similar two
+        # dict keys are. HMACs under a secret of this process make that useless. A client cannot
+        # compute the HMAC of a guess, so the similarity of two HMACs says nothing about the API
+        # keys. Comparing with every key in constant time would be slower with every key.
         self._secret = secrets.token_bytes(32)
-        self._users = {self._tag(hash_api_key(key)): user_id for key, user_id in users.items()}
+        self._users = {self._hmac(hash_api_key(key)): user_id for key, user_id in users.items()}
 
     @classmethod
     def from_file(
         cls, path: str | Path, *, sources: Sequence[CredentialSource] = (BearerHeader(),)
     ) -> "APIKeyAuthenticator":
-        """Read a key file: in each line what `hash_api_key` returned, blanks, and the user id.
+        """Create an authenticator from a key file.
 
-        Empty lines and those that begin with ``#`` mean nothing.
+        Each line has a digest as `hash_api_key` returns it, whitespace, and the user id. Empty
+        lines and lines that begin with ``#`` are ignored.
 
         Raises:
-            InvalidConfigError: A line is something else; the text tells which, but not what it
-                holds, because that may be a key.
+            InvalidConfigError: A line is malformed. The error text has the number of the line, but
+                not its content, which may be a key.
             OSError: The file cannot be read.
         """
         authenticator = cls({}, sources=sources)
@@ -66,14 +70,14 @@ class APIKeyAuthenticator(TokenAuth):
                         f"{path}, line {number}: expected sha256:<64 hex digits> and a user id, "
                         "see hash_api_key"
                     )
-                authenticator._users[authenticator._tag(match["hash"])] = match["user_id"]
+                authenticator._users[authenticator._hmac(match["digest"])] = match["user_id"]
         return authenticator
 
     def _look_up(self, key: str) -> AuthResult:
-        user_id = self._users.get(self._tag(hash_api_key(key)), "")
+        user_id = self._users.get(self._hmac(hash_api_key(key)), "")
         if not user_id.strip():
             return AuthResult(False, error=InvalidAPIKeyError())
         return AuthResult(True, user_id, {"auth_method": "api_key"})
 
-    def _tag(self, key_hash: str) -> bytes:
-        return hmac.digest(self._secret, key_hash.encode(), "sha256")
+    def _hmac(self, digest: str) -> bytes:
+        return hmac.digest(self._secret, digest.encode(), "sha256")

@@ -1,4 +1,8 @@
-"""Where a request carries its credential: header, subprotocol, query or cookie."""
+"""Credential sources: the places of a request that can hold a credential.
+
+A source extracts the credential and does not validate it; the authenticators of `wshub_auth.tokens`
+validate it. The rules are in the wire protocol, "Authentication".
+"""
 
 import re
 from dataclasses import dataclass
@@ -13,40 +17,40 @@ from wshub_auth.errors import (
 )
 from wshub_core import BEARER_SUBPROTOCOL, Request, offered_subprotocols
 
-_MOST_CHARACTERS = 8_192
-"""What servers and proxies commonly allow for one header line."""
+_MAX_CREDENTIAL_CHARACTERS = 8_192
+"""Length of a header line that servers and proxies commonly accept."""
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class CredentialSource(Protocol):
-    """Finds the credential in a request.
+    """A place of a request that can hold a credential.
 
     Attributes:
-        scheme: The authentication scheme that a refusal names in ``WWW-Authenticate``; empty where
-            there is none.
+        scheme: The authentication scheme for ``WWW-Authenticate`` when the hub refuses the request
+            (RFC 9110 section 11.1); empty if the place belongs to no scheme.
     """
 
     @property
     def scheme(self) -> str: ...  # noqa: D102 - documented above
 
     def read(self, request: Request) -> str:
-        """Return the credential.
+        """Return the credential of a request.
 
         Raises:
-            MissingCredentialError: There is none.
-            MalformedCredentialError: There is one, but it is broken.
+            MissingCredentialError: The request has no credential in this place.
+            MalformedCredentialError: The credential is malformed.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class BearerHeader:
-    """``Authorization: Bearer <token>`` (RFC 6750 section 2.1), for programs.
+    """The header ``Authorization: Bearer <token>`` (RFC 6750 section 2.1), for programs.
 
-    The scheme's case does not matter, and blanks around the token are not part of it. Of several
-    headers the first counts.
+    The scheme is case-insensitive. Whitespace around the token is removed. If a request has several
+    ``Authorization`` headers, only the first is read.
     """
 
     scheme: ClassVar[str] = "Bearer"
@@ -54,12 +58,14 @@ class BearerHeader:
     def read(self, request: Request) -> str:
         """Return the token; see `CredentialSource.read`."""
         try:
-            # Headers come as ISO 8859-1, which stands for any octets (RFC 9110 section 5.5).
+            # Servers decode header values as ISO 8859-1, which maps every octet to one character
+            # (RFC 9110 section 5.5). Encoding restores the octets; clients send them as UTF-8.
             header = (request.header("authorization") or "").encode("latin-1").decode().strip()
         except UnicodeError:
             raise MalformedAuthHeaderError from None
         if not header:
             raise MissingAuthHeaderError
+        # Exactly a space ends the scheme; "Bearer\t<token>" is malformed (RFC 6750 section 2.1).
         scheme, _, token = header.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -69,10 +75,11 @@ class BearerHeader:
 
 @dataclass(frozen=True, slots=True)
 class BearerSubprotocol:
-    """``Sec-WebSocket-Protocol: wshub.bearer, <token>``, for browsers.
+    """The header ``Sec-WebSocket-Protocol: wshub.bearer, <token>``, for browsers.
 
-    A browser says ``new WebSocket(url, ["wshub.bearer", encodeURIComponent(token)])``. The token is
-    percent-encoded, so that any will do; that of a JSON Web Token is the token itself.
+    A page calls ``new WebSocket(url, ["wshub.bearer", encodeURIComponent(token)])``. Subprotocol
+    names allow few characters (RFC 9110 section 5.6.2), so the token is percent-encoded. Encoding
+    does not change a JSON Web Token.
     """
 
     scheme: ClassVar[str] = ""
@@ -82,6 +89,7 @@ class BearerSubprotocol:
         offered = offered_subprotocols(request)
         if BEARER_SUBPROTOCOL not in offered:
             raise MissingTokenError("token subprotocol")
+        # The token is the subprotocol after the marker.
         following = offered[offered.index(BEARER_SUBPROTOCOL) + 1 :]
         token = _unquote(following[0]) if following else None
         if not token:
@@ -91,13 +99,14 @@ class BearerSubprotocol:
 
 @dataclass(frozen=True, slots=True)
 class QueryParameter:
-    """``?token=…`` in the address; it tends to end up in logs, see `TokenRedactor`.
+    """The query parameter ``?token=…`` of the URL.
 
-    The first parameter of the name counts, percent- and plus-decoded. Pairs that cannot be decoded
-    are as if they were not there, as go-ws has it.
+    Servers and proxies often log URLs; see `TokenRedactor`. If the query has several parameters of
+    the name, the first is read. Percent escapes and plus signs are decoded. Pairs that cannot be
+    decoded are ignored, as in go-ws.
 
     Attributes:
-        name: The parameter's name; its case matters.
+        name: The parameter's name, case-sensitive.
     """
 
     name: str = "token"
@@ -107,7 +116,8 @@ class QueryParameter:
     def read(self, request: Request) -> str:
         """Return the token; see `CredentialSource.read`."""
         for pair in request.query.split("&"):
-            # A semicolon once separated pairs too, so today it makes them ambiguous.
+            # Semicolons also separated pairs in the past (HTML 4.01 appendix B.2.2). Software in
+            # front of the hub may still read them that way, so such pairs are ambiguous.
             if ";" in pair:
                 continue
             name, _, value = pair.partition("=")
@@ -115,19 +125,20 @@ class QueryParameter:
             if _unquote(name.replace("+", " ")) == self.name and token is not None:
                 if token:
                     return token
+                # Only the first parameter of the name is read, even if its value is empty.
                 break
         raise MissingTokenError(f"{self.name} query parameter")
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A cookie, which browsers send by themselves.
+    """A cookie, which browsers send automatically.
 
-    They do so for pages of other origins too, so it is the hub's check of the origin that keeps
-    those out.
+    Browsers also send cookies with connections from pages of other origins. The hub's origin check
+    is the protection against such pages (cross-site WebSocket hijacking).
 
     Attributes:
-        name: The cookie's name; its case matters.
+        name: The cookie's name, case-sensitive.
     """
 
     name: str
@@ -143,22 +154,25 @@ class Cookie:
 
 
 def check_credential(text: str) -> None:
-    """Check what no credential of any kind may be.
+    """Check the length and the characters of a credential, whatever its kind.
 
     Raises:
-        MalformedTokenError: It is too long, or has control characters or lone surrogates.
+        MalformedTokenError: The credential has more than 8,192 characters, a control character, or
+            a lone surrogate.
     """
-    if len(text) > _MOST_CHARACTERS or _CONTROL_CHARACTERS.search(text):
+    if len(text) > _MAX_CREDENTIAL_CHARACTERS or _CONTROL_CHARACTERS.search(text):
         raise MalformedTokenError
     try:
+        # A lone surrogate is half of a character and cannot be encoded.
         text.encode()
     except UnicodeEncodeError:
         raise MalformedTokenError from None
 
 
 def _unquote(text: str) -> str | None:
-    """Return percent-decoded text; None if it cannot be decoded."""
-    if _BROKEN_ESCAPE.search(text):
+    """Return percent-decoded text, or None if the text cannot be decoded."""
+    # `unquote_to_bytes` passes invalid escapes through unchanged.
+    if _INVALID_ESCAPE.search(text):
         return None
     try:
         return unquote_to_bytes(text).decode()

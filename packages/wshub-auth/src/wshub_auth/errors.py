@@ -1,42 +1,42 @@
-"""Why a client was not let in.
+"""Reasons for which a client is not authenticated.
 
-Every one is an `wshub_core.AuthError`, and no text holds a secret::
+Every class is a `wshub_core.AuthError`, and no error text contains a secret::
 
     AuthError
-    ├── MissingCredentialError         the request holds no credential of this kind
-    │   ├── MissingAuthHeaderError     no Authorization header
-    │   └── MissingTokenError          no token in the query, the subprotocol or a cookie
-    ├── MalformedCredentialError       there is one, but it is broken
-    │   ├── MalformedAuthHeaderError   the Authorization header is no bearer token
+    ├── MissingCredentialError         the request has no credential of this kind
+    │   ├── MissingAuthHeaderError     the request has no Authorization header
+    │   └── MissingTokenError          the query, the subprotocols or the cookies have no token
+    ├── MalformedCredentialError       the credential is malformed
+    │   ├── MalformedAuthHeaderError   the Authorization header is not "Bearer <token>"
     │   └── MalformedTokenError        a token is too long or has control characters
     ├── InvalidAPIKeyError             the API key is unknown
-    ├── InvalidTicketError             the ticket is unknown, used up or too old
-    ├── InvalidTokenError              the token's signature or claims are not right
-    └── KeysUnavailableError           the keys to check a token with cannot be fetched
+    ├── InvalidTicketError             the ticket is unknown, redeemed or expired
+    ├── InvalidTokenError              the token's signature or a claim is invalid
+    └── KeysUnavailableError           the keys that verify tokens cannot be fetched
 
-The tree goes on in the core: `wshub_core.AuthExpiredError` for a token that was valid once,
-`wshub_core.TooManyAttemptsError` for a client that has failed too often.
+Two related errors are in the core: `wshub_core.AuthExpiredError` for a credential that has expired,
+and `wshub_core.TooManyAttemptsError` for a client with too many failed attempts.
 """
 
 from wshub_core import AuthError
 
 
 class MissingCredentialError(AuthError):
-    """The request holds no credential of this kind; another authenticator may find one."""
+    """The request has no credential of this kind. Another authenticator may find one."""
 
 
 class MissingAuthHeaderError(MissingCredentialError):
-    """The request has no ``Authorization`` header, or an empty one."""
+    """The ``Authorization`` header is missing or empty."""
 
     def __init__(self) -> None:
         super().__init__("missing Authorization header")
 
 
 class MissingTokenError(MissingCredentialError):
-    """The request has no token where one was looked for.
+    """The request has no token in the expected place.
 
     Args:
-        where: Where it was looked for, such as ``token query parameter``.
+        where: The expected place, such as ``token query parameter``.
     """
 
     def __init__(self, where: str) -> None:
@@ -44,7 +44,7 @@ class MissingTokenError(MissingCredentialError):
 
 
 class MalformedCredentialError(AuthError):
-    """The request holds a credential that is broken."""
+    """The request has a credential, but the credential is malformed."""
 
 
 class MalformedAuthHeaderError(MalformedCredentialError):
@@ -55,7 +55,7 @@ class MalformedAuthHeaderError(MalformedCredentialError):
 
 
 class MalformedTokenError(MalformedCredentialError):
-    """A token is too long, has control characters, or is not encoded as it should be."""
+    """A token is too long, contains control characters, or is wrongly encoded."""
 
     def __init__(self) -> None:
         super().__init__("malformed token")
@@ -69,30 +69,30 @@ class InvalidAPIKeyError(AuthError):
 
 
 class InvalidTicketError(AuthError):
-    """The ticket is unknown, was redeemed before, or is too old."""
+    """The ticket is unknown, already redeemed, or expired."""
 
     def __init__(self) -> None:
         super().__init__("invalid ticket")
 
 
 class InvalidTokenError(AuthError):
-    """The token's signature or claims are not right.
+    """The token's signature or one of its claims is invalid.
 
     Args:
-        why: What is wrong with it.
+        reason: The check that failed, such as ``the signature is wrong``.
     """
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"invalid token: {why}")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"invalid token: {reason}")
 
 
 class KeysUnavailableError(AuthError):
-    """The keys to check a token with cannot be fetched; that is not the client's fault.
+    """The keys that verify tokens cannot be fetched. The client is not at fault.
 
     Attributes:
-        retry_after: In how many seconds they are asked for again.
+        retry_after: Seconds until the next fetch of the keys is allowed.
     """
 
     def __init__(self, retry_after: float) -> None:
         self.retry_after: float = retry_after
-        super().__init__("the keys to check tokens with cannot be fetched")
+        super().__init__("the keys that verify tokens cannot be fetched")

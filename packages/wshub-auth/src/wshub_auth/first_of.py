@@ -1,4 +1,4 @@
-"""Several authenticators as one."""
+"""The combination of several authenticators into one."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -26,16 +26,23 @@ logger = get_logger("wshub.auth")
 
 
 class FirstOf:
-    """Asks authenticators one after the other; the first that accepts counts.
+    """An authenticator that tries other authenticators in order, until one accepts the client.
 
-    If none does, the error is the most telling one. From the most to the least: a credential that
-    was right once or may be so later, one that is wrong, one that made an authenticator raise, one
-    that is broken, none at all. Of equals the first counts. An authenticator that raises has
-    refused, and the others are still asked.
+    If none accepts the client, the result has the most informative error. In descending order:
+
+    1. a credential that was valid before or may be valid later (`wshub_core.AuthExpiredError`,
+       `wshub_auth.KeysUnavailableError`);
+    2. an invalid credential;
+    3. an authenticator that raised (`wshub_core.AuthenticatorError`);
+    4. a malformed credential (`wshub_auth.MalformedCredentialError`);
+    5. a missing credential (`wshub_auth.MissingCredentialError`).
+
+    Of equally informative errors, the result has the first. An authenticator that raises refuses
+    the client, and the next authenticator is tried.
 
     Args:
-        first: Whom to ask first.
-        *others: Whom to ask then, in order.
+        first: The first authenticator.
+        *others: The further authenticators, in order.
     """
 
     def __init__(self, first: Authenticator, *others: Authenticator) -> None:
@@ -45,37 +52,40 @@ class FirstOf:
             each for each in authenticators if isinstance(each, TokenAuthenticator)
         ]
         if self._token_authenticators:
-            # Only then is this a TokenAuthenticator.
+            # `TokenAuthenticator` is a runtime-checkable protocol: an object with this attribute
+            # is an instance. The attribute must be absent if no authenticator accepts tokens.
             self.authenticate_token = self._authenticate_token
 
     async def __call__(self, request: Request) -> AuthResult:
-        """Tell who a client is, from its request."""
-        return await _first([(each, request) for each in self._authenticators])
+        """Authenticate the client of a handshake request."""
+        return await _try_in_order([(each, request) for each in self._authenticators])
 
     async def _authenticate_token(self, token: str) -> AuthResult:
-        return await _first(
+        return await _try_in_order(
             [(each.authenticate_token, token) for each in self._token_authenticators]
         )
 
 
-async def _first(
-    questions: list[tuple[Callable[..., AuthResult | Awaitable[AuthResult]], Request | str]],
+async def _try_in_order(
+    attempts: list[tuple[Callable[..., AuthResult | Awaitable[AuthResult]], Request | str]],
 ) -> AuthResult:
     refusals = []
-    for authenticate, presented in questions:
-        result = await _ask(authenticate, presented)
+    for authenticate, credential in attempts:
+        result = await _authenticate_safely(authenticate, credential)
         if result.valid:
             return result
         refusals.append(result)
+    # RFC 9110 section 11.6.1: one field value can list the challenges of several schemes.
     challenges = dict.fromkeys(each.challenge for each in refusals if each.challenge)
-    return replace(max(refusals, key=_telling), challenge=", ".join(challenges))
+    return replace(max(refusals, key=_informativeness), challenge=", ".join(challenges))
 
 
-async def _ask(
-    authenticate: Callable[..., AuthResult | Awaitable[AuthResult]], presented: Request | str
+async def _authenticate_safely(
+    authenticate: Callable[..., AuthResult | Awaitable[AuthResult]], credential: Request | str
 ) -> AuthResult:
+    """Return the normalized result of an authenticator; an exception becomes a refusal."""
     try:
-        result = authenticate(presented)
+        result = authenticate(credential)
         return normalize_auth_result(await result if isawaitable(result) else result, time.time())
     except BaseException as error:
         if is_interrupt(error):
@@ -84,8 +94,8 @@ async def _ask(
         return AuthResult(False, error=AuthenticatorError())
 
 
-def _telling(refusal: AuthResult) -> int:
-    """Return how much a refusal tells of what is wrong."""
+def _informativeness(refusal: AuthResult) -> int:
+    """Return the rank of a refusal's error; a higher rank is more informative."""
     match refusal.error:
         case MissingCredentialError():
             return 0
@@ -94,7 +104,8 @@ def _telling(refusal: AuthResult) -> int:
         case AuthenticatorError():
             return 2
         case AuthExpiredError() | KeysUnavailableError():
-            # Such a credential was almost right, though others may not even know its kind.
+            # Only the authenticator for this kind of credential gives these errors. The other
+            # authenticators may call the same credential invalid, which has rank 3.
             return 4
         case _:
             return 3

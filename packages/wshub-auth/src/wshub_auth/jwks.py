@@ -1,4 +1,9 @@
-"""The public keys of an identity provider, fetched and kept up to date (RFC 7517)."""
+"""The key set of an identity provider (RFC 7517), fetched over HTTP and cached.
+
+Two problems shape the cache. The provider replaces its keys from time to time, so tokens may name
+keys that the cache does not have. But anybody can invent such names, so a flood of tokens must not
+become a flood of requests to the provider.
+"""
 
 import asyncio
 import time
@@ -10,36 +15,27 @@ import jwt
 import msgspec
 
 from wshub_auth.errors import InvalidTokenError, KeysUnavailableError
+from wshub_auth.jwt_keys import check_public_key
 from wshub_core import InvalidConfigError
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.auth")
 
-_FRESH_SECONDS = 300.0
-"""How old keys may be before they are fetched again, beside the work."""
+_REFRESH_SECONDS = 300.0
+"""Age of the keys from which they are fetched again in the background, while they stay in use."""
 
-_USABLE_SECONDS = 3_600.0
-"""How old keys may be before nobody is let in with them any more."""
+_MAX_AGE_SECONDS = 3_600.0
+"""Age from which the keys are not used any more.
 
-_PAUSE_SECONDS = 10.0
-"""How long after a fetch no other begins, whatever tokens come and however it went."""
+It bounds the time for which a key that the provider has withdrawn is still accepted."""
 
-_MOST_BYTES = 1_048_576
+_FETCH_INTERVAL_SECONDS = 10.0
+"""Minimum time between the end of a fetch and the next fetch, successful or not."""
 
-_SHORTEST_RSA = 2_048
-"""Bits."""
+_MAX_RESPONSE_BYTES = 1_048_576
 
-
-def check_key(key: object) -> None:
-    """Check what the library leaves to its users.
-
-    Raises:
-        ValueError: It is a private key, or too short for anybody's safety (RFC 7518 section 3.3).
-    """
-    if hasattr(key, "private_bytes"):
-        raise ValueError("it is a private key, and only the public one is needed")
-    if getattr(key, "key_size", _SHORTEST_RSA) < _SHORTEST_RSA and hasattr(key, "encrypt"):
-        raise ValueError(f"it has less than {_SHORTEST_RSA} bits")
+_KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+"""Key type by the first two letters of the algorithm (RFC 7518 section 6.1, RFC 8037)."""
 
 
 class _KeySet(msgspec.Struct):
@@ -47,19 +43,20 @@ class _KeySet(msgspec.Struct):
 
 
 class JWKS:
-    """The keys at an address, fetched when they are needed.
+    """The public keys at a URL, fetched on demand and cached.
 
-    Keys are fetched again when they are five minutes old, and when a token names a key that is not
-    among them; at most once in ten seconds, however many tokens wait for it. If that fails, the old
-    ones serve for an hour.
+    The first token starts the first fetch. A background fetch follows when the keys are five
+    minutes old. A token with an unknown key id starts a fetch, too. Between two fetches there are
+    at least ten seconds, and tokens that arrive during a fetch wait for it. While fetches fail,
+    the cached keys are used until they are one hour old.
 
     Args:
-        url: The address of the key set, ``https`` unless it is on this machine.
-        timeout: How long a fetch may take, in seconds.
-        clock: Tells the time in seconds.
+        url: The URL of the key set. It must be ``https``, except on this machine.
+        timeout: Timeout of a fetch, in seconds.
+        clock: Function that returns the time in seconds.
 
     Raises:
-        InvalidConfigError: The address is not ``https``, and not on this machine either.
+        InvalidConfigError: The URL is neither ``https`` nor on this machine.
     """
 
     def __init__(
@@ -73,17 +70,21 @@ class JWKS:
             is_safe = is_local = False
         if not is_safe:
             raise InvalidConfigError(
-                f"JWKS.url must be an https address, not {url!r}: "
-                "whoever can change the answer can make tokens"
+                f"JWKS.url must be an https URL, not {url!r}: "
+                "an attacker who changes the response can forge tokens"
             )
         self._url = url
-        # What is to come from this machine must not come through a proxy.
+        # Requests to this machine must not go through a proxy named in HTTP_PROXY: the proxy could
+        # replace the keys.
         self._uses_environment = not is_local
         self._timeout = timeout
-        # Here, because reading all certificates takes a while, and later that would hold the loop.
+        # Loading all certificates takes tens of milliseconds. Doing it in the first fetch would
+        # block the event loop for that time.
         self._tls = httpx.create_ssl_context()
         self._clock = clock
         self._keys: list[dict[str, Any]] = []
+        # Parsed keys by key id and algorithm. Only usable keys are in the cache, so invented key
+        # ids do not fill it.
         self._parsed: dict[tuple[str | None, str], jwt.PyJWK] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
@@ -91,76 +92,83 @@ class JWKS:
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
-        """Return the key that a token names.
+        """Return the key that verifies a token.
 
         Args:
-            kid: What the token calls its key; None if it does not say, which will do if there is
-                only one key for the algorithm.
-            algorithm: The algorithm that the key is for.
+            kid: The key id in the token's header. None if the header has none; the key set must
+                then contain exactly one key for the algorithm.
+            algorithm: The algorithm in the token's header.
 
         Raises:
-            InvalidTokenError: There is no such key.
+            InvalidTokenError: The key set has no such key.
             KeysUnavailableError: The keys cannot be fetched.
         """
-        key = self._get(kid, algorithm)
-        if key is None or self._age() >= _USABLE_SECONDS:
+        key = self._get_known_key(kid, algorithm)
+        if key is None or self._age() >= _MAX_AGE_SECONDS:
             await self._wait_for_fetch()
-            key = self._get(kid, algorithm)
-        elif self._age() >= _FRESH_SECONDS:
+            key = self._get_known_key(kid, algorithm)
+        elif self._age() >= _REFRESH_SECONDS:
             self._start_fetch()
-        if self._age() >= _USABLE_SECONDS or (key is None and self._has_failed):
-            raise KeysUnavailableError(self._pause_left())
+        # If the last fetch failed, the provider may have the key. The token is then not at fault.
+        if self._age() >= _MAX_AGE_SECONDS or (key is None and self._has_failed):
+            raise KeysUnavailableError(self._seconds_until_next_fetch())
         if key is None:
-            raise InvalidTokenError("its key is unknown")
+            raise InvalidTokenError("the key is unknown")
         return key
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
-    def _pause_left(self) -> float:
+    def _seconds_until_next_fetch(self) -> float:
         if self._tried_at is None:
             return 0.0
-        return max(0.0, self._tried_at + _PAUSE_SECONDS - self._clock())
+        return max(0.0, self._tried_at + _FETCH_INTERVAL_SECONDS - self._clock())
 
-    def _get(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    def _get_known_key(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         if (kid, algorithm) not in self._parsed:
-            keys = [each for each in self._keys if _fits(each, kid, algorithm)]
+            keys = [each for each in self._keys if _matches(each, kid, algorithm)]
+            # If several keys match, none of them is chosen.
             if len(keys) != 1:
                 return None
             try:
                 key = jwt.PyJWK(keys[0], algorithm)
-                check_key(key.key)
+                check_public_key(key.key)
                 self._parsed[kid, algorithm] = key
             except (jwt.PyJWTError, ValueError, TypeError) as error:
-                logger.warning("%s has an unusable key %r: %s", self._url, kid, error)
+                logger.warning("unusable key %r in the key set at %s: %s", kid, self._url, error)
                 return None
         return self._parsed[kid, algorithm]
 
     async def _wait_for_fetch(self) -> None:
         self._start_fetch()
         if self._fetching is not None:
-            # It is for all who wait, and goes on if one of them does not any more.
+            # All waiting clients share the fetch. The shield keeps it running when one of them
+            # stops waiting.
             await asyncio.shield(self._fetching)
 
     def _start_fetch(self) -> None:
-        if self._fetching is None and self._pause_left() == 0:
+        if self._fetching is None and self._seconds_until_next_fetch() == 0:
             self._fetching = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
         try:
+            # The timeout of httpx is per read, so a slow server could stretch the response over any
+            # time. This one is for the whole response.
             async with asyncio.timeout(self._timeout):
-                self._keys = await self._read()
+                self._keys = await self._read_key_set()
             self._parsed.clear()
             self._fetched_at = self._clock()
             self._has_failed = False
         except (httpx.HTTPError, OSError, ValueError, RecursionError) as error:
-            logger.warning("cannot fetch keys from %s: %r", self._url, error)
+            # The old keys stay in place until they are too old.
+            logger.warning("cannot fetch the key set at %s: %r", self._url, error)
             self._has_failed = True
         finally:
             self._tried_at = self._clock()
             self._fetching = None
 
-    async def _read(self) -> list[dict[str, Any]]:
+    async def _read_key_set(self) -> list[dict[str, Any]]:
+        # httpx does not follow redirects by default, so the keys come from the configured URL only.
         async with (
             httpx.AsyncClient(
                 timeout=self._timeout, verify=self._tls, trust_env=self._uses_environment
@@ -169,22 +177,21 @@ class JWKS:
         ):
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"status {response.status_code}")
+            # Read in chunks, because a `Content-Length` may be absent or wrong.
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise ValueError(f"more than {_MOST_BYTES} bytes")
+                if len(body) > _MAX_RESPONSE_BYTES:
+                    raise ValueError(f"more than {_MAX_RESPONSE_BYTES} bytes")
         return msgspec.json.decode(body, type=_KeySet).keys
 
 
-def _fits(key: dict[str, Any], kid: str | None, algorithm: str) -> bool:
+def _matches(key: dict[str, Any], kid: str | None, algorithm: str) -> bool:
+    """Return whether a key of the set is the key of a token (RFC 7517 section 4)."""
     return (
         (kid is None or key.get("kid") == kid)
         and key.get("use", "sig") == "sig"
         and key.get("alg", algorithm) == algorithm
+        # The type must fit as well: a set could contain a symmetric key ("oct").
         and key.get("kty") == _KEY_TYPES.get(algorithm[:2])
     )
-
-
-_KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-"""By how an algorithm's name begins: the type of its keys (RFC 7518 section 6.1, RFC 8037)."""

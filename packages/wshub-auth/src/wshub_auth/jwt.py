@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519), checked as RFC 8725 asks for. Needs ``wshub-auth[jwt]``."""
+"""JSON Web Tokens (RFC 7519), verified by the rules of RFC 8725. Needs ``wshub-auth[jwt]``."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -10,47 +10,53 @@ from wshub_core import JSON, AuthError, AuthExpiredError, AuthResult, InvalidCon
 
 try:
     import jwt
-    from jwt.algorithms import requires_cryptography
 
-    from wshub_auth.jwks import JWKS, check_key
+    from wshub_auth.jwks import JWKS
+    from wshub_auth.jwt_keys import is_asymmetric, prepare_key
 except ImportError as error:
     raise ImportError(
-        "JSON Web Tokens need the extra jwt of wshub-auth: install PyJWT[crypto] and httpx"
+        "wshub_auth.jwt needs the extra wshub-auth[jwt]: install PyJWT[crypto] and httpx"
     ) from error
 
 __all__ = ["JWKS", "JWTAuth"]
 
-_SHORTEST_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""Bytes that the secret of each algorithm must have at least (RFC 7518 section 3.2)."""
-
-_TEXTS: dict[type[jwt.PyJWTError], str] = {
-    jwt.ImmatureSignatureError: "it is not valid yet",
-    jwt.InvalidAlgorithmError: "its algorithm is not allowed",
-    jwt.InvalidAudienceError: "it is for another audience",
-    jwt.InvalidIssuerError: "it is from another issuer",
-    jwt.InvalidSignatureError: "its signature is wrong",
+_REASONS: dict[type[jwt.PyJWTError], str] = {
+    jwt.ImmatureSignatureError: "the token is not valid yet",
+    jwt.InvalidAlgorithmError: "the algorithm is not allowed",
+    jwt.InvalidAudienceError: "the token is for another audience",
+    jwt.InvalidIssuerError: "the token is from another issuer",
+    jwt.InvalidSignatureError: "the signature is wrong",
 }
+"""Reasons by the exception of PyJWT. They do not depend on the texts of PyJWT."""
+
+_MALFORMED = "the token is malformed"
+
+_NOT_ALLOWED = "the algorithm is not allowed"
 
 
 class JWTAuth(TokenAuth):
-    """Accepts JSON Web Tokens whose signature, time, audience and issuer are right.
+    """An authenticator for JSON Web Tokens.
 
-    A token must have ``exp`` and the claim with the user id; the connection ends when the token
-    does, unless the client sends a new one.
+    It verifies the signature, the time, the audience and the issuer. A token must have the claim
+    ``exp`` and the claim with the user id. The connection ends when the token expires, unless the
+    client sends a new token before.
 
     Args:
-        key: What signatures are checked with: the secret, a public key as PEM, or a `JWKS`.
-        algorithms: The algorithms that are allowed, such as ``["RS256"]``; what a token says of
-            itself does not widen them. Secrets go with ``HS…``, and with nothing else.
-        audience: What ``aud`` must be or contain, or one of several; None if tokens must have none.
-        issuer: What ``iss`` must be, or one of several; None for any.
-        leeway: By how many seconds clocks may differ.
-        user_id_claim: The claim with the user id, a text or a number.
-        map_claims: Makes the connection's claims from those of the token; None for all as they are.
-        sources: Where to look for a token; the first place that has one counts.
+        key: The key that verifies signatures: a secret, a public key as PEM, or a `JWKS`.
+        algorithms: The allowed algorithms, such as ``["RS256"]``. The header of a token cannot
+            allow others. Use a secret with the algorithms ``HS…``, and a public key or a `JWKS`
+            with all others.
+        audience: The required value of ``aud``, or a list of alternatives; ``aud`` may contain
+            further values. With None, tokens that have ``aud`` are refused.
+        issuer: The required value of ``iss``, or a list of alternatives; None for any issuer.
+        leeway: Tolerated difference between clocks, in seconds.
+        user_id_claim: The name of the claim with the user id. Its value is a text or a number.
+        map_claims: Function that returns the connection's claims for the claims of a token. With
+            None, the connection gets all claims of the token.
+        sources: The places to search for a token, in order. The first place with a token is used.
 
     Raises:
-        InvalidConfigError: The key does not go with the algorithms, or is too short for them.
+        InvalidConfigError: The key does not fit the algorithms, or is too short for them.
     """
 
     def __init__(
@@ -65,30 +71,36 @@ class JWTAuth(TokenAuth):
         map_claims: Callable[[Mapping[str, JSON]], Mapping[str, JSON]] | None = None,
         sources: Sequence[CredentialSource] = (BearerHeader(), BearerSubprotocol()),
     ) -> None:
-        super().__init__(self._judge, *sources)
+        super().__init__(self._validate_token, *sources)
         if isinstance(algorithms, str) or not algorithms:
             raise InvalidConfigError('JWTAuth.algorithms must be a list, such as ["RS256"]')
-        self._keys = {each: _prepare_key(key, each) for each in algorithms}
+        # One prepared key for each allowed algorithm: a key is never used with an algorithm that
+        # the application has not named (RFC 8725 section 3.1).
+        self._keys = {each: _prepare_key_source(key, each) for each in algorithms}
         self._audience = audience if isinstance(audience, str | None) else list(audience)
         self._issuer = issuer if isinstance(issuer, str | None) else list(issuer)
         self._leeway = leeway
         self._user_id_claim = user_id_claim
         self._map_claims = map_claims
 
-    def _judge(self, token: str) -> AuthResult | Awaitable[AuthResult]:
+    def _validate_token(self, token: str) -> AuthResult | Awaitable[AuthResult]:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            return _refuse("it cannot be read")
+            # PyJWT 2.13 does not wrap the `RecursionError` that deeply nested JSON raises.
+            return _refuse(_MALFORMED)
+        # The header is not verified yet. It only selects among the allowed algorithms and the known
+        # keys. Headers that carry or locate a key ("jwk", "jku", "x5u") are ignored (RFC 8725
+        # section 3.10).
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._keys:
-            return _refuse("its algorithm is not allowed")
+            return _refuse(_NOT_ALLOWED)
         key = self._keys[algorithm]
         if isinstance(key, JWKS):
-            return self._fetch_and_verify(token, key, kid, algorithm)
+            return self._find_key_and_verify(token, key, kid, algorithm)
         return self._verify(token, key, algorithm)
 
-    async def _fetch_and_verify(
+    async def _find_key_and_verify(
         self, token: str, keys: JWKS, kid: str | None, algorithm: str
     ) -> AuthResult:
         try:
@@ -106,53 +118,42 @@ class JWTAuth(TokenAuth):
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=self._leeway,
-                # The user id may be a number, which the library does not allow for `sub`.
+                # RFC 7519 section 4.1.2 asks for a text in "sub", and PyJWT refuses anything else.
+                # Some providers use numbers as user ids, so the type is checked below.
                 options={"require": ["exp", self._user_id_claim], "verify_sub": False},
             )
+            # The hub ends the connection at this time, so the leeway applies there as well.
             expires_at = float(claims["exp"]) + self._leeway
         except jwt.ExpiredSignatureError:
             return AuthResult(False, error=AuthExpiredError())
         except jwt.MissingRequiredClaimError as error:
-            return _refuse(f"it has no {error.claim}")
+            return _refuse(f"the claim {error.claim} is missing")
         except jwt.PyJWTError as error:
-            return _refuse(_TEXTS.get(type(error), "it cannot be read"))
+            return _refuse(_REASONS.get(type(error), _MALFORMED))
         except (ValueError, TypeError, OverflowError, RecursionError):
-            return _refuse("it cannot be read")
+            # Claims with values of other types, such as an "exp" that no float can hold.
+            return _refuse(_MALFORMED)
         user_id = claims[self._user_id_claim]
+        # `bool` is a subclass of `int`.
         if not isinstance(user_id, str | int) or isinstance(user_id, bool):
-            return _refuse(f"its {self._user_id_claim} is neither a text nor a number")
+            return _refuse(f"the claim {self._user_id_claim} is neither a text nor a number")
         mapped = claims if self._map_claims is None else self._map_claims(claims)
         return AuthResult(True, str(user_id), mapped, expires_at=expires_at)
 
 
-def _refuse(why: str) -> AuthResult:
-    return AuthResult(False, error=InvalidTokenError(why))
+def _refuse(reason: str) -> AuthResult:
+    return AuthResult(False, error=InvalidTokenError(reason))
 
 
-def _prepare_key(key: str | bytes | JWKS, algorithm: str) -> Any:
-    """Return the key as the library wants it for one algorithm.
+def _prepare_key_source(key: str | bytes | JWKS, algorithm: str) -> Any:
+    """Return the key for one algorithm, or the `JWKS` that finds the key for a token.
 
     Raises:
-        InvalidConfigError: The key does not go with the algorithm.
+        InvalidConfigError: The key does not fit the algorithm.
     """
-    is_asymmetric = algorithm in requires_cryptography
-    if not is_asymmetric and algorithm not in _SHORTEST_SECRET:
-        raise InvalidConfigError(f"JWTAuth.algorithms must not hold {algorithm!r}")
-    if isinstance(key, JWKS):
-        if not is_asymmetric:
-            raise InvalidConfigError(f"{algorithm} needs a secret, which no JWKS must hold")
-        return key
-    if algorithm in _SHORTEST_SECRET and len(key) < _SHORTEST_SECRET[algorithm]:
-        least = _SHORTEST_SECRET[algorithm]
-        raise InvalidConfigError(f"the secret for {algorithm} must have {least} bytes at least")
-    try:
-        prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
-        check_key(prepared)
-    except (jwt.PyJWTError, ValueError, TypeError):
-        kind = "a public key as PEM" if is_asymmetric else "a secret, not a PEM"
-        if algorithm[:2] in ("RS", "PS"):
-            kind += " of 2048 bits or more"
-        raise InvalidConfigError(
-            f"the key does not go with {algorithm}: that needs {kind}"
-        ) from None
-    return prepared
+    if not isinstance(key, JWKS):
+        return prepare_key(key, algorithm)
+    # Anybody can read a key set, so a secret in one is not secret.
+    if not is_asymmetric(algorithm):
+        raise InvalidConfigError(f"{algorithm} needs a secret, and a JWKS must not contain secrets")
+    return key

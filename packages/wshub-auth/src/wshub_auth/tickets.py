@@ -1,78 +1,37 @@
-"""Tickets: tokens for one connection, within seconds, that your own HTTP route hands out."""
+"""Tickets: single-use tokens with a lifetime of seconds, issued by a route of the application."""
 
 import hashlib
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from wshub_auth.credentials import BearerSubprotocol, CredentialSource, QueryParameter
 from wshub_auth.errors import InvalidTicketError
+from wshub_auth.ticket_stores import MemoryTicketStore, TicketStore
 from wshub_auth.tokens import TokenAuth
 from wshub_core import JSON, AuthResult, InvalidConfigError
-from wshub_core.logs import get_logger
-
-logger = get_logger("wshub.auth")
-
-_MOST_TICKETS = 100_000
-
-
-class TicketStore(Protocol):
-    """Keeps tickets until they are redeemed; with several processes, one that they share."""
-
-    async def put(self, key: str, value: bytes, seconds: float) -> None:
-        """Keep a value for some seconds."""
-
-    async def take(self, key: str) -> bytes | None:
-        """Remove a value and return it, to one caller only; None if it is not there any more."""
-
-
-class MemoryTicketStore:
-    """Keeps tickets in this process; with 100,000 that nobody has redeemed, the oldest go.
-
-    Args:
-        clock: Tells the time in seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._values: dict[str, tuple[bytes, float]] = {}
-
-    async def put(self, key: str, value: bytes, seconds: float) -> None:
-        """Keep a value for some seconds."""
-        now = self._clock()
-        self._values[key] = value, now + seconds
-        # Those in front are the oldest, and usually the first that are due.
-        while self._values and next(iter(self._values.values()))[1] <= now:
-            del self._values[next(iter(self._values))]
-        if len(self._values) > _MOST_TICKETS:
-            logger.warning("more than %d tickets wait, dropping the oldest", _MOST_TICKETS)
-            del self._values[next(iter(self._values))]
-
-    async def take(self, key: str) -> bytes | None:
-        """Remove a value and return it; None if it is not there any more."""
-        value, due = self._values.pop(key, (None, 0.0))
-        return value if self._clock() < due else None
 
 
 class _Ticket(msgspec.Struct):
+    """The stored content of a ticket."""
+
     user_id: str
     claims: dict[str, JSON] | None
     expires_at: float | None
 
 
 class TicketAuth(TokenAuth):
-    """Hands out tickets and accepts each of them once.
+    """An authenticator that issues tickets and accepts each of them once.
 
-    A route of your application that knows its user calls `issue`; the page connects with the
-    ticket at once. What a log or a referrer keeps of it is of no use to anybody.
+    A route of the application authenticates the user and calls `issue`. The page then connects with
+    the ticket at once. A ticket that is read later in a log or a ``Referer`` header is useless,
+    because it has been redeemed or has expired.
 
     Args:
-        lifetime: How long a ticket can be redeemed, in seconds.
-        store: Where tickets wait; None for this process's memory.
-        sources: Where to look for a ticket; the first place that has one counts.
+        lifetime: Time in which a ticket can be redeemed, in seconds.
+        store: The store of the tickets; None for a store in the memory of this process.
+        sources: The places to search for a ticket, in order. The first place with a ticket is used.
 
     Raises:
         InvalidConfigError: The lifetime is not above 0.
@@ -86,6 +45,7 @@ class TicketAuth(TokenAuth):
         sources: Sequence[CredentialSource] = (QueryParameter("ticket"), BearerSubprotocol()),
     ) -> None:
         super().__init__(self._redeem, *sources)
+        # Written with "not", so that NaN is refused, too.
         if not lifetime > 0:
             raise InvalidConfigError(f"TicketAuth.lifetime must be above 0, not {lifetime}")
         self._lifetime = lifetime
@@ -101,13 +61,15 @@ class TicketAuth(TokenAuth):
         """Return a new ticket.
 
         Args:
-            user_id: Who will be connected with it.
+            user_id: The user id of the connection that redeems the ticket.
             claims: The claims of that connection; they must be JSON.
-            expires_at: When that connection ends, as Unix time; None for never.
+            expires_at: The time at which that connection ends, as Unix time in seconds; None for
+                never.
 
         Raises:
-            TypeError: The claims are no JSON.
+            TypeError: The claims cannot be encoded as JSON.
         """
+        # 32 random bytes (256 bits) cannot be guessed within the lifetime.
         ticket = secrets.token_urlsafe(32)
         content = _Ticket(user_id, None if claims is None else dict(claims), expires_at)
         await self._store.put(_digest(ticket), msgspec.json.encode(content), self._lifetime)
@@ -122,5 +84,8 @@ class TicketAuth(TokenAuth):
 
 
 def _digest(ticket: str) -> str:
-    """Return what the store knows a ticket by; who reads the store cannot connect with it."""
+    """Return the key under which the store keeps a ticket.
+
+    The store never holds a ticket itself, so somebody who can read the store cannot redeem tickets.
+    """
     return hashlib.sha256(ticket.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Authenticators for tokens that a function of the application validates."""
+"""Token authenticators: a source finds the token, a validator function identifies the user."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -22,17 +22,21 @@ from wshub_core.logs import get_logger
 logger = get_logger("wshub.auth")
 
 Validator: TypeAlias = Callable[[str], AuthResult | Awaitable[AuthResult]]
-"""Tells whose token this is. Plain or async; raising refuses."""
+"""A function that identifies the user of a token; plain or async.
+
+A validator that raises refuses the token."""
 
 
 class TokenAuth:
-    """Reads a token from the request and has it validated.
+    """An authenticator that reads a token from the request and calls a validator with it.
 
-    It is a `wshub_core.TokenAuthenticator`: a connected client can present a new token in band.
+    The class implements `wshub_core.TokenAuthenticator`, so a connected client can present a new
+    token in an ``authenticate`` frame.
 
     Args:
-        validate: Tells whose token it is.
-        *sources: Where to look for it; the first place that has one counts.
+        validate: The validator.
+        *sources: The places to search for a token, in order. The first place with a token is used,
+            even if that token is refused.
     """
 
     def __init__(self, validate: Validator, *sources: CredentialSource) -> None:
@@ -41,7 +45,7 @@ class TokenAuth:
         self._schemes = list(dict.fromkeys(each.scheme for each in sources if each.scheme))
 
     def __call__(self, request: Request) -> AuthResult | Awaitable[AuthResult]:
-        """Tell who a client is, from its request."""
+        """Authenticate the client of a handshake request."""
         missing: AuthError | None = None
         for source in self._sources:
             try:
@@ -49,56 +53,63 @@ class TokenAuth:
             except MissingCredentialError as error:
                 missing = missing or error
             except AuthError as error:
-                return self._complete(AuthResult(False, error=error))
+                # Only a missing credential continues the search. A malformed one ends it, so a
+                # second credential cannot make up for a malformed first one.
+                return self._normalize(AuthResult(False, error=error))
             else:
                 return self.authenticate_token(token)
+        # RFC 6750 section 3.1: a challenge to a request without credentials has no error code.
         return AuthResult(False, error=missing, challenge=", ".join(self._schemes))
 
     def authenticate_token(self, token: str) -> AuthResult | Awaitable[AuthResult]:
-        """Tell who a client is, from its token."""
+        """Authenticate a client by its token."""
         try:
             check_credential(token)
         except AuthError as error:
-            return self._complete(AuthResult(False, error=error))
+            return self._normalize(AuthResult(False, error=error))
         try:
             result = self._validate(token)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            return self._fail()
-        return self._complete_later(result) if isawaitable(result) else self._complete(result)
+            return self._log_failure()
+        return self._await_result(result) if isawaitable(result) else self._normalize(result)
 
-    async def _complete_later(self, result: Awaitable[AuthResult]) -> AuthResult:
+    async def _await_result(self, result: Awaitable[AuthResult]) -> AuthResult:
         try:
-            return self._complete(await result)
+            return self._normalize(await result)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            return self._fail()
+            return self._log_failure()
 
-    def _fail(self) -> AuthResult:
-        logger.exception("validating a token failed")
+    def _log_failure(self) -> AuthResult:
+        """Log the exception of a validator and return the refusal of the token."""
+        logger.exception("the validator of a token failed")
+        # The token may be valid, so the challenge has no error code.
         challenge = ", ".join(self._schemes)
         return AuthResult(False, error=AuthenticatorError(), challenge=challenge)
 
-    def _complete(self, result: AuthResult) -> AuthResult:
+    def _normalize(self, result: AuthResult) -> AuthResult:
+        """Return a result as the hub uses it; a refusal gets a challenge if it has none."""
         try:
-            settled = normalize_auth_result(result, time.time())
+            normalized = normalize_auth_result(result, time.time())
         except (AttributeError, TypeError):
-            return self._fail()
-        if settled.valid or settled.challenge:
-            return settled
-        # RFC 6750 section 3.1; a token that may do later is not said to be wrong.
-        is_wrong = getattr(settled.error, "retry_after", None) is None
-        suffix = ' error="invalid_token"' if is_wrong else ""
-        return replace(settled, challenge=", ".join(each + suffix for each in self._schemes))
+            return self._log_failure()
+        if normalized.valid or normalized.challenge:
+            return normalized
+        # RFC 6750 section 3.1: "invalid_token" tells the client to get another token. A refusal
+        # with `retry_after` is temporary: the same token may be accepted later.
+        is_token_at_fault = getattr(normalized.error, "retry_after", None) is None
+        suffix = ' error="invalid_token"' if is_token_at_fault else ""
+        return replace(normalized, challenge=", ".join(each + suffix for each in self._schemes))
 
 
 class BearerTokenAuth(TokenAuth):
-    """Accepts ``Authorization: Bearer <token>``, for programs.
+    """An authenticator for ``Authorization: Bearer <token>``, for programs.
 
     Args:
-        validate: Tells whose token it is.
+        validate: The validator of the token.
     """
 
     def __init__(self, validate: Validator) -> None:
@@ -106,10 +117,10 @@ class BearerTokenAuth(TokenAuth):
 
 
 class SubprotocolTokenAuth(TokenAuth):
-    """Accepts a token among the subprotocols, for browsers; see `BearerSubprotocol`.
+    """An authenticator for a token among the subprotocols, for browsers; see `BearerSubprotocol`.
 
     Args:
-        validate: Tells whose token it is.
+        validate: The validator of the token.
     """
 
     def __init__(self, validate: Validator) -> None:
@@ -117,10 +128,10 @@ class SubprotocolTokenAuth(TokenAuth):
 
 
 class QueryTokenAuth(TokenAuth):
-    """Accepts ``?token=…`` in the address; see `QueryParameter`.
+    """An authenticator for ``?token=…`` in the URL; see `QueryParameter`.
 
     Args:
-        validate: Tells whose token it is.
+        validate: The validator of the token.
     """
 
     def __init__(self, validate: Validator) -> None:
@@ -128,11 +139,11 @@ class QueryTokenAuth(TokenAuth):
 
 
 class CookieAuth(TokenAuth):
-    """Accepts a cookie, such as that of a web session.
+    """An authenticator for a cookie, such as the session cookie of a web application.
 
     Args:
         name: The cookie's name.
-        validate: Tells whose cookie it is, from its value as it was sent.
+        validate: The validator of the cookie's value. The value is not decoded.
     """
 
     def __init__(self, name: str, validate: Validator) -> None:

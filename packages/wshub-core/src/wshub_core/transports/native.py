@@ -1,167 +1,207 @@
-"""The native transport: `asyncio` below, the Sans-I/O layer of `websockets` in the middle.
+"""The native transport: one WebSocket on a socket of asyncio.
 
-`websockets` does the opening handshake and every byte of RFC 6455 on the way in. On the way out,
+The Sans-I/O layer of `websockets` parses every byte of RFC 6455 on the way in. On the way out,
 messages come as finished frames. A connection has no task and no timer of its own.
 """
 
 import asyncio
-import logging
-import re
-from collections.abc import Coroutine, Sequence
-from contextvars import Context, copy_context
-from http import HTTPStatus
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
-from websockets import http11
-from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
-from wshub_core.connections.admission import ANYONE
 from wshub_core.connections.connection import ServerConnection
-from wshub_core.logs import get_logger
 from wshub_core.protocol.prepared import PreparedMessage
-from wshub_core.transports.http_messages import read_request, write_response
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
-from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
-from wshub_core.values.paths import normalize_path
-from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
-
-logger = get_logger("wshub.native")
-
-# At debug level `websockets` writes headers and frames to its log, secrets included. Whoever wants
-# that sets the level of this logger, and not by accident that of the root.
-_wire_logger = get_logger("wshub.wire")
-_wire_logger.setLevel(logging.WARNING)
-
-_MOST_REQUEST_BYTES = 65_536
-"""The most bytes of a request. The library bounds each line and their number; this bounds both."""
-
-_LONGEST_LINE = 8_192
-"""The length at which the library refuses a line, whether its end has come or not."""
-
-_BODY_HEADERS = (b"content-length:", b"transfer-encoding:")
-"""Headers that announce a body. The library refuses such requests without an answer."""
 
 _CHUNK_BYTES = 1_024
-"""How many bytes are processed between two looks at the clock: at most 170 frames, or 3 ms."""
+"""Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms."""
 
 _MAX_UNREAD_BYTES = 65_536
-"""How many bytes may wait to be processed before no more are taken from the socket."""
-
-
-_REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
-"""What a request begins with, valid or not (RFC 9112 section 3)."""
-
-_FAILED = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
+"""Bytes that may wait to be parsed before the socket is not read any more."""
 
 
 class NativeTransport(asyncio.Protocol):
-    """One socket: first an HTTP request, then, if that is granted, a WebSocket."""
+    """One WebSocket whose opening handshake has succeeded; implements `Transport`.
+
+    Args:
+        sockets: The sockets of the server.
+        protocol: The state of the WebSocket, after the opening handshake.
+        transport: The socket.
+    """
 
     __slots__ = (
-        "_answer",
         "_connection",
         "_fragments",
         "_fragments_are_text",
-        "_has_body",
         "_has_ended",
         "_has_eof",
         "_is_lost",
         "_is_processing",
-        "_is_reading_held",
-        "_is_refused",
-        "_is_writing_held",
+        "_is_reading_paused",
+        "_is_writing_paused",
         "_protocol",
-        "_request",
-        "_request_bytes",
         "_sockets",
         "_transport",
         "_unread",
         "_unread_start",
     )
 
-    def __init__(self, sockets: ServerSockets) -> None:
+    def __init__(
+        self, sockets: ServerSockets, protocol: ServerProtocol, transport: asyncio.Transport
+    ) -> None:
         self._sockets = sockets
-        self._protocol = ServerProtocol(
-            max_size=sockets.hub.config.max_message_bytes, logger=_wire_logger
-        )
-        self._transport: asyncio.Transport
-        self._request: http11.Request | None = None
-        self._request_bytes = 0
-        self._has_body = False
-        self._answer: asyncio.Task[object] | None = None
-        # What the socket has given and nobody has looked at yet, from `_unread_start` on.
+        self._protocol = protocol
+        self._transport = transport
+        # None for a refused client, which gets a close frame and is not served.
+        self._connection: ServerConnection | None = None
+        # Bytes that were read and not parsed yet, from `_unread_start` on.
         self._unread = b""
         self._unread_start = 0
         self._is_processing = False
         self._has_eof = False
         self._is_lost = False
         self._has_ended = False
-        self._connection: ServerConnection | None = None
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
-        self._is_reading_held = False
-        self._is_refused = False
-        self._is_writing_held = False
+        self._is_reading_paused = False
+        self._is_writing_paused = False
 
-    # What asyncio calls.
+    def open(self, remote_address: str, identity: AuthResult, early_data: bytes) -> None:
+        """Connect to the hub.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the socket's transport."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._sockets.add(self)
+        Args:
+            remote_address: Address of the peer.
+            identity: Result of the authenticator.
+            early_data: Bytes that came behind the request.
+        """
+        # With these limits, a write that the kernel does not take at once pauses writing: further
+        # messages wait in the outbox, where they are counted and bounded. (TLS transports take 0
+        # as the high limit for "never write".)
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        self._unread = early_data
+        self._connection = self._sockets.hub.connect(self, remote_address, identity)
+        self._process_unread()
+
+    # The calls of asyncio.
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the socket."""
-        if self._is_open:
-            if self._connection is not None:
-                # Any byte proves life.
-                self._connection.note_heard(self._sockets.hub.clock.time())
-            self._unread = self._unread[self._unread_start :] + data
-            self._unread_start = 0
-            self._process_unread()
-            if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
-                self._transport.pause_reading()
-        elif self._protocol.eof_sent:
-            pass  # it has been answered, and that was that
-        elif self._request is None:
-            self._feed_request(data)
-        else:
-            self._unread += data
+        """Parse bytes from the socket, now or in a later turn."""
+        if self._connection is not None:
+            # Any byte proves that the peer is alive.
+            self._connection.note_heard(self._sockets.hub.clock.time())
+        self._unread = self._unread[self._unread_start :] + data
+        self._unread_start = 0
+        self._process_unread()
+        if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        """Note that the peer sends nothing more, and let asyncio close the socket."""
+        """Note that the peer sends nothing more; asyncio then closes the socket."""
         self._has_eof = True
-        if self._is_open and self._has_unread:
+        if self._has_unread:
             self._process_unread()
         else:
             self._end_reading()
-        # asyncio closes the socket once all is sent, which a peer that does not read can put off.
+        # asyncio closes the socket once everything is sent, and a peer that does not read can
+        # delay that.
         self._sockets.closing.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
         self._is_lost = True
-        if self._is_open and self._has_unread and not self._is_closed_by_hub:
-            # Frames that came before are still served.
+        if self._has_unread and not self._is_closed_by_hub:
+            # Frames that came before the end are served.
             self._process_unread()
         else:
             self._end()
 
+    def pause_writing(self) -> None:
+        """Note that the kernel takes no more bytes, and stop reading meanwhile.
+
+        A peer that sends and never reads would otherwise fill the memory with answers.
+        """
+        self._is_writing_paused = True
+        self._transport.pause_reading()
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.stalled_writes.pause_writing(self._connection)
+
+    def resume_writing(self) -> None:
+        """Note that the kernel has taken all bytes."""
+        self._is_writing_paused = False
+        self._read_if_allowed()
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.stalled_writes.resume_writing(self._connection)
+
+    # The calls of connections; documented on Transport.
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        """Write messages in one go; see `Transport.send`."""
+        self._write(self._sockets.join(messages))
+        return self._transport.get_write_buffer_size()
+
+    def unsent_bytes(self) -> int:
+        """Return the bytes in the socket's buffer; see `Transport.unsent_bytes`."""
+        return self._transport.get_write_buffer_size()
+
+    def ping(self) -> None:
+        """Send a ping; see `Transport.ping`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"")
+            self._write_protocol()
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; see `Transport.close`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+            self._write_protocol()
+
+    def abort(self) -> None:
+        """Close the socket at once; unsent bytes are lost."""
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading until `resume_reading`."""
+        self._is_reading_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._is_reading_paused = False
+        self._read_if_allowed()
+
+    # The calls of the server.
+
+    def shut_down(self) -> None:
+        """Close with 1001; a refused client is aborted."""
+        if self._connection is None:
+            self.abort()
+        else:
+            self._sockets.hub.close_connection(
+                self._connection, CloseCode.GOING_AWAY, "server shutdown"
+            )
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the socket is read now."""
+        return self._transport.is_reading()
+
+    # Reading.
+
     def process_chunk(self) -> bool:
-        """Process some of the bytes that wait; see `Reader.process_chunk`."""
+        """Parse some of the waiting bytes; see `Reader.process_chunk`."""
         if self._has_ended:
             return False
         chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
         self._unread_start += len(chunk)
         try:
-            self._feed(chunk)
+            self._parse(chunk)
         except BaseException:
-            # A bug of ours ends this connection, and no other.
+            # A bug in the hub ends this connection and no other.
             self._is_processing = False
             self._transport.abort()
             if self._is_lost:
@@ -186,14 +226,14 @@ class NativeTransport(asyncio.Protocol):
             self._is_processing = True
             self._sockets.turns.process(self)
 
-    @property
-    def _is_open(self) -> bool:
-        """Whether bytes are frames, of a connection or of a client that was refused."""
-        return self._connection is not None or self._is_refused
-
-    @property
-    def _is_closed_by_hub(self) -> bool:
-        return self._connection is not None and self._connection.ending is not None
+    def _read_if_allowed(self) -> None:
+        if not self._may_read or self._is_lost:
+            return
+        if not self._has_unread:
+            self._transport.resume_reading()
+        elif not self._is_processing:
+            self._is_processing = True
+            self._sockets.turns.add(self)
 
     @property
     def _has_unread(self) -> bool:
@@ -201,298 +241,13 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def _may_read(self) -> bool:
-        # What came before the end is bounded already, and there is nobody to hold back any more.
+        # Bytes that came before the end are bounded, and no peer is left to slow down.
         is_over = self._has_eof or self._is_lost
-        return is_over or not (self._is_reading_held or self._is_writing_held)
+        return is_over or not (self._is_reading_paused or self._is_writing_paused)
 
-    def _end_reading(self) -> None:
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.leave(self._connection)
-        self._protocol.receive_eof()
-        self._write_protocol()
+    # Frames.
 
-    def _end(self) -> None:
-        self._has_ended = True
-        if self._answer is not None:
-            self._answer.cancel()
-        self._sockets.remove(self)
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.disconnect(self._connection, *self._describe_end())
-
-    def pause_writing(self) -> None:
-        """Note that the kernel takes no more bytes; while it does not, none are read either.
-
-        A peer that sends and never reads would otherwise fill the memory with answers.
-        """
-        self._is_writing_held = True
-        self._transport.pause_reading()
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.stalled_writes.pause_writing(self._connection)
-
-    def resume_writing(self) -> None:
-        """Note that the kernel has taken all there was."""
-        self._is_writing_held = False
-        self._read_if_allowed()
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.stalled_writes.resume_writing(self._connection)
-
-    def _describe_end(self) -> tuple[DisconnectCause, int, str]:
-        received, sent = self._protocol.close_rcvd, self._protocol.close_sent
-        if received is not None and self._protocol.close_rcvd_then_sent:
-            return DisconnectCause.CLIENT_CLOSED, received.code, received.reason
-        if sent is not None:
-            # The protocol closes by itself only when the peer has broken it.
-            return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
-        return DisconnectCause.LOST, 1006, ""
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether bytes are taken from the socket now."""
-        return self._transport.is_reading()
-
-    # What sessions call: the Transport protocol.
-
-    def send(self, messages: Sequence[PreparedMessage]) -> int:
-        """Write messages in one go; see `Transport.send`."""
-        self._write(self._sockets.join(messages))
-        return self._transport.get_write_buffer_size()
-
-    def unsent_bytes(self) -> int:
-        """Return what the socket's buffer holds; see `Transport.unsent_bytes`."""
-        return self._transport.get_write_buffer_size()
-
-    def ping(self) -> None:
-        """Send a ping; see `Transport.ping`."""
-        if self._protocol.state is OPEN:
-            self._protocol.send_ping(b"")
-            self._write_protocol()
-
-    def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; see `Transport.close`."""
-        if self._protocol.state is OPEN:
-            self._protocol.send_close(code, reason)
-            self._write_protocol()
-
-    def pause_reading(self) -> None:
-        """Read nothing until `resume_reading`."""
-        self._is_reading_held = True
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        self._is_reading_held = False
-        self._read_if_allowed()
-
-    def abort(self) -> None:
-        """Close the socket at once; what was not sent is lost."""
-        self._transport.abort()
-
-    # What the acceptor calls.
-
-    def shut_down(self) -> None:
-        """End politely: a WebSocket with 1001, anything else at once."""
-        if self._connection is None:
-            self.abort()
-        else:
-            self._sockets.hub.close_connection(
-                self._connection, CloseCode.GOING_AWAY, "server shutdown"
-            )
-
-    # The opening handshake.
-
-    def _feed_request(self, data: bytes) -> None:
-        # Line by line, because what follows the request must not be parsed before it is answered:
-        # a client has to wait for that (RFC 6455 section 4.1), but not every client does.
-        self._unread += data
-        while self._request is None and not self._protocol.eof_sent:
-            line, newline, rest = self._unread.partition(b"\n")
-            if not newline and len(line) <= _LONGEST_LINE:
-                return
-            self._unread = rest
-            self._feed_line(line + newline)
-        if self._request is not None:
-            self._answer_request(self._request)
-
-    def _feed_line(self, line: bytes) -> None:
-        self._request_bytes += len(line)
-        if self._request_bytes > _MOST_REQUEST_BYTES:
-            self._refuse_request(
-                Response(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"Request Header Fields Too Large\n"
-                )
-            )
-            return
-        if line.lower().startswith(_BODY_HEADERS):
-            self._has_body = self._has_body or line.partition(b":")[2].strip() != b"0"
-            return
-        self._protocol.receive_data(line)
-        events = self._protocol.events_received()
-        if events:
-            self._request = cast("http11.Request", events[0])
-        elif isinstance(self._protocol.handshake_exc, InvalidMessage):
-            if self._request_bytes == len(line) and not _REQUEST_LINE.fullmatch(line):
-                # It is no HTTP, so there is no way to answer.
-                self._sockets.hub.admission.count_refusal()
-                self._write_protocol()
-            else:
-                self._refuse_request(Response(HTTPStatus.BAD_REQUEST, b"Bad Request\n"))
-        elif self._protocol.handshake_exc is not None:
-            # The library has answered: a line is too long, or there are too many.
-            self._sockets.hub.admission.count_refusal()
-            self._write_protocol()
-
-    def _answer_request(self, http_request: http11.Request) -> None:
-        request = read_request(http_request, self._transport)
-        if normalize_path(request.path) != self._sockets.path:
-            self._answer_later(self._ask_application(request))
-            return
-        hub = self._sockets.hub
-        mismatch = self._check_handshake(http_request)
-        if mismatch is not None:
-            hub.admission.count_refusal()
-            self._respond(mismatch)
-            return
-        refusal = hub.admission.check(request)
-        if refusal is not None:
-            self._refuse(request, http_request, refusal)
-        elif hub.config.authenticator is not None:
-            context = copy_context()
-            self._answer_later(self._authenticate(request, http_request, context), context)
-        else:
-            self._open(request, http_request, ANYONE)
-
-    def _check_handshake(self, http_request: http11.Request) -> Response | None:
-        """Return the answer to a request that cannot be a handshake; None for any other."""
-        if http_request.method == "HEAD":
-            return UPGRADE_REQUIRED
-        if http_request.method != "GET":
-            return METHOD_NOT_ALLOWED
-        if self._has_body:
-            return Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
-        return None
-
-    def _refuse_request(self, response: Response) -> None:
-        """Answer a request that cannot be read."""
-        self._sockets.hub.admission.count_refusal()
-        self._sockets.closing.add(self)
-        if self._protocol.eof_sent:
-            # The library has given up on the request, and has no answer.
-            self._sockets.opening.discard(self)
-            self._write(write_response(response, with_body=True).serialize())
-            self._write_protocol()
-        else:
-            self._end_with(write_response(response, with_body=True))
-
-    def _answer_later(
-        self, answer: Coroutine[Any, Any, None], context: Context | None = None
-    ) -> None:
-        """Answer in a task, until whose end nothing more is read."""
-        # The client has done its part of the opening in time; the rest has a timeout of its own.
-        self._sockets.opening.discard(self)
-        self.pause_reading()
-        self._answer = self._sockets.hub.spawn(self._finish_answer(answer), context)
-
-    async def _finish_answer(self, answer: Coroutine[Any, Any, None]) -> None:
-        try:
-            await answer
-        except Exception:
-            # Half an answer helps nobody, and a socket without one would stay for ever.
-            logger.exception("answering failed")
-            self._transport.abort()
-        except asyncio.CancelledError:
-            # The hub does not wait any longer; nobody else would end the socket.
-            self._transport.abort()
-            raise
-        finally:
-            self._answer = None
-
-    async def _authenticate(
-        self, request: Request, http_request: http11.Request, context: Context
-    ) -> None:
-        hub = self._sockets.hub
-        identity = await hub.admission.authenticate(request, context)
-        # The hub may have been closed, or filled up, meanwhile.
-        if self._transport.is_closing():
-            return
-        refusal = identity if isinstance(identity, Response) else hub.admission.check_room()
-        # Before the connection is there, because then its callbacks decide about reading.
-        self.resume_reading()
-        if refusal is not None:
-            self._refuse(request, http_request, refusal)
-        elif isinstance(identity, AuthResult):
-            # With what the authenticator has set in the context of this task.
-            self._open(request, http_request, identity)
-
-    def _refuse(self, request: Request, http_request: http11.Request, refusal: Response) -> None:
-        """Say no, in a response or, where a client cannot read that, in a close frame."""
-        close = refusal_as_close(request, refusal)
-        if close is None:
-            self._respond(refusal)
-        elif self._shake_hands(request, http_request):
-            self._is_refused = True
-            self.close(*close)
-
-    def _shake_hands(self, request: Request, http_request: http11.Request) -> bool:
-        """Finish the opening handshake; return whether it has succeeded."""
-        response = self._protocol.accept(http_request)
-        subprotocol = select_subprotocol(request)
-        if subprotocol is not None:
-            response.headers["Sec-WebSocket-Protocol"] = subprotocol
-        self._protocol.send_response(response)
-        self._write_protocol()
-        self._sockets.opening.discard(self)
-        return self._protocol.state is OPEN
-
-    def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
-        if not self._shake_hands(request, http_request):
-            self._sockets.hub.admission.count_refusal()
-            return
-        # What the kernel does not take at once holds the writing: more then waits in the outbox,
-        # where it is counted and bounded. (TLS transports take 0 for "never write".)
-        self._transport.set_write_buffer_limits(high=1, low=0)
-        # The request has done its work; its headers are many bytes, and some are secrets.
-        self._request = None
-        self._connection = self._sockets.hub.connect(self, request.remote_address, identity)
-        self._process_unread()
-
-    async def _ask_application(self, request: Request) -> None:
-        response: Response | None = None
-        ask = self._sockets.process_request
-        hub = self._sockets.hub
-        if ask is not None:
-            response = await hub.callbacks.call_within(
-                hub.config.open_timeout,
-                copy_context(),
-                "process_request",
-                _FAILED,
-                ask,
-                request,
-            )
-        try:
-            message = self._serialize(response or Response(HTTPStatus.NOT_FOUND, b"Not Found\n"))
-        except Exception:
-            # Whatever the application has returned, it is no response.
-            logger.exception("process_request returned no valid response")
-            message = self._serialize(_FAILED)
-        self._end_with(message)
-        self.resume_reading()
-
-    def _respond(self, response: Response) -> None:
-        """Send a plain HTTP response, which ends the connection."""
-        self._end_with(self._serialize(response))
-
-    def _serialize(self, response: Response) -> http11.Response:
-        is_head = self._request is not None and self._request.method == "HEAD"
-        return write_response(response, with_body=not is_head)
-
-    def _end_with(self, response: http11.Response) -> None:
-        self._sockets.opening.discard(self)
-        self._protocol.send_response(response)
-        self._write_protocol()
-
-    # The WebSocket.
-
-    def _feed(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if not self._receive_frame(cast("Frame", event)):
@@ -500,10 +255,10 @@ class NativeTransport(asyncio.Protocol):
         self._write_protocol()
 
     def _receive_frame(self, frame: Frame) -> bool:
-        """Put messages together from frames (RFC 6455 section 5.4) and pass them on.
+        """Assemble messages from frames (RFC 6455 section 5.4) and serve them.
 
         Returns:
-            Whether the next frame counts.
+            False if further frames must be ignored.
         """
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             is_text = frame.opcode is Opcode.TEXT
@@ -532,18 +287,20 @@ class NativeTransport(asyncio.Protocol):
             self._connection.receive(payload)
         return True
 
+    # Writing.
+
     def _write_protocol(self) -> None:
-        """Write what the protocol has to say: the handshake, pongs, the closing handshake."""
+        """Write the pongs and close frames that the protocol has prepared."""
         data_to_send = self._protocol.data_to_send()
         if data_to_send:
-            # In one write, because a flood of pings asks for as many pongs.
+            # In one write, because a flood of pings causes as many pongs.
             self._write(b"".join(data_to_send))
             if data_to_send[-1] == SEND_EOF:
-                self._end_writing()
+                end_writing(self._transport)
         if self._protocol.close_expected():
             self._sockets.closing.add(self)
             if self._connection is not None:
-                # One of both sides has said that it ends, so nothing may follow.
+                # One side has sent a close frame, so no message may follow.
                 self._sockets.hub.lifecycle.leave(self._connection)
 
     def _write(self, data: bytes) -> None:
@@ -551,21 +308,40 @@ class NativeTransport(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    def _end_writing(self) -> None:
-        if self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:  # the peer was quicker, and the socket is not connected any more
-                self._transport.abort()
-        else:
-            self._transport.close()
+    # The end.
 
-    def _read_if_allowed(self) -> None:
-        if not self._may_read or self._is_lost:
-            return
-        if self._has_unread and self._is_open:
-            if not self._is_processing:
-                self._is_processing = True
-                self._sockets.turns.add(self)
-        else:
-            self._transport.resume_reading()
+    @property
+    def _is_closed_by_hub(self) -> bool:
+        return self._connection is not None and self._connection.ending is not None
+
+    def _end_reading(self) -> None:
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.leave(self._connection)
+        self._protocol.receive_eof()
+        self._write_protocol()
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._sockets.remove(self)
+        if self._connection is not None:
+            self._sockets.hub.lifecycle.disconnect(self._connection, *self._describe_end())
+
+    def _describe_end(self) -> tuple[DisconnectCause, int, str]:
+        received, sent = self._protocol.close_rcvd, self._protocol.close_sent
+        if received is not None and self._protocol.close_rcvd_then_sent:
+            return DisconnectCause.CLIENT_CLOSED, received.code, received.reason
+        if sent is not None:
+            # The protocol closes by itself only when the peer has violated it.
+            return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
+        return DisconnectCause.LOST, 1006, ""
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Send the end of the stream, or close a TLS connection, which has no half-open state."""
+    if transport.can_write_eof():
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection already
+            transport.abort()
+    else:
+        transport.close()

@@ -1,4 +1,4 @@
-"""The hub's own server: a listening socket whose connections the native transport serves."""
+"""The hub's own server: its listening sockets, from start to close."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, Self
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.forks import ForkGuard
 from wshub_core.transports.listener import Listener
-from wshub_core.transports.native import NativeTransport
+from wshub_core.transports.opening import OpeningHandshake
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import ServeError
@@ -126,13 +126,13 @@ class Server:
         self._closed.set()
 
     async def _listen(self, accepted: ServerSockets) -> None:
-        make_transport = partial(NativeTransport, accepted)
+        make_protocol = partial(OpeningHandshake, accepted)
         if self._unix is not None:
             sockets: Sequence[socket.socket] = [self._bind_unix(self._unix)]
         else:
             sockets = self._sockets or await bind(self._host, self._port)
         options = self._tls_options()
-        self._listeners = [Listener(each, make_transport, options) for each in sockets]
+        self._listeners = [Listener(each, make_protocol, options) for each in sockets]
         for listener in self._listeners:
             listener.start()
 

@@ -81,6 +81,11 @@ class ServerSockets:
             self.open.add(served)
             self.opening.add(served)
 
+    def replace(self, before: ServedSocket, after: ServedSocket) -> None:
+        """Replace the object that serves a socket."""
+        self.open.discard(before)
+        self.open.add(after)
+
     def remove(self, served: ServedSocket) -> None:
         """Remove a closed socket."""
         self.open.discard(served)

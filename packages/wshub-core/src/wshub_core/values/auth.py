@@ -1,4 +1,4 @@
-"""Who a client is: what an authenticator says, and the rules on it."""
+"""The result of an authenticator, and the rules for it."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,10 +18,10 @@ from wshub_core.values.http import Request
 from wshub_core.values.messages import JSON
 
 _DEEPEST_CLAIMS = 64
-"""How deep claims may be nested; identity providers stay below five."""
+"""Maximum depth of nested claims. Identity providers use less than five levels."""
 
 _CHALLENGE = re.compile(r"[\x20-\x7e]*")
-"""What a header's value may be made of, without what nobody needs (RFC 9110 section 5.5)."""
+"""Characters of a challenge: the printable ASCII characters of a header (RFC 9110 section 5.5)."""
 
 _UNFINISHED = object()
 
@@ -30,17 +30,18 @@ _Plain = str | int | float | bool | bytes | date | datetime | None
 
 @dataclass(frozen=True, slots=True)
 class AuthResult:
-    """What an authenticator says about a request.
+    """The result of an authenticator.
 
     Attributes:
         valid: Whether the client may connect.
-        user_id: Who it is; must not be blank if it may.
-        claims: What else is known of it: a mapping of JSON-like values.
-        error: Why it may not connect; for the application's eyes, never sent to the client.
-        expires_at: When that ends, as Unix time in seconds; the hub then closes the connection with
-            3000. None for never.
-        challenge: What a refused client could do about it: the value of ``WWW-Authenticate`` (RFC
-            9110 section 11.6.1), such as ``Bearer``; empty for none.
+        user_id: The user's id. It must not be blank if ``valid`` is True.
+        claims: Further facts about the user: a mapping of JSON-like values.
+        error: The reason of a refusal. It is for the application and is never sent to the client.
+        expires_at: Time at which the authentication expires, as Unix time in seconds. The hub then
+            closes the connection with code 3000. None for no expiry.
+        challenge: The value of ``WWW-Authenticate`` in the response to a refused client, such as
+            ``Bearer`` (RFC 9110 section 11.6.1). It names the credentials that the client can
+            present. Empty for no such header.
     """
 
     valid: bool
@@ -52,43 +53,45 @@ class AuthResult:
 
 
 Authenticator: TypeAlias = Callable[[Request], AuthResult | Awaitable[AuthResult]]
-"""Decides who a client is, from the request of its handshake; plain or async.
+"""A function that authenticates the client of a handshake request; plain or async.
 
-Raising refuses the client, and so does taking longer than ``open_timeout``."""
+The client is refused if the function raises, or takes longer than ``open_timeout``."""
 
 
 @runtime_checkable
 class TokenAuthenticator(Protocol):
-    """An authenticator that also judges tokens that come later.
+    """An authenticator that also accepts new tokens from connected clients.
 
-    A connection whose authentication ends stays open if its client sends a new token in time, in
+    A connection whose authentication expires stays open if its client sends a new token before, in
     ``{"type":"authenticate","data":"<token>"}``.
     """
 
     def __call__(self, request: Request, /) -> AuthResult | Awaitable[AuthResult]:
-        """Tell who a client is, from its request; see `Authenticator`."""
+        """Authenticate the client of a handshake request; see `Authenticator`."""
 
     def authenticate_token(self, token: str, /) -> AuthResult | Awaitable[AuthResult]:
-        """Tell who a client is, from a token.
+        """Authenticate a client by a token.
 
-        Raising refuses the token, and so does taking longer than ``open_timeout``.
+        The token is refused if the method raises, or takes longer than ``open_timeout``.
         """
 
 
 def normalize_auth_result(result: AuthResult, now: float) -> AuthResult:
-    """Return a result as the hub keeps it.
+    """Return a result in the form in which the hub stores it.
 
-    The user id is trimmed, and the claims are copied: mappings become read-only, sequences tuples.
-    A success without a user id, with claims that cannot be copied, or that is over already, becomes
-    a refusal. A refusal stays as it is, but for an error where it has none.
+    Whitespace around the user id is removed. The claims are copied: mappings become read-only,
+    lists become tuples, and sets become frozensets. An accepting result becomes a refusal if its
+    user id is blank, if its claims cannot be copied, or if it has already expired. A refusal gets
+    an error if it has none, and is otherwise unchanged.
 
     Args:
-        result: What an authenticator has said.
-        now: The Unix time.
+        result: The result of an authenticator.
+        now: The current Unix time, in seconds.
 
     Raises:
-        AttributeError, TypeError: It is no result, or one with values of other types. Nothing is
-            taken for a yes that is not one, such as a coroutine that nobody has awaited.
+        AttributeError, TypeError: The argument is not an `AuthResult`, or has values of wrong
+            types. Truthy values other than True, such as a coroutine that was not awaited, never
+            count as an acceptance.
     """
     if not isinstance(result.valid, bool) or not isinstance(result.user_id, str):
         raise TypeError("AuthResult.valid must be a bool and AuthResult.user_id a str")
@@ -113,7 +116,7 @@ def _normalize_expiry(expires_at: float | None) -> float | None:
     if expires_at is None:
         return None
     try:
-        # Databases give decimals, and more than a float holds is no time.
+        # Databases return decimals. A number above the range of a float is not a valid time.
         end = float(expires_at)
     except (TypeError, ValueError, OverflowError):
         raise InvalidClaimsError from None
@@ -123,10 +126,14 @@ def _normalize_expiry(expires_at: float | None) -> float | None:
 
 
 class _Copier:
-    """Copies claims once each, so that what is shared stays shared, and cycles end."""
+    """A copier that copies each object of the claims once.
+
+    Shared objects stay shared: a small structure that refers to the same objects many times has a
+    small copy, too. Cycles of mappings are copied as cycles.
+    """
 
     def __init__(self) -> None:
-        # The originals are held by whoever called, so no id is used twice.
+        # Copies by the id of the original. The caller holds the originals, so no id is reused.
         self._copies: dict[int, JSON] = {}
 
     def copy_claims(self, claims: JSON) -> Mapping[str, JSON]:
@@ -139,7 +146,7 @@ class _Copier:
             raise InvalidClaimsError
         content: dict[str, JSON] = {}
         copied = MappingProxyType(content)
-        # Before its content, which may contain it.
+        # Stored before the content is copied, because the content may refer to this mapping.
         self._copies[id(value)] = copied
         for key, each in value.items():
             content[key] = self._copy(each, depth - 1)
@@ -150,7 +157,8 @@ class _Copier:
             return value
         if id(value) in self._copies:
             if self._copies[id(value)] is _UNFINISHED:
-                raise InvalidClaimsError  # a tuple cannot contain itself
+                # A list contains itself. Its copy would be a tuple, which cannot.
+                raise InvalidClaimsError
             return self._copies[id(value)]
         if isinstance(value, Mapping):
             return self._copy_mapping(value, depth)

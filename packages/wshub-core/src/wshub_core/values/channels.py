@@ -1,8 +1,9 @@
-"""Which names channels and processes may have (wire protocol, "Names").
+"""Rules for the names of channels and the ids of processes (wire protocol, "Names").
 
-A name is 1 to 256 ASCII characters of ``A-Z a-z 0-9 _ - . :``. Channels that begin with
-``process:`` belong to processes: what follows the first colon must be a process id, which is 1 to
-128 of the same characters without the colon. Channels that begin with ``wshub:`` are the hubs' own.
+The name of a channel has 1 to 256 of the ASCII characters ``A-Z a-z 0-9 _ - . :``. Channels that
+begin with ``process:`` belong to processes. The rest of such a name must be a process id, which has
+1 to 128 of the same characters without the colon. Channels that begin with ``wshub:`` are reserved
+for hubs.
 """
 
 import re
@@ -10,7 +11,7 @@ import re
 from wshub_core.values.errors import InvalidChannelError, InvalidProcessIDError
 
 BROADCAST = ""
-"""Stands for "every connection" where a bridge takes the name of a channel."""
+"""The value for "every connection", where a bridge takes the name of a channel."""
 
 PROCESS_CHANNEL_PREFIX = "process:"
 
@@ -22,12 +23,12 @@ _is_process_id = re.compile(r"[A-Za-z0-9_.-]{1,128}").fullmatch
 
 
 def validate_channel(channel: str) -> None:
-    """Check the name of a channel.
+    """Raise an error if a channel name is invalid.
 
     Raises:
-        InvalidChannelError: The name is empty, too long or has a character that is not allowed.
-        InvalidProcessIDError: The name begins with ``process:`` and the rest is no process id.
-        TypeError: The name is no `str`.
+        InvalidChannelError: The name is empty, too long, or contains a forbidden character.
+        InvalidProcessIDError: The name begins with ``process:`` and the rest is not a process id.
+        TypeError: The name is not a `str`.
     """
     if not isinstance(channel, str):
         raise TypeError(f"a channel must be a str, not {type(channel).__qualname__}")
@@ -38,11 +39,11 @@ def validate_channel(channel: str) -> None:
 
 
 def validate_process_id(process_id: str) -> None:
-    """Check the id of a process.
+    """Raise an error if a process id is invalid.
 
     Raises:
-        InvalidProcessIDError: The id is empty, too long or has a character that is not allowed.
-        TypeError: The id is no `str`.
+        InvalidProcessIDError: The id is empty, too long, or contains a forbidden character.
+        TypeError: The id is not a `str`.
     """
     if not isinstance(process_id, str):
         raise TypeError(f"a process id must be a str, not {type(process_id).__qualname__}")
@@ -51,20 +52,20 @@ def validate_process_id(process_id: str) -> None:
 
 
 def is_for_hubs(channel: str) -> bool:
-    """Tell whether only hubs publish to a channel: its name begins with ``wshub:``."""
+    """Return whether only hubs may publish to a channel: its name begins with ``wshub:``."""
     return channel.startswith(_HUB_PREFIX)
 
 
 def is_between_hubs(channel: str) -> bool:
-    """Tell whether clients cannot subscribe to a channel: it begins with ``wshub:private:``."""
+    """Return whether only hubs may subscribe to a channel: it begins with ``wshub:private:``."""
     return channel.startswith(_PRIVATE_PREFIX)
 
 
 def process_channel(process_id: str) -> str:
-    """Return the channel that carries a process's output and status.
+    """Return the channel for the output and the status of a process.
 
     Raises:
-        InvalidProcessIDError: The id breaks the rules.
+        InvalidProcessIDError: The id is invalid.
     """
     validate_process_id(process_id)
     return PROCESS_CHANNEL_PREFIX + process_id

@@ -1,4 +1,4 @@
-"""Why connections end: close codes (RFC 6455 section 7.4), causes, and what is told of them."""
+"""The end of a connection: close codes (RFC 6455 section 7.4), causes, and a summary."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -7,32 +7,38 @@ from wshub_core.values.errors import InvalidCloseError
 
 
 class CloseCode(IntEnum):
-    """The close codes that a hub sends, and what a client should do about each."""
+    """The close codes that a hub sends, each with the recommended reaction of the client."""
 
     NORMAL = 1000
-    """Closed by the server's application. Retry only if there is something new to say."""
+    """The application closed the connection. Retry later, with exponential backoff."""
     GOING_AWAY = 1001
-    """The hub is closing. Retry later, with backoff."""
+    """The hub is closing. Retry later, with exponential backoff."""
     PROTOCOL_ERROR = 1002
-    """The client broke RFC 6455. Do not retry with the same code."""
+    """The client violated RFC 6455. Do not retry without changing the client."""
     INVALID_DATA = 1007
     """A text message was not UTF-8. Do not retry with the same data."""
     POLICY_VIOLATION = 1008
-    """The application says that the client has done what it must not. Do not retry."""
+    """The application closed the connection because the client violated a policy. Do not retry."""
     MESSAGE_TOO_BIG = 1009
     """The client sent a message above ``max_message_bytes``. Do not retry with the same message."""
     PONG_TIMEOUT = 1011
-    """Nothing came from the client for ``pong_timeout``. Retry later, and answer pings."""
+    """No byte came from the client for ``pong_timeout``. Retry later, and answer pings."""
     TRY_AGAIN_LATER = 1013
-    """The client read too slowly and its outbox was full, or the hub took nobody. Retry later."""
+    """The outbox was full because the client read too slowly. Retry later.
+
+    Clients of ``wshub.v1`` get this code instead of the statuses 429 and 503, too."""
     UNAUTHORIZED = 3000
-    """The client's authentication has expired, or it was not let in. Retry with a new token."""
+    """The authentication has expired. Retry with a new token.
+
+    Clients of ``wshub.v1`` get this code instead of the status 401, too."""
     FORBIDDEN = 3003
-    """The client's origin is not allowed. Do not retry."""
+    """The origin is not allowed. Do not retry.
+
+    Only clients of ``wshub.v1`` get this code, instead of the status 403."""
 
 
 class DisconnectCause(StrEnum):
-    """What ended a connection."""
+    """The cause of the end of a connection."""
 
     CLIENT_CLOSED = "client_closed"
     """The client sent a close frame."""
@@ -41,27 +47,28 @@ class DisconnectCause(StrEnum):
     LOST = "lost"
     """The network connection ended without a close frame."""
     PROTOCOL_ERROR = "protocol_error"
-    """The client broke RFC 6455 or the limit on messages."""
+    """The client violated RFC 6455, or sent a message above ``max_message_bytes``."""
     SLOW_CONSUMER = "slow_consumer"
-    """The outbox was full, and the policy is to close."""
+    """The outbox was full, and ``HubConfig.overflow`` is ``"close"``."""
     WRITE_TIMEOUT = "write_timeout"
-    """The client took no byte for ``write_timeout``, though there was something to send."""
+    """The client accepted no byte for ``write_timeout``, while data was waiting for it."""
     AUTH_EXPIRED = "auth_expired"
-    """The time of what the client authenticated with was over."""
+    """The client's authentication expired."""
     PONG_TIMEOUT = "pong_timeout"
     """No byte came from the client for ``pong_timeout``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """How a connection ended.
+    """A summary of how a connection ended.
 
     Attributes:
-        cause: What ended it; the first cause if there were several.
-        code: The close code, of the side that said it first; 1006 if neither did.
-        reason: The text that came with the code.
-        dropped_messages: How many messages for this connection were dropped because its outbox was
-            full.
+        cause: The cause; if there were several, the first.
+        code: The close code of the side that sent its close frame first; 1006 if neither side sent
+            one.
+        reason: The reason in the same close frame.
+        dropped_messages: Number of messages for this connection that were dropped because its
+            outbox was full.
     """
 
     cause: DisconnectCause
@@ -71,17 +78,22 @@ class Disconnect:
 
 
 def validate_close(code: int, reason: str) -> None:
-    """Check a close code and a reason that an application wants to send.
+    """Raise an error if a close code or a close reason must not be sent.
 
     Raises:
-        InvalidCloseError: The code is none that an endpoint may send (RFC 6455 section 7.4.1), or
-            the reason does not fit into a close frame (123 bytes of UTF-8, section 5.5).
+        InvalidCloseError: An endpoint must not send the code (RFC 6455 section 7.4.1), or the
+            reason is longer than 123 bytes of UTF-8 (section 5.5).
     """
+    # 1004 is reserved. 1005 and 1006 stand for a missing code and a missing close frame, and are
+    # never sent (RFC 6455 section 7.4.1).
     if not (3000 <= code <= 4999 or 1000 <= code <= 1014) or code in (1004, 1005, 1006):
         raise InvalidCloseError(f"close code {code} must not be sent: use 1000 or 3000 to 4999")
     try:
         size = len(reason.encode())
     except UnicodeEncodeError:
-        raise InvalidCloseError("close reason has a lone surrogate: it is no text") from None
+        raise InvalidCloseError(
+            "close reason has a lone surrogate, which UTF-8 cannot encode"
+        ) from None
+    # A control frame holds 125 bytes, and the code takes 2 of them.
     if size > 123:
-        raise InvalidCloseError(f"close reason has {size} bytes, a close frame holds 123")
+        raise InvalidCloseError(f"close reason has {size} bytes, the limit is 123")

@@ -13,24 +13,26 @@ from wshub_core.values.messages import Message
 from wshub_core.values.origins import normalize_origin
 
 Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
-"""What happens to a connection whose outbox is full."""
-
+"""The policy for a message that does not fit into the outbox of a connection."""
 
 _LONGEST_FRAME_HEADER = 10
-"""Bytes before the payload of a server's frame, at most (RFC 6455 section 5.2)."""
+"""Maximum length of the header of a server's frame, in bytes (RFC 6455 section 5.2)."""
 
 
-# Callables and not protocols, because type checkers infer the parameters of lambdas only for these.
+# These types are callables instead of protocols, because type checkers infer the parameter types of
+# lambdas only for callables.
 
 ChannelAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
-"""Decides whether a connection may subscribe to a channel; plain or async.
+"""A function that returns whether a connection may subscribe to a channel; plain or async.
 
-It is asked once per subscription, with a valid channel name. Raising means no."""
+The hub calls it once for each subscription, and only with valid channel names. An authorizer that
+raises denies the subscription."""
 
 PublishAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
-"""Decides whether a connection may publish to a channel; plain or async.
+"""A function that returns whether a connection may publish to a channel; plain or async.
 
-It is asked once per message, with a valid channel name. Raising means no."""
+The hub calls it once for each message, and only with valid channel names. An authorizer that raises
+denies the message."""
 
 
 _CALLBACKS = (
@@ -47,55 +49,60 @@ _CALLBACKS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubConfig:
-    """The settings of a hub. Durations are seconds, sizes are bytes.
+    """The settings of a hub. Durations are in seconds, sizes in bytes.
 
-    Callbacks may be plain or async functions. For each connection they are called one after the
-    other: ``on_connect``, then ``on_message`` for each message in order, last ``on_disconnect``.
-    While an async one runs, further messages of that connection wait, at most some 64 KiB of them;
-    other connections notice nothing. Whatever a callback raises is logged and counted, and nothing
-    else changes; `KeyboardInterrupt` and `SystemExit` end the program as usual. A callback that
-    still runs ``close_timeout`` after its connection has ended is cancelled.
+    Callbacks are plain or async functions. The hub calls the callbacks of one connection one after
+    the other: ``on_connect``, then ``on_message`` for each message in order, and ``on_disconnect``
+    last. While an async callback runs, further messages of the connection wait, up to about 64 KiB.
+    Other connections are not affected.
 
-    The callbacks of a connection share one context: what the authenticator or a callback sets in a
-    context variable is seen by the later callbacks of that connection, and by no other.
+    An exception in a callback is logged and counted, and has no other effect. `KeyboardInterrupt`
+    and `SystemExit` end the program as usual. A callback that still runs ``close_timeout`` seconds
+    after the end of its connection is cancelled.
+
+    The authenticator and the callbacks of one connection share a context: a context variable that
+    one of them sets is visible to the later callbacks of the same connection, and to no other.
 
     Attributes:
-        max_message_bytes: The most bytes of one message, in both directions. 64 KiB is what
-            clients of go-ws accept.
-        max_subscriptions: The most channels one connection can subscribe to.
-        max_connections: The most connections; who comes then gets 503. None for no limit.
-        max_outbox_bytes: The most bytes that may wait for one connection, in the hub and in the
-            transport's buffer together. 1 MiB holds the bursts of an ordinary page, and a thousand
-            stalled clients fit in a GiB.
-        overflow: What happens when a message does not fit any more: ``"close"`` closes the
-            connection with 1013, ``"drop_oldest"`` makes room, ``"drop_newest"`` drops the message.
-            Drops are counted, for the hub and for the connection.
-        heartbeat_interval: How often each connection is pinged.
-        pong_timeout: After how long without a byte from the client its connection is closed. If
-            it is not above the interval, twice the interval counts.
-        write_timeout: After how long without a byte taken by the client, while there is something
-            to send, its connection is aborted.
-        open_timeout: How long a client may take over the opening handshake, and an authenticator
-            with it.
-        close_timeout: How long a client may take over the closing handshake, and how long
-            callbacks may still run when the hub is closed.
+        max_message_bytes: Maximum size of a message, in both directions. Clients of go-ws accept
+            up to 64 KiB.
+        max_subscriptions: Maximum number of subscriptions of a connection.
+        max_connections: Maximum number of connections; None for no limit. Further clients get
+            status 503.
+        max_outbox_bytes: Maximum size of the data that waits for a connection, in its outbox and in
+            the buffer of its transport together. 1 MiB is enough for the bursts of an ordinary
+            page, and limits the memory of 1,000 stalled clients to about 1 GiB.
+        overflow: The policy for a message that does not fit into the outbox. ``"close"`` closes the
+            connection with code 1013, ``"drop_oldest"`` drops the oldest messages, and
+            ``"drop_newest"`` drops the new message. The hub and the connection count the dropped
+            messages.
+        heartbeat_interval: Time between two pings to a connection.
+        pong_timeout: Time without a byte from the client after which its connection is closed. If
+            the value is not above ``heartbeat_interval``, the hub uses twice the interval instead.
+        write_timeout: Time without a byte accepted by the client, while data waits for it, after
+            which its connection is aborted.
+        open_timeout: Maximum duration of the opening handshake, and of a call of the
+            authenticator.
+        close_timeout: Maximum duration of the closing handshake, and the time for which callbacks
+            may still run when the hub is closed.
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
-            ``"*"`` for all; None for the server's own pages only. Upper case, a default port and a
-            slash at the end make no difference.
-        require_origin: Whether requests without an ``Origin`` header are refused. Programs that
-            are no browsers do not send one.
-        check_origin: Decides instead of both about a request's origin; raising means no.
-        authenticator: Decides who may connect; None lets everyone.
-        channel_authorizer: Decides who may subscribe to what; None lets everyone.
-        publish_authorizer: Decides which clients may publish to what; None lets nobody, and such
-            messages go to ``on_message`` as all others do.
+            ``"*"`` for all origins. None allows only the server's own pages. Upper case, a default
+            port and a slash at the end make no difference.
+        require_origin: Whether requests without an ``Origin`` header are refused. Programs other
+            than browsers do not send the header.
+        check_origin: Function that returns whether the origin of a request is allowed. It replaces
+            ``allowed_origins`` and ``require_origin``. If it raises, the request is refused.
+        authenticator: The authenticator of clients; None to accept every client.
+        channel_authorizer: The authorizer of subscriptions; None to allow all subscriptions.
+        publish_authorizer: The authorizer of messages that clients publish. With None, clients
+            cannot publish, and the hub passes such messages to ``on_message``, as all others.
         on_connect: Called with each new connection.
-        on_message: Called with each message of a client that the hub does not serve itself.
-        on_disconnect: Called when a connection has ended, with how.
-        on_auth_failure: Called with each request that was refused for its authentication.
+        on_message: Called with each message of a client that the hub does not process itself.
+        on_disconnect: Called with each connection that has ended, and a summary of its end.
+        on_auth_failure: Called with each request whose authentication failed, and the result.
 
     Raises:
-        InvalidConfigError: A setting has a value that cannot work.
+        InvalidConfigError: A setting has an invalid value.
     """
 
     max_message_bytes: int = 65_536
@@ -122,6 +129,8 @@ class HubConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            # Every number among the settings is a size, a duration or a limit, and must be above 0.
+            # "not … > 0" also refuses NaN.
             if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise InvalidConfigError(f"HubConfig.{field.name} must be above 0, not {value}")
         if self.overflow not in get_args(Overflow):
@@ -134,6 +143,7 @@ class HubConfig:
                 raise InvalidConfigError(
                     f"HubConfig.{name} must be a function, not {type(value).__qualname__}"
                 )
+        # A string is a collection, too: of characters, which are no origins.
         if isinstance(self.allowed_origins, str):
             raise InvalidConfigError(
                 "HubConfig.allowed_origins must be a list of origins, not one string"
@@ -143,6 +153,7 @@ class HubConfig:
                 origins = tuple(map(normalize_origin, self.allowed_origins))
             except ValueError as exc:
                 raise InvalidConfigError(f"HubConfig.allowed_origins: {exc}") from None
+            # The dataclass is frozen, and this is still its construction.
             object.__setattr__(self, "allowed_origins", origins)
         if self.max_outbox_bytes < self.max_message_bytes + _LONGEST_FRAME_HEADER:
             raise InvalidConfigError(

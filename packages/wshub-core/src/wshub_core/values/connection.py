@@ -1,4 +1,4 @@
-"""One accepted WebSocket, as the application sees it."""
+"""The public interface of a connection."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from wshub_core.values.messages import JSON, Message
 
 
 class Connection(ABC):
-    """One accepted WebSocket, as the application sees it.
+    """An accepted WebSocket.
 
-    The hub creates connections. An application meets them in callbacks and in `Hub.connections`.
+    The hub creates connections. It passes them to callbacks, and lists them in `Hub.connections`.
     Use them on the hub's event loop.
 
     Attributes:
-        id: A number that no other connection of this hub has or had.
+        id: A number that is unique among all connections of the hub, including ended ones.
         remote_address: ``host:port`` of the peer; empty for a unix socket.
-        user_id: The user, as the authenticator returned it; empty without an authenticator.
-        claims: The authenticator's claims, read-only; None without claims.
+        user_id: The user id from the authenticator; empty without an authenticator.
+        claims: The claims from the authenticator, read-only; None if there are none.
     """
 
     __slots__ = ("claims", "id", "remote_address", "user_id")
@@ -41,7 +41,7 @@ class Connection(ABC):
     @property
     @abstractmethod
     def subscriptions(self) -> tuple[str, ...]:
-        """Channels of this connection, sorted; empty after its end."""
+        """The channels to which this connection is subscribed, sorted; empty after its end."""
 
     @property
     @abstractmethod
@@ -50,7 +50,7 @@ class Connection(ABC):
 
     @abstractmethod
     def send(self, message: Message) -> bool:
-        """Queue a message for this connection alone, behind all messages queued before.
+        """Queue a message for this connection only, after all messages that are already queued.
 
         Args:
             message: The message. The hub sets its timestamp.
@@ -59,8 +59,8 @@ class Connection(ABC):
             True if the message was queued; False if the connection has ended.
 
         Raises:
-            InvalidProcessIDError: The message's ``process_id`` is not allowed.
-            MessageEncodeError: The message cannot be written as JSON.
+            InvalidProcessIDError: The message's ``process_id`` is invalid.
+            MessageEncodeError: The message cannot be encoded as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
             TypeError: The message is not a `Message`.
         """
@@ -70,8 +70,8 @@ class Connection(ABC):
         """Send the queued messages, close the connection, and wait until the socket is closed.
 
         From this call on, the connection receives no new messages and its frames are ignored.
-        Closing again is harmless, and the first code counts. The wait is bounded by the hub's
-        ``close_timeout``. A call from a callback of the same connection does not wait.
+        If the method is called again, the first code and reason count. The wait is bounded by the
+        hub's ``close_timeout``. A call from a callback of the same connection does not wait.
 
         Args:
             code: A close code that an application may send: 1000, or 3000 to 4999.

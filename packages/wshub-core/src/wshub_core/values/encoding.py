@@ -1,4 +1,8 @@
-"""Python values as JSON: what has one plain form is written, and anything else is named."""
+"""Encoding of Python values as JSON.
+
+Values with one obvious JSON form are converted. For any other value, the error names the value and
+its path in the data.
+"""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
@@ -16,15 +20,16 @@ from wshub_core.values.errors import MessageEncodeError
 
 
 def _to_plain(value: Any) -> Any:
-    """Return the plain form of a value whose type msgspec does not know.
+    """Return the JSON form of a value whose type msgspec does not support.
 
-    These are subclasses of plain types, other containers, and models of pydantic.
+    Such types are subclasses of plain types, other containers, and models of pydantic.
     """
     match value:
         case None | bool():
-            # They come here only as keys.
+            # msgspec supports both as values, so they are passed here only as keys.
             raise TypeError("JSON objects have strings as keys")
         case str():
+            # Not str(value), which a subclass may override.
             return str.__str__(value)
         case float():
             if not isfinite(value):
@@ -52,20 +57,21 @@ _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, msgspec.MsgspecError)
 
 
 def encode(value: object, data: object) -> bytes:
-    """Write a value as JSON in UTF-8.
+    """Encode a value as JSON in UTF-8.
 
-    Numbers stay exact. There is no JSON for NaN and the infinities, so they are refused.
+    Numbers are exact. JSON has no NaN and no infinities, so these are refused.
 
     Args:
         value: The value, such as a message.
-        data: The part of it that the application has made; errors name the place in it.
+        data: The part of the value that the application has made. Error texts contain paths in it.
 
     Raises:
-        MessageEncodeError: The data holds something that JSON cannot hold.
+        MessageEncodeError: The data contains a value that JSON cannot represent.
     """
     try:
         payload = _encoder.encode(value)
-        # msgspec writes NaN and the infinities as null: only a payload with a null can hide one.
+        # msgspec encodes NaN and the infinities as null. The search for them is slow, and necessary
+        # only if the payload contains a null.
         if b"null" in payload and _has_non_finite(msgspec.to_builtins(data, enc_hook=_to_plain)):
             raise ValueError("JSON has no NaN and no infinity")
     except RecursionError:
@@ -73,13 +79,16 @@ def encode(value: object, data: object) -> bytes:
     except _ENCODE_ERRORS as exc:
         raise MessageEncodeError(_explain(data) or str(exc)) from exc
     except Exception as exc:
-        # The application's own code, such as a property of a model.
+        # Code of the application ran, such as a property of a model, and may raise anything.
         raise MessageEncodeError(f"{type(exc).__qualname__}: {exc}") from exc
     return payload
 
 
 def _explain(data: object) -> str | None:
-    """Return what is wrong with which part of the data; None if nothing is."""
+    """Return the error and the path of the part that cannot be encoded, or None.
+
+    The search descends from the data to the innermost part that cannot be encoded.
+    """
     why = _refusal(data)
     path = "data"
     while why is not None:
@@ -93,20 +102,20 @@ def _explain(data: object) -> str | None:
 
 
 def _refusal(value: object) -> str | None:
-    """Return why a value cannot be written; None if it can."""
+    """Return the reason why a value cannot be encoded, or None if it can be encoded."""
     try:
         _encoder.encode(value)
         if _has_non_finite(msgspec.to_builtins(value, enc_hook=_to_plain)):
             return "JSON has no NaN and no infinity"
     except UnicodeEncodeError:
-        return "the text has a lone surrogate, which is half of a character"
+        return "the text has a lone surrogate, which UTF-8 cannot encode"
     except _ENCODE_ERRORS as exc:
         return str(exc)
     return None
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """Yield the parts of a container, each with how it is reached."""
+    """Yield the parts of a container, each with the path from the container to the part."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield f"[{key!r}]", part

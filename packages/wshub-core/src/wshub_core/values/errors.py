@@ -1,59 +1,60 @@
 """The exceptions of wshub.
 
-Every one is a `WSHubError`::
+Every class is a `WSHubError`::
 
     WSHubError
-    ├── InvalidChannelError        a channel name breaks the rules
-    ├── InvalidProcessIDError      a process id breaks the rules
-    ├── MessageEncodeError         a message cannot be written as JSON
-    ├── MessageDecodeError         bytes are not a message
+    ├── InvalidChannelError        a channel name is invalid
+    ├── InvalidProcessIDError      a process id is invalid
+    ├── MessageEncodeError         a message cannot be encoded as JSON
+    ├── MessageDecodeError         bytes are not a valid message
     ├── MessageTooLargeError       an encoded message exceeds the limit
-    ├── ReservedTypeError          a message's type is for one client and its hub
-    ├── SubscriptionDeniedError    the channel authorizer said no
-    ├── SubscriptionLimitError     one connection has too many subscriptions
-    ├── PublishDeniedError         the publish authorizer said no
+    ├── ReservedTypeError          a message type is reserved for one client and its hub
+    ├── SubscriptionDeniedError    the channel authorizer denied a subscription
+    ├── SubscriptionLimitError     a connection has the maximum number of subscriptions
+    ├── PublishDeniedError         the publish authorizer denied a message
     ├── AuthError                  a client could not be authenticated
-    │   ├── MissingUserIDError     an authenticator accepted nobody
-    │   ├── InvalidClaimsError     an authenticator's claims cannot be copied
-    │   ├── AuthenticatorError     an authenticator raised, hung, or returned nonsense
-    │   ├── AuthExpiredError       what was presented is not valid any more
+    │   ├── MissingUserIDError     an authenticator returned a blank user id
+    │   ├── InvalidClaimsError     an authenticator returned claims that cannot be copied
+    │   ├── AuthenticatorError     an authenticator raised, timed out, or returned no result
+    │   ├── AuthExpiredError       a credential has expired
     │   └── TooManyAttemptsError   too many attempts have failed
-    ├── HubNotStartedError         the hub has not been entered yet
-    ├── HubAlreadyStartedError     the hub was entered a second time
+    ├── HubNotStartedError         the hub has not been started yet
+    ├── HubAlreadyStartedError     the hub was started a second time
     ├── HubClosedError             the hub has been closed
-    ├── ForkedProcessError         a forked child used what belongs to its parent
-    ├── BridgeAttachedError        the hub has a bridge already
-    ├── BridgeUnavailableError     other hubs cannot be reached
+    ├── ForkedProcessError         a forked child used an object of its parent
+    ├── BridgeAttachedError        the hub already has a bridge
+    ├── BridgeUnavailableError     the other hubs cannot be reached
     ├── InvalidCloseError          a close code or reason must not be sent
-    ├── InvalidConfigError         a setting has a value that cannot work
-    ├── ServeError                 the server cannot listen there
+    ├── InvalidConfigError         a setting has an invalid value
+    ├── ServeError                 the server cannot listen at an address
     └── ProcessStartError          a command cannot be started
 """
 
 
 class WSHubError(Exception):
-    """The root of every error that wshub raises on purpose."""
+    """The base class of all errors of wshub."""
 
 
 class InvalidChannelError(WSHubError):
-    """A channel name breaks the rules.
+    """A channel name is invalid.
 
     Attributes:
-        channel: The name as it was given.
+        channel: The invalid name.
     """
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
+        # Names can come from clients, so the text, which is often logged, has a bounded length.
         super().__init__(
             f"invalid channel name {channel[:80]!r}: use 1 to 256 characters of A-Z a-z 0-9 _ . : -"
         )
 
 
 class InvalidProcessIDError(WSHubError):
-    """A process id breaks the rules.
+    """A process id is invalid.
 
     Attributes:
-        process_id: The id as it was given.
+        process_id: The invalid id.
     """
 
     def __init__(self, process_id: str) -> None:
@@ -64,56 +65,56 @@ class InvalidProcessIDError(WSHubError):
 
 
 class MessageEncodeError(WSHubError):
-    """A message cannot be written as JSON, so nothing was sent."""
+    """A message cannot be encoded as JSON. Nothing was sent."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"failed to marshal message: {why}")
 
 
 class MessageDecodeError(WSHubError):
-    """Bytes are not a JSON object of the message's shape."""
+    """Bytes are not a JSON object with the fields of a message."""
 
 
 class MessageTooLargeError(WSHubError):
-    """An encoded message exceeds ``max_message_bytes``, so nothing was sent.
+    """An encoded message exceeds ``max_message_bytes``. Nothing was sent.
 
     Attributes:
-        size: Bytes of the encoded message.
-        limit: The most bytes that are allowed.
+        size: Size of the encoded message, in bytes.
+        limit: Maximum size, in bytes.
     """
 
     def __init__(self, size: int, limit: int, *, reserved: int = 0) -> None:
         self.size = size
         self.limit = limit
-        but = f" ({reserved} of max_message_bytes are for the bridge)" if reserved else ""
+        note = f" ({reserved} of max_message_bytes are for the bridge)" if reserved else ""
         super().__init__(
-            f"encoded message has {size} bytes, the limit is {limit}{but}: "
+            f"encoded message has {size} bytes, the limit is {limit}{note}: "
             "send less, or raise max_message_bytes"
         )
 
 
 class ReservedTypeError(WSHubError):
-    """Messages of a type are between one client and its hub, so nobody can publish one.
+    """The type of a published message is reserved for messages between one client and its hub.
 
-    Clients would take it for an answer to themselves.
+    Other clients would mistake such a message for a reply to their own requests.
 
     Attributes:
-        type: The type.
+        type: The reserved type.
     """
 
-    def __init__(self, type: str) -> None:  # noqa: A002 - what the field is called
+    def __init__(self, type: str) -> None:  # noqa: A002 - the name of the message's field
         self.type = type
         super().__init__(
-            f"a message of type {type!r} is between one client and its hub: "
+            f"a message of type {type!r} is only sent between one client and its hub: "
             "publish it with a type of your own"
         )
 
 
 class SubscriptionDeniedError(WSHubError):
-    """The channel authorizer did not allow a subscription.
+    """The channel authorizer denied a subscription.
 
     Attributes:
-        channel: The channel that was asked for.
+        channel: The channel of the subscription.
     """
 
     def __init__(self, channel: str) -> None:
@@ -122,10 +123,10 @@ class SubscriptionDeniedError(WSHubError):
 
 
 class SubscriptionLimitError(WSHubError):
-    """A connection already has as many subscriptions as it may have.
+    """A connection already has the maximum number of subscriptions.
 
     Attributes:
-        limit: The most subscriptions per connection.
+        limit: Maximum number of subscriptions per connection.
     """
 
     def __init__(self, limit: int) -> None:
@@ -136,10 +137,10 @@ class SubscriptionLimitError(WSHubError):
 
 
 class PublishDeniedError(WSHubError):
-    """The publish authorizer did not allow a client to publish.
+    """The publish authorizer denied a client's message.
 
     Attributes:
-        channel: The channel that was to be published to.
+        channel: The channel of the message.
     """
 
     def __init__(self, channel: str) -> None:
@@ -148,25 +149,27 @@ class PublishDeniedError(WSHubError):
 
 
 class AuthError(WSHubError):
-    """A client could not be authenticated. No text of this family holds a secret.
+    """A client could not be authenticated.
+
+    No error text of this class and its subclasses in wshub contains a secret.
 
     Attributes:
-        retry_after: In how many seconds the same attempt may succeed, which the client reads in
-            ``Retry-After``; None if something else has to change.
+        retry_after: Seconds after which the same attempt may succeed. The hub sends the number to
+            the client in ``Retry-After``. None if the same attempt cannot succeed.
     """
 
     retry_after: float | None = None
 
 
 class MissingUserIDError(AuthError):
-    """An authenticator accepted a client, but with a blank user id."""
+    """An authenticator accepted a client with a blank user id."""
 
     def __init__(self) -> None:
         super().__init__("authenticated user ID must not be empty")
 
 
 class InvalidClaimsError(AuthError):
-    """An authenticator's claims are nested too deeply or hold what cannot be copied."""
+    """The claims of an authenticator are nested too deeply or have values that cannot be copied."""
 
     def __init__(self) -> None:
         super().__init__("authentication claims are invalid")
@@ -175,7 +178,8 @@ class InvalidClaimsError(AuthError):
 class AuthenticatorError(AuthError):
     """An authenticator raised, took longer than ``open_timeout``, or returned no `AuthResult`.
 
-    What it raised is in the log of ``wshub.callbacks``.
+    The logger ``wshub.callbacks`` has the traceback of an exception. Exceptions in functions that
+    ``wshub_auth`` calls are logged by ``wshub.auth``.
     """
 
     def __init__(self) -> None:
@@ -183,26 +187,26 @@ class AuthenticatorError(AuthError):
 
 
 class AuthExpiredError(AuthError):
-    """What was presented was valid once, and is not any more."""
+    """The credential was valid and has expired."""
 
     def __init__(self) -> None:
         super().__init__("authentication has expired")
 
 
 class TooManyAttemptsError(AuthError):
-    """Too many attempts have failed, so this one was not looked at; the client gets 429.
+    """Too many attempts have failed, so this attempt was not checked. The client gets 429.
 
     Attributes:
-        retry_after: In how many seconds the next attempt is looked at.
+        retry_after: Seconds until the next attempt is allowed.
     """
 
     def __init__(self, retry_after: float) -> None:
         self.retry_after: float = retry_after
-        super().__init__(f"too many failed attempts, the next is looked at in {retry_after:.0f} s")
+        super().__init__(f"too many failed attempts, the next is allowed in {retry_after:.0f} s")
 
 
 class HubNotStartedError(WSHubError):
-    """The hub was used before it was entered."""
+    """The hub was used before it was started with ``async with``."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -212,10 +216,10 @@ class HubNotStartedError(WSHubError):
 
 
 class HubAlreadyStartedError(WSHubError):
-    """The hub was entered a second time."""
+    """The hub was started a second time."""
 
     def __init__(self) -> None:
-        super().__init__("the hub has been entered already: one `async with` is enough")
+        super().__init__("the hub has been entered already: use `async with` only once")
 
 
 class HubClosedError(WSHubError):
@@ -226,9 +230,9 @@ class HubClosedError(WSHubError):
 
 
 class ForkedProcessError(WSHubError):
-    """A forked child process used an object that belongs to its parent; nothing was done.
+    """A forked child process used an object that belongs to its parent. Nothing was done.
 
-    Parent and child share the sockets. The child's bytes would appear in the middle of the
+    Parent and child share the sockets, so bytes from the child would appear in the middle of the
     parent's messages.
     """
 
@@ -242,15 +246,15 @@ class BridgeAttachedError(WSHubError):
     """A hub was given a second bridge."""
 
     def __init__(self) -> None:
-        super().__init__("the hub has a bridge already: one is enough, or stop it first")
+        super().__init__("the hub already has a bridge: stop that bridge first")
 
 
 class BridgeUnavailableError(WSHubError):
-    """The other hubs cannot be reached, or it is not known whether they were.
+    """The other hubs cannot be reached, or the result of an attempt is unknown.
 
     Attributes:
-        may_have_arrived: Whether a message may have reached them all the same: it was sent, and
-            what became of it is not known.
+        may_have_arrived: True if a message may have reached the other hubs: it was sent, but the
+            confirmation is missing.
     """
 
     def __init__(self, why: str, *, may_have_arrived: bool = False) -> None:
@@ -263,12 +267,12 @@ class InvalidCloseError(WSHubError):
 
 
 class InvalidConfigError(WSHubError):
-    """A setting has a value that cannot work."""
+    """A setting has an invalid value."""
 
 
 class ServeError(WSHubError):
-    """The server cannot listen at the address it was given."""
+    """The server cannot listen at the given address."""
 
 
 class ProcessStartError(WSHubError):
-    """A command cannot be started; nothing was published."""
+    """A command cannot be started. Nothing was published."""

@@ -1,4 +1,4 @@
-"""The HTTP request that opens a connection, and the answer to one that does not."""
+"""HTTP requests to a hub, and plain HTTP responses."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,20 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request with which a client knocks.
+    """An HTTP request, usually the opening handshake of a WebSocket.
 
-    Its ``repr`` shows neither query nor headers, which may hold secrets.
+    The ``repr`` shows neither the query nor the headers, because they may contain secrets.
 
     Attributes:
-        method: The method, upper case.
-        path: The path without the query, as it was sent (percent-encoded).
-        query: What follows the question mark, as it was sent; empty for none.
-        headers: Every value of each header, in order, by lower-case name.
-        remote_address: ``host:port`` of the peer, or the path of a unix socket.
-        client_certificate: What the peer's TLS certificate says, as ``SSLSocket.getpeercert``
-            returns it; None without TLS, for a peer without a certificate that was verified, and in
-            an ASGI application, whose server keeps it.
+        method: The method, in upper case.
+        path: The path without the query, percent-encoded as the client sent it.
+        query: The query without the question mark, as the client sent it; empty if the URL has
+            none.
+        headers: The values of each header, in order, by the header's name in lower case.
+        remote_address: ``host:port`` of the peer; usually empty for a unix socket.
+        client_certificate: The peer's verified TLS certificate, as ``SSLSocket.getpeercert``
+            returns it. None without TLS, without a verified certificate, and in ASGI applications,
+            because ASGI servers do not pass the certificate on.
     """
 
     method: str
@@ -30,14 +31,14 @@ class Request:
     client_certificate: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header, whatever the case of its name; None for none."""
+        """Return the first value of a header, or None. The name is case-insensitive."""
         values = self.headers.get(name.lower())
         return values[0] if values else None
 
     def cookie(self, name: str) -> str | None:
-        """Return the first value of a cookie, as it was sent (RFC 6265 section 4.2); None for none.
+        """Return the first value of a cookie, or None (RFC 6265 section 4.2).
 
-        Only a pair of quotes around the whole value is taken off.
+        The value is not decoded. Only a pair of quotes around the whole value is removed.
         """
         for header in self.headers.get("cookie", ()):
             for pair in header.split(";"):
@@ -51,12 +52,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A plain HTTP response, after which the connection ends.
+    """A plain HTTP response. The server closes the network connection after it.
 
     Attributes:
         status: The status code.
-        body: The bytes of the body.
-        headers: Header lines beside ``Content-Type``, ``Content-Length`` and ``Date``.
+        body: The body.
+        headers: Headers in addition to ``Content-Type``, ``Content-Length`` and ``Date``.
         content_type: The value of ``Content-Type``.
     """
 
@@ -67,10 +68,12 @@ class Response:
 
 
 ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
-"""Answers HTTP requests to other paths than the hub's; None stands for 404. Plain or async."""
+"""A function that responds to HTTP requests for other paths than the hub's; plain or async.
+
+If it returns None, the response is 404."""
 
 METHOD_NOT_ALLOWED = Response(405, b"Method Not Allowed\n", {"Allow": "GET, HEAD"})
-"""The answer to a method that a resource does not know (RFC 9110 section 15.5.6)."""
+"""The response to a method that a resource does not support (RFC 9110 section 15.5.6)."""
 
 UPGRADE_REQUIRED = Response(426, b"This is a WebSocket endpoint\n", {"Upgrade": "websocket"})
-"""The answer to a plain request at the path of a WebSocket (RFC 9110 section 15.5.22)."""
+"""The response to a plain request at the path of a WebSocket (RFC 9110 section 15.5.22)."""

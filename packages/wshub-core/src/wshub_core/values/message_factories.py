@@ -1,34 +1,34 @@
-"""The messages that every publisher has a method for (wire protocol, "Message")."""
+"""Factories for the messages for which publishers have methods (wire protocol, "Message")."""
 
 from wshub_core.values.channels import process_channel
 from wshub_core.values.messages import JSON, Message, MessageType
 
 
 def event_message(name: str, data: JSON = None) -> Message:
-    """Return the message that something happened."""
+    """Return an event for all clients."""
     return Message(type=MessageType.EVENT, data={"data": data, "event": name})
 
 
 def channel_event_message(channel: str, data: JSON = None) -> Message:
-    """Return the message that something happened, for the subscribers of a channel."""
+    """Return an event for the subscribers of a channel."""
     return Message(type=MessageType.EVENT, channel=channel, data=data)
 
 
 def error_message(text: str) -> Message:
-    """Return the message that something failed."""
+    """Return a message about a failure."""
     return Message(type=MessageType.ERROR, data=text)
 
 
 def process_output_message(process_id: str, line: str, *, overwrites: bool = False) -> Message:
-    """Return the message with one line that a process printed, addressed to its channel.
+    """Return a message with one line of a process's output, for the channel of the process.
 
     Args:
-        process_id: The process.
-        line: The line without its end.
-        overwrites: Whether it takes the place of the line before it.
+        process_id: The id of the process.
+        line: The line without its line ending.
+        overwrites: Whether the line replaces the previous line.
 
     Raises:
-        InvalidProcessIDError: The id is not allowed.
+        InvalidProcessIDError: The id is invalid.
     """
     return Message(
         type=MessageType.PROCESS_OUTPUT,
@@ -40,10 +40,10 @@ def process_output_message(process_id: str, line: str, *, overwrites: bool = Fal
 
 
 def process_status_message(process_id: str, status: str, exit_code: int = 0) -> Message:
-    """Return the message that a process changed, addressed to its channel.
+    """Return a message about a change of a process, for the channel of the process.
 
     Raises:
-        InvalidProcessIDError: The id is not allowed.
+        InvalidProcessIDError: The id is invalid.
     """
     return Message(
         type=MessageType.PROCESS_STATUS,

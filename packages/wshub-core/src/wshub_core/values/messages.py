@@ -1,4 +1,4 @@
-"""The message and its JSON form, the same in every direction (wire protocol, "Message")."""
+"""The message and its JSON form, the same in both directions (wire protocol, "Message")."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,56 +10,57 @@ from wshub_core.values.encoding import encode
 from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
 
 JSON: TypeAlias = Any
-"""Anything JSON can hold. On the way out also what has one plain form in it: enums, dates, UUIDs,
-`Decimal`, dataclasses, `msgspec.Struct`, models of pydantic, other mappings, sets and deques, and
-subclasses of these and of `str`, `int` and `float`."""
+"""Any JSON value. Messages to encode may also contain values with one obvious JSON form: enums,
+dates, UUIDs, `Decimal`, dataclasses, `msgspec.Struct`, models of pydantic, other mappings, sets and
+deques, and subclasses of these and of `str`, `int` and `float`."""
 
 
 class MessageType(StrEnum):
-    """The types of message that the hub itself gives a meaning.
+    """The message types that have a meaning for the hub.
 
-    Servers may send other types; clients that do not know a type should ignore it.
+    Servers may send messages of other types. Clients should ignore messages of unknown types.
     """
 
     EVENT = "event"
-    """Something happened; ``data`` is the application's."""
+    """An event of the application; ``data`` is any JSON value."""
     ERROR = "error"
-    """Something was refused or failed; ``data`` is a text."""
+    """A refusal or a failure; ``data`` is a text."""
     PROCESS_OUTPUT = "process_output"
-    """One line that a process printed; ``data`` is the line without its end."""
+    """A line of output of a process; ``data`` is the line without its line ending."""
     PROCESS_STATUS = "process_status"
-    """A process changed; ``data`` is ``{"exitCode": int, "status": str}``."""
+    """A change of a process; ``data`` is ``{"exitCode": int, "status": str}``."""
     SUBSCRIBE = "subscribe"
-    """A client says, send me the messages of a channel."""
+    """A client's request to subscribe to a channel."""
     UNSUBSCRIBE = "unsubscribe"
-    """A client says, stop that."""
+    """A client's request to unsubscribe from a channel."""
     AUTHENTICATE = "authenticate"
-    """A client says, this is my new token; ``data`` is the token."""
+    """A client's new token; ``data`` is the token."""
     AUTHENTICATED = "authenticated"
-    """The answer to a token that was taken; ``data`` is ``{"expiresAt": Unix time or null}``."""
+    """The reply to an accepted token; ``data`` is ``{"expiresAt": Unix time or null}``."""
     SUBSCRIBED = "subscribed"
-    """The answer to a subscription that carried an ``id``."""
+    """The reply to a ``subscribe`` request with an ``id``."""
     UNSUBSCRIBED = "unsubscribed"
-    """The answer to the end of a subscription that carried an ``id``."""
+    """The reply to an ``unsubscribe`` request with an ``id``."""
     PUBLISHED = "published"
-    """The answer to a published message that carried an ``id``."""
+    """The reply to a published message with an ``id``."""
     PING = "ping"
-    """A client asks, are you there?"""
+    """A client's request for a ``pong``."""
     PONG = "pong"
-    """The answer to a ping."""
+    """The reply to a ``ping``."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """One decoded message, the unit that the hub carries.
+    """A decoded message.
 
     Attributes:
-        type: One of `MessageType`, or a name of the application's own.
-        channel: The channel it belongs to; empty for none.
-        process_id: The process it is about; empty for none.
-        data: Any JSON value; None is left out on the wire, and nothing else is.
-        timestamp: When the server sent it, with a zone; None for not stamped.
-        overwrites: Whether a line of process output takes the place of the line before it, as
-            progress displays do with a carriage return.
+        type: A `MessageType`, or a type of the application.
+        channel: The channel of the message; empty for none.
+        process_id: The process of the message; empty for none.
+        data: Any JSON value. On the wire, None is omitted; all other values are included.
+        timestamp: Time at which the server sent the message, with a time zone; None if the message
+            is not stamped.
+        overwrites: Whether a line of process output replaces the previous line. Progress displays
+            replace lines with a carriage return.
     """
 
     type: str
@@ -71,11 +72,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 
 
 class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """The answer to a frame that carries an ``id``; a frame without one gets none of these.
+    """The reply to a frame with an ``id``. Frames without an ``id`` get no `Reply`.
 
     Attributes:
-        id: The frame's own.
-        code: What went wrong, for programs; empty if nothing did.
+        id: The ``id`` of the frame.
+        code: The error code, for programs; empty if there was no error.
     """
 
     id: str | int
@@ -98,18 +99,18 @@ REQUESTS_AND_ANSWERS = frozenset(
         MessageType.AUTHENTICATED,
     }
 )
-"""The types of messages between one client and its hub, which nobody publishes."""
+"""The types of messages between one client and its hub, which cannot be published."""
 
 
 def encode_message(message: Message) -> bytes:
-    """Write a message as one JSON object in UTF-8.
+    """Encode a message as one JSON object in UTF-8.
 
-    Numbers stay exact. There is no JSON for NaN and the infinities, so they are refused.
+    Numbers are exact. JSON has no NaN and no infinities, so these are refused.
 
     Raises:
-        MessageEncodeError: ``data`` holds something that JSON cannot (a function, a lone
-            surrogate, NaN, a cycle), or another field has a value of another type. The text says
-            which value at which place.
+        MessageEncodeError: ``data`` contains a value that JSON cannot represent (such as a
+            function, a lone surrogate, NaN, or a cycle), or another field has a value of a wrong
+            type. The error text names the value and its path.
     """
     for name in ("type", "channel", "process_id"):
         value = getattr(message, name)
@@ -121,20 +122,20 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(payload: bytes | bytearray | str) -> Message:
-    """Read a message from one JSON object.
+    """Decode a message from one JSON object.
 
-    Unknown fields are ignored. Null stands for an absent field, and so does Go's zero time for an
-    absent timestamp.
+    Unknown fields are ignored. Null counts as an absent field, and Go's zero time as an absent
+    timestamp.
 
     Raises:
-        MessageDecodeError: The payload is not JSON, not an object, has no string ``type``, or has
-            a field of another type than the message's.
+        MessageDecodeError: The payload is not JSON or not an object, has no string ``type``, or has
+            a field of a wrong type.
     """
     try:
         message = _decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageDecodeError(f"not a message: {exc}") from exc
-    # 0001-01-01T00:00:00Z is how Go writes a time that was never set.
+    # Go encodes an unset time as 0001-01-01T00:00:00Z.
     if message.timestamp is not None and message.timestamp.year == 1:
         return msgspec.structs.replace(message, timestamp=None)
     return message

@@ -1,7 +1,7 @@
-"""Which pages may connect: the rule on the ``Origin`` header (RFC 6454, RFC 6455 section 10.2).
+"""The check of the ``Origin`` header (RFC 6454, RFC 6455 section 10.2).
 
-Browsers send ``Origin`` and let any page open a WebSocket to any server, with the user's cookies.
-The server has to refuse strangers itself.
+Browsers let any page open a WebSocket to any server, and send the user's cookies with the request.
+They also send the page's origin, so the server can refuse pages of other sites, and has to.
 """
 
 from collections.abc import Collection
@@ -16,20 +16,22 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def origin_allowed(
     request: Request, allowed_origins: Collection[str] | None, *, require_origin: bool = False
 ) -> bool:
-    """Tell whether a request may open a connection, judged by its origin.
+    """Return whether the origin of a request is allowed.
 
-    A request without ``Origin`` does not come from a page.
+    Browsers always send the ``Origin`` header, so a request without it does not come from a page.
 
     Args:
-        request: The request that opens the connection.
-        allowed_origins: Origins as `normalize_origin` returns them; ``"*"`` among them allows all.
-            None allows the server's own pages: the origin's host and port must be those of the
-            ``Host`` header (the scheme is not compared, so that a proxy may end TLS).
-        require_origin: Whether requests without an ``Origin`` are refused.
+        request: The request of the opening handshake.
+        allowed_origins: The allowed origins, as `normalize_origin` returns them. ``"*"`` allows all
+            origins. None allows only the server's own pages: the host and the port of the origin
+            must be those of the ``Host`` header. The scheme is not compared, because a proxy may
+            terminate TLS.
+        require_origin: Whether requests without ``Origin`` are refused.
     """
     origins = request.headers.get("origin", ())
     if not origins:
         return not require_origin
+    # Browsers send exactly one. With several, another program could check another one than we do.
     if len(origins) > 1:
         return False
     if allowed_origins is not None:
@@ -38,17 +40,17 @@ def origin_allowed(
 
 
 def normalize_origin(origin: str) -> str:
-    """Return an allowed origin as browsers send it (RFC 6454 section 6.2).
+    """Return an origin from the settings in the form that browsers send (RFC 6454 section 6.2).
 
-    Scheme and host become lower case; a default port and a slash at the end are left out. ``"*"``
-    and ``"null"`` stay.
+    The scheme and the host are converted to lower case. A default port and a slash at the end are
+    removed. ``"*"`` and ``"null"`` are returned unchanged.
 
     Raises:
-        ValueError: No browser sends such an origin; the text says what to write.
+        ValueError: No browser sends such an origin. The error text says how to correct it.
     """
     if origin in ("*", "null"):
         return origin
-    example = "an origin is a scheme, a host and maybe a port, such as https://app.example"
+    example = "an origin is a scheme, a host and an optional port, such as https://app.example"
     scheme = origin.partition("://")[0]
     if scheme == origin:
         raise ValueError(f"{example}: use {f'https://{origin}'!r} instead of {origin!r}")
@@ -58,11 +60,12 @@ def normalize_origin(origin: str) -> str:
     except ValueError:
         host, port = None, None
     if not host or "*" in host:
-        raise ValueError(f"{example}, not {origin!r}; HubConfig.check_origin can decide by pattern")
+        raise ValueError(f"{example}, not {origin!r}; use HubConfig.check_origin for patterns")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"{example}, not {origin!r}: leave out all else")
+        raise ValueError(f"{example}, not {origin!r}: remove everything else")
     if not host.isascii():
-        # Which of several mappings a browser uses is not for us to know (UTS 46 section 4).
+        # Browsers may map the same name to ASCII in different ways (UTS 46 section 4), so the
+        # mapping is left to the user.
         raise ValueError(f"{example}, not {origin!r}: write the host in ASCII, as in xn--nxasmq6b")
     name = f"[{host}]" if ":" in host else host
     is_default = port is None or port == _DEFAULT_PORTS.get(scheme.lower())
@@ -70,11 +73,11 @@ def normalize_origin(origin: str) -> str:
 
 
 def is_loopback_host(host: str | None) -> bool:
-    """Tell whether the value of a ``Host`` header names this machine.
+    """Return whether the value of a ``Host`` header names this machine.
 
-    A server that listens on loopback only is safe from strangers' pages only if it insists on that:
-    a stranger's name can be made to resolve to 127.0.0.1 (DNS rebinding), and pages of that name
-    then count as the server's own.
+    Listening on loopback only does not protect a server from pages of other sites. An attacker can
+    make a host name resolve to 127.0.0.1 (DNS rebinding), and the pages of that name then pass as
+    the server's own pages. Checking the ``Host`` header prevents the attack.
     """
     try:
         name = urlsplit(f"//{host or ''}").hostname or ""
@@ -86,7 +89,7 @@ def is_loopback_host(host: str | None) -> bool:
 def _is_same_origin(origin: str, host: str | None) -> bool:
     try:
         page = urlsplit(origin)
-        # The scheme only decides which port a bare host means.
+        # The scheme is used only for the default port.
         default_port = _DEFAULT_PORTS[page.scheme]
         server = urlsplit(f"//{host or ''}")
         return (

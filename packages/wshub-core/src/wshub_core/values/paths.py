@@ -1,4 +1,4 @@
-"""Paths of URLs in one spelling, so that they can be compared (RFC 3986 section 6.2.2)."""
+"""Normalization of URL paths, for comparisons (RFC 3986 section 6.2.2)."""
 
 import re
 from urllib.parse import quote
@@ -6,17 +6,18 @@ from urllib.parse import quote
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 _ALLOWED = "/:@!$&'()*+,;=~%"
-"""What may stand in a path beside letters, digits and ``_.-`` (RFC 3986 section 3.3)."""
+"""Characters allowed in a path beside letters, digits and ``_.-`` (RFC 3986 section 3.3)."""
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
 def normalize_path(path: str) -> str:
-    """Return a path with its characters escaped where they must be, and only there.
+    """Return the normal form of a path, in which only the necessary characters are escaped.
 
-    Characters that are not allowed in a path, such as ``ö`` and the space, become escapes of their
-    UTF-8 bytes. Escapes are written in upper case. Escaped letters, digits and ``-._~`` stand for
-    themselves. Other escapes, such as ``%2F``, stay.
+    Characters that are not allowed in a path, such as ``ö`` and the space, are replaced by escapes
+    of their UTF-8 bytes. Escapes of letters, digits and ``-._~`` are decoded. Other escapes, such
+    as ``%2F``, are kept, because decoding them would change the meaning of the path. Escapes have
+    upper-case digits.
     """
     return _ESCAPE.sub(_normalize_escape, quote(path, safe=_ALLOWED))
 

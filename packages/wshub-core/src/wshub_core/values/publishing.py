@@ -1,4 +1,7 @@
-"""Published messages: validate, stamp, encode, check the size. The one place for these rules."""
+"""The rules for published messages: validate, stamp, encode, check the size.
+
+The hub and all publishers use these functions, so each rule has one implementation.
+"""
 
 from datetime import UTC, datetime
 
@@ -17,17 +20,17 @@ def prepare_message(
     Args:
         message: The message. Its timestamp is set, and its ``channel`` unless it is broadcast.
         channel: The channel to publish to; None for a broadcast.
-        max_bytes: Largest payload, in bytes.
-        reserved_bytes: Bytes of these that a bridge needs for its envelope.
+        max_bytes: Maximum size of the payload, in bytes.
+        reserved_bytes: Part of ``max_bytes`` that a bridge needs for its envelope.
 
     Returns:
         The stamped message and its payload, which is one JSON object in UTF-8.
 
     Raises:
-        InvalidChannelError: The channel name is not allowed.
-        InvalidProcessIDError: The process id in the channel or the message is not allowed.
-        ReservedTypeError: Messages of this type are between one client and its hub.
-        MessageEncodeError: The message cannot be written as JSON.
+        InvalidChannelError: The name of the channel is invalid.
+        InvalidProcessIDError: The process id in the channel or in the message is invalid.
+        ReservedTypeError: Messages of this type are only sent between one client and its hub.
+        MessageEncodeError: The message cannot be encoded as JSON.
         MessageTooLargeError: The payload exceeds the limit.
         TypeError: The message is not a `Message`, or the channel is not a `str`.
     """
@@ -39,6 +42,7 @@ def encode_stamped(
     message: Message, channel: str, max_bytes: int, reserved_bytes: int = 0
 ) -> tuple[Message, bytes]:
     """Stamp and encode a message without validating it; see `prepare_message`."""
+    # The timestamp is part of the payload, so the size is checked after stamping.
     stamped = replace(message, channel=channel, timestamp=datetime.now(UTC))
     payload = encode_message(stamped)
     limit = max_bytes - reserved_bytes
@@ -48,7 +52,7 @@ def encode_stamped(
 
 
 def validate_published(message: Message, channel: str | None) -> None:
-    """Check the rules for a message that is published or broadcast.
+    """Raise an error if a message cannot be published or broadcast.
 
     The ``channel`` field of a broadcast is not checked: a hub without a bridge ignores it.
 
@@ -57,11 +61,11 @@ def validate_published(message: Message, channel: str | None) -> None:
         channel: The channel to publish it to; None for a broadcast.
 
     Raises:
-        InvalidChannelError: The channel's name is not allowed.
-        InvalidProcessIDError: The process id in the channel or the message is not allowed.
-        ReservedTypeError: Messages of this type are between one client and its hub.
-        TypeError: The message is not a `Message`, or the channel is not a `str`. The text names the
-            method for plain data.
+        InvalidChannelError: The name of the channel is invalid.
+        InvalidProcessIDError: The process id in the channel or in the message is invalid.
+        ReservedTypeError: Messages of this type are only sent between one client and its hub.
+        TypeError: The message is not a `Message`, or the channel is not a `str`. The error text
+            names the method for plain data.
     """
     if not isinstance(message, Message):
         is_broadcast = channel is None

@@ -1,26 +1,29 @@
-"""What a hub says about itself in numbers."""
+"""The statistics of a hub."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class HubStats:
-    """What there is now, and what has been done since the hub was entered.
+    """The statistics of a hub.
+
+    The first three attributes are current numbers. The others are totals since the hub was started.
 
     Attributes:
-        clients: Connections now.
-        channels: Channels that have subscribers now.
-        subscribers: Subscriptions now: a connection counts once for each of its channels.
-        connections: Connections that were accepted.
-        refused_handshakes: Handshakes that were refused, for whatever reason.
-        messages: Messages that were broadcast or published, here or on a hub that a bridge leads
-            to.
-        deliveries: Messages that were handed to the network, once for each connection.
-        delivered_bytes: The bytes of these, as WebSocket frames.
-        dropped_messages: Messages that were dropped because an outbox was full.
-        evictions: Connections that were ended because they read too slowly or not at all.
-        ignored_frames: Frames of clients that could not be understood.
-        callback_errors: Exceptions that came out of the application's callbacks.
+        clients: Number of open connections.
+        channels: Number of channels with subscribers.
+        subscribers: Number of subscriptions. A connection counts once for each of its channels.
+        connections: Total of accepted connections.
+        refused_handshakes: Total of refused handshakes, for any reason.
+        messages: Total of published and broadcast messages, including those that a bridge delivered
+            from other hubs.
+        deliveries: Total of messages passed to the network, counted once for each connection.
+        delivered_bytes: Total size of these deliveries as WebSocket frames, in bytes.
+        dropped_messages: Total of messages that were dropped because an outbox was full.
+        evictions: Total of connections that were closed because the client read too slowly or not
+            at all.
+        ignored_frames: Total of client frames that were ignored because they are no valid messages.
+        callback_errors: Total of exceptions raised by the application's callbacks.
     """
 
     clients: int

@@ -1,11 +1,11 @@
-"""The subprotocols that a hub selects, and what a client offers beside them.
+"""The subprotocols of a hub: markers with which a client asks for a feature.
 
-A browser cannot set headers on a WebSocket, but it can offer subprotocols. A client that offers
-``wshub.bearer, <token>`` presents a token that way. The hub echoes the marker alone, because a
-browser fails the connection when nothing is selected, and the token must not come back.
+A page cannot set headers on a WebSocket, but it can offer subprotocols. A client that offers
+``wshub.bearer, <token>`` presents a token. The hub selects only the marker: a browser fails the
+connection if no offered subprotocol is selected, and the token must not be sent back.
 
-Neither can a page read why a handshake was refused. A client that offers ``wshub.v1`` is told: its
-handshake succeeds, and the connection is closed at once with a code that says it.
+A page also cannot read the status of a refused handshake. For a client that offers ``wshub.v1``,
+the hub completes the handshake and closes the connection at once with a close code for the refusal.
 """
 
 from http import HTTPStatus
@@ -14,11 +14,10 @@ from wshub_core.values.closing import CloseCode
 from wshub_core.values.http import Request, Response
 
 BEARER_SUBPROTOCOL = "wshub.bearer"
-"""The marker that says: the subprotocol that follows is a token, percent-encoded."""
-
+"""The marker before a token. The next subprotocol is the token, percent-encoded."""
 
 V1_SUBPROTOCOL = "wshub.v1"
-"""The marker that says: tell me refusals as close codes."""
+"""The marker with which a client asks for close codes instead of HTTP responses for refusals."""
 
 
 def offered_subprotocols(request: Request) -> list[str]:
@@ -28,13 +27,16 @@ def offered_subprotocols(request: Request) -> list[str]:
 
 
 def select_subprotocol(request: Request) -> str | None:
-    """Return the subprotocol that an accepted connection speaks; None for none."""
+    """Return the subprotocol that the hub selects for an accepted connection, or None."""
     offered = offered_subprotocols(request)
     return next((each for each in (V1_SUBPROTOCOL, BEARER_SUBPROTOCOL) if each in offered), None)
 
 
 def refusal_as_close(request: Request, refusal: Response) -> tuple[int, str] | None:
-    """Return the close code and reason that tell of a refusal; None if a response has to do it."""
+    """Return the close code and the close reason for a refusal.
+
+    Return None if the client did not ask for close codes, so that the hub sends the response.
+    """
     if V1_SUBPROTOCOL not in offered_subprotocols(request):
         return None
     match refusal.status:

@@ -1,4 +1,4 @@
-"""Channel authorizers, on a real hub with clients in memory."""
+"""Channel patterns and channel authorizers, on a real hub with clients in memory."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from wshub_core import JSON, AuthResult, ChannelAuthorizer, Hub, HubConfig, Inva
 from wshub_core.testing import connect
 
 
-async def allowed(
+async def subscribed(
     authorizer: ChannelAuthorizer,
     *channels: str,
     user_id: str = "alice",
     claims: Mapping[str, JSON] | None = None,
 ) -> list[str]:
-    """Return which of the channels a client gets."""
+    """Subscribe a client to channels and return its subscriptions."""
     config = HubConfig(
         authenticator=lambda _: AuthResult(True, user_id, claims), channel_authorizer=authorizer
     )
@@ -35,7 +35,7 @@ async def allowed(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "yes", "no"),
+    ("pattern", "matching", "other"),
     [
         ("news", ["news"], ["News", "news:1", "new", "xnews"]),
         ("public:**", ["public:a", "public:a:b", "public:"], ["public", "publics:a", "a:public:b"]),
@@ -55,7 +55,9 @@ async def allowed(
         ("map:{map}", [], ["map:a", "map:"]),
     ],
 )
-async def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
+async def test_a_pattern_allows_the_matching_channels_only(
+    pattern: str, matching: list[str], other: list[str]
+) -> None:
     claims = {
         "team": 7,
         "teams": ["red", "blue"],
@@ -63,39 +65,44 @@ async def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
         "none": None,
         "map": {"a": 1},
     }
-    assert await allowed(allow(pattern), *yes, *no, claims=claims) == sorted(yes)
+    assert await subscribed(allow(pattern), *matching, *other, claims=claims) == sorted(matching)
 
 
 @pytest.mark.parametrize("user_id", ["alice:x", "*", "a*", "a lice", "al/ice", "älice", "a\tb"])
-async def test_a_user_id_that_could_be_mistaken_matches_nothing(user_id: str) -> None:
+async def test_a_user_id_with_other_characters_than_a_channel_name_matches_nothing(
+    user_id: str,
+) -> None:
     authorizer = allow("user:{user_id}", "user:{user_id}:**")
-    assert await allowed(authorizer, "user:alice:x", "user:a", "user:x", user_id=user_id) == []
+    assert await subscribed(authorizer, "user:alice:x", "user:a", "user:x", user_id=user_id) == []
 
 
 @pytest.mark.parametrize(
     "text",
     ["", ":", "a:", ":a", "a b", "a**", "**:a", "a*b", "{a}{b}", "{", "{}", "ä", "a\n", "*{a}"],
 )
-def test_what_is_no_pattern(text: str) -> None:
-    with pytest.raises(InvalidConfigError, match="is no pattern of channels"):
+def test_an_invalid_pattern_raises_invalid_config_error(text: str) -> None:
+    with pytest.raises(InvalidConfigError, match="invalid channel pattern"):
         ChannelPattern(text)
     with pytest.raises(InvalidConfigError):
         allow("fine", text)
 
 
-async def test_several_patterns_and_none() -> None:
-    assert await allowed(allow("a", "b:*"), "a", "b:c", "d") == ["a", "b:c"]
-    assert await allowed(allow(), "a") == []
+async def test_one_matching_pattern_of_several_is_enough() -> None:
+    assert await subscribed(allow("a", "b:*"), "a", "b:c", "d") == ["a", "b:c"]
+    assert await subscribed(allow(), "a") == []
 
 
-async def test_claimed_patterns(caplog: pytest.LogCaptureFixture) -> None:
+async def test_patterns_in_a_claim_allow_channels_and_invalid_ones_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     authorizer = allow_claimed("channels")
     claims: dict[str, Any] = {"channels": ["news", "team:*", "user:{user_id}", "bad pattern", 7]}
     channels = ("news", "team:7", "user:alice", "user:bob", "other")
-    assert await allowed(authorizer, *channels, claims=claims) == ["news", "team:7", "user:alice"]
-    assert "claims a channel that cannot be" in caplog.text
+    allowed = ["news", "team:7", "user:alice"]
+    assert await subscribed(authorizer, *channels, claims=claims) == allowed
+    assert "ignored a pattern in the claims of" in caplog.text
     for odd in (None, {"channels": "**"}, {"channels": None}, {"channels": {"news": 1}}):
-        assert await allowed(authorizer, *channels, claims=odd) == []
+        assert await subscribed(authorizer, *channels, claims=odd) == []
 
 
 def yes(*_: object) -> bool:
@@ -110,7 +117,7 @@ def fail(*_: object) -> bool:
     raise LookupError("no database")
 
 
-TRUTHY: Any = lambda *_: "denied"  # noqa: E731 - a function with a type would not do it
+TRUTHY: Any = lambda *_: "denied"  # noqa: E731 - mypy would reject a function with this result
 
 
 async def yes_later(*_: object) -> bool:
@@ -144,15 +151,17 @@ async def fail_later(*_: object) -> bool:
         (any_of(all_of(yes, no), all_of(yes, yes)), True),
     ],
 )
-async def test_compositions_fail_closed(authorizer: Any, is_allowed: bool) -> None:
-    assert await allowed(authorizer, "a") == (["a"] if is_allowed else [])
+async def test_an_authorizer_that_raises_or_returns_another_value_than_true_denies(
+    authorizer: Any, is_allowed: bool
+) -> None:
+    assert await subscribed(authorizer, "a") == (["a"] if is_allowed else [])
 
 
 names = st.text("ab.:-_", min_size=1, max_size=12)
 
 
 @given(names, st.text("ab.:*{}", max_size=8))
-async def test_no_user_id_opens_more_than_its_own_channel(channel: str, user_id: str) -> None:
+async def test_a_user_id_allows_at_most_its_own_channel(channel: str, user_id: str) -> None:
     authorizer = allow("user:{user_id}")
     config = HubConfig(
         authenticator=lambda _: AuthResult(True, user_id or "x"), channel_authorizer=authorizer

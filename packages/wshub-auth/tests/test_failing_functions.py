@@ -1,4 +1,4 @@
-"""What an application's functions raise, an authenticator and an authorizer survive."""
+"""Functions of the application that raise: an exception becomes a refusal."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from wshub_core.testing import HandshakeRefusedError, connect
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_the_next_authenticator_is_asked_after_one_that_fails(
+async def test_the_next_authenticator_is_tried_after_one_that_raises(
     mistake: Callable[[], None], is_async: bool
 ) -> None:
     def fail(_: Request) -> AuthResult:
@@ -24,15 +24,15 @@ async def test_the_next_authenticator_is_asked_after_one_that_fails(
         await asyncio.sleep(0)
         return fail(request)
 
-    who = FirstOf(fail_later if is_async else fail, lambda _: AuthResult(True, "alice"))
-    async with Hub(HubConfig(authenticator=who)) as hub:
+    authenticator = FirstOf(fail_later if is_async else fail, lambda _: AuthResult(True, "alice"))
+    async with Hub(HubConfig(authenticator=authenticator)) as hub:
         await connect(hub)
         assert hub.connections[0].user_id == "alice"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_token_whose_validation_fails_is_refused_with_a_challenge(
+async def test_a_validator_that_raises_refuses_the_token_with_a_challenge(
     mistake: Callable[[], None], is_async: bool
 ) -> None:
     def fail(_: str) -> AuthResult:
@@ -43,8 +43,8 @@ async def test_a_token_whose_validation_fails_is_refused_with_a_challenge(
         await asyncio.sleep(0)
         return fail(token)
 
-    who = BearerTokenAuth(fail_later if is_async else fail)
-    async with Hub(HubConfig(authenticator=FirstOf(who, QueryTokenAuth(fail)))) as hub:
+    authenticator = BearerTokenAuth(fail_later if is_async else fail)
+    async with Hub(HubConfig(authenticator=FirstOf(authenticator, QueryTokenAuth(fail)))) as hub:
         with pytest.raises(HandshakeRefusedError) as raised:
             await connect(hub, headers={"Authorization": "Bearer t"})
         assert raised.value.response.status == 401
@@ -52,7 +52,7 @@ async def test_a_token_whose_validation_fails_is_refused_with_a_challenge(
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-async def test_an_authorizer_that_fails_says_no(mistake: Callable[[], None]) -> None:
+async def test_an_authorizer_that_raises_denies_the_channel(mistake: Callable[[], None]) -> None:
     def fail(connection: Connection, channel: str) -> bool:
         mistake()
         return True
@@ -68,7 +68,7 @@ async def test_an_authorizer_that_fails_says_no(mistake: Callable[[], None]) -> 
             assert hub.channels == expected
 
 
-async def test_a_cancellation_from_outside_goes_through() -> None:
+async def test_a_cancelled_authentication_raises_cancelled_error() -> None:
     started = asyncio.Event()
 
     async def hang(_: Request) -> AuthResult:
