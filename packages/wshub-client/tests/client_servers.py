@@ -1,4 +1,4 @@
-"""Servers that a client may meet, all real, and what a client has been told."""
+"""Real servers for the tests of the client, and a log of its callbacks."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ async def url(hub: Hub) -> AsyncIterator[str]:
 
 
 class Log:
-    """Writes down what a client is told, in order."""
+    """The calls of a client's callbacks, in order."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
@@ -73,7 +73,7 @@ class Log:
 
 @asynccontextmanager
 async def websocket_server(handler: Handler, **options: Any) -> AsyncIterator[str]:
-    """Serve WebSockets; give the address."""
+    """Serve WebSockets; yield the address."""
     async with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         yield f"ws://127.0.0.1:{port}/ws"
@@ -81,7 +81,7 @@ async def websocket_server(handler: Handler, **options: Any) -> AsyncIterator[st
 
 @asynccontextmanager
 async def tcp_server(handler: RawHandler) -> AsyncIterator[str]:
-    """Serve TCP; give the address as if it were a hub's."""
+    """Serve TCP; yield the address in the form of a hub's address."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -97,7 +97,7 @@ async def tcp_server(handler: RawHandler) -> AsyncIterator[str]:
 
 
 def accept_upgrade(head: bytes) -> bytes:
-    """Return the answer to the head of a handshake, and the pong that makes a client connected."""
+    """Return the response to a handshake, and the pong that makes a client connected."""
     lines = head.decode().split("\r\n")
     [key] = [line[18:].strip() for line in lines if line.lower().startswith("sec-websocket-key:")]
     answer = (
@@ -116,14 +116,14 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def answer_pings(socket: ServerConnection) -> None:
-    """Behave as the simplest hub that a client can be connected to."""
+    """Behave as the simplest hub: answer pings."""
     async for text in socket:
         if json.loads(text)["type"] == "ping":
             await socket.send('{"type":"pong"}')
 
 
 async def refuse_secrets(socket: ServerConnection) -> None:
-    """Behave as a hub that answers no ids, and refuses the channels that begin with ``secret``."""
+    """Behave as a hub that answers no ids and refuses channels that begin with ``secret``."""
     async for text in socket:
         frame = json.loads(text)
         if frame["type"] == "ping":
@@ -137,7 +137,7 @@ def event(data: Any) -> str:
 
 
 async def run(client: ReconnectingClient) -> Exception | None:
-    """Run a client to its end; return what ended it."""
+    """Run a client to its end; return the error that has ended it."""
     try:
         await client.run()
     except Exception as error:

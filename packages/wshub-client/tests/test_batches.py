@@ -1,4 +1,4 @@
-"""What hubs of go-ws join in one message, and what is no message at all."""
+"""Several messages in one WebSocket message, and parts that are no message."""
 
 import asyncio
 import json
@@ -121,7 +121,7 @@ JUNK: list[Any] = [
 ]
 
 
-async def test_what_is_no_message_is_counted_and_logged_not_without_end(
+async def test_unreadable_messages_are_counted_and_logged_within_a_bound(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def send_junk(socket: ServerConnection) -> None:
@@ -139,7 +139,7 @@ async def test_what_is_no_message_is_counted_and_logged_not_without_end(
     assert 0 < len([each for each in records if each.name == "wshub.client"]) <= 5
 
 
-async def test_what_came_on_a_dial_that_failed_is_counted_and_told() -> None:
+async def test_messages_of_a_failed_dial_are_counted_and_reported() -> None:
     async def send_and_leave(socket: ServerConnection) -> None:
         await socket.recv()
         for number in range(3):
@@ -155,7 +155,7 @@ async def test_what_came_on_a_dial_that_failed_is_counted_and_told() -> None:
     assert dropped == [3]
 
 
-async def test_a_message_beyond_the_bound_is_said() -> None:
+async def test_a_message_beyond_the_size_limit_ends_the_connection_with_a_reason() -> None:
     async def send_much(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type":"pong"}')

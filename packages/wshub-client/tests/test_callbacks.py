@@ -1,4 +1,4 @@
-"""Callbacks may do anything; the client goes on, and says what they have done."""
+"""Callbacks that raise, hang or exit."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ NAMES = ("on_connect", "on_message", "on_error", "on_disconnect", "on_reconnect"
 
 
 class OutcomeError(BaseException):
-    """As pytest and other frameworks have: nobody catches it by accident."""
+    """An exception as in pytest, which `except Exception` does not catch."""
 
 
 RAISED = [LookupError, OutcomeError, GeneratorExit, asyncio.CancelledError, StopIteration]
@@ -46,7 +46,7 @@ def raising(error: type[BaseException], is_async: bool, calls: list[str], name: 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("error", RAISED)
-async def test_whatever_callbacks_raise_is_logged_and_counted_and_goes_no_further(
+async def test_exceptions_in_callbacks_are_logged_and_counted_and_go_no_further(
     hub: Hub,
     url: str,
     error: type[BaseException],
@@ -74,7 +74,7 @@ async def test_whatever_callbacks_raise_is_logged_and_counted_and_goes_no_furthe
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("error", RAISED)
-async def test_raw_callbacks_too(
+async def test_exceptions_in_raw_callbacks_are_counted_too(
     hub: Hub, url: str, error: type[BaseException], is_async: bool
 ) -> None:
     calls: list[str] = []
@@ -100,7 +100,7 @@ async def test_a_token_function_may_raise_anything(
     assert len(calls) == 3
 
 
-def test_one_that_wants_to_exit_ends_the_program_and_leaves_the_client_whole(
+def test_a_callback_that_exits_ends_the_program_and_leaves_the_client_intact(
     subtests: pytest.Subtests,
 ) -> None:
     for error in (SystemExit, KeyboardInterrupt):
@@ -209,7 +209,9 @@ async def test_closing_is_bounded_whatever_a_token_function_does(url: str, hub: 
     assert hub.stats().connections == 0
 
 
-async def test_no_callback_is_called_after_one_that_swallowed_the_end(hub: Hub, url: str) -> None:
+async def test_no_callback_is_called_after_one_that_suppressed_its_cancellation(
+    hub: Hub, url: str
+) -> None:
     hang, end = ignore_cancellation()
     calls: list[object] = []
 

@@ -9,14 +9,14 @@ from wshub_client.close_policy import (
 
 
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003, 4500, 4999])
-def test_codes_that_say_do_not_come_back(code: int) -> None:
+def test_terminal_close_codes(code: int) -> None:
     assert is_terminal_close(code)
 
 
 @pytest.mark.parametrize(
     "code", [1000, 1001, 1003, 1005, 1006, 1009, 1011, 1012, 1013, 3000, 3999, 4000, 4499, 5000]
 )
-def test_codes_that_do_not(code: int) -> None:
+def test_other_close_codes(code: int) -> None:
     assert not is_terminal_close(code)
 
 
@@ -37,7 +37,7 @@ def test_codes_that_do_not(code: int) -> None:
         (503, {}, False),
     ],
 )
-def test_statuses(status: int, headers: dict[str, str], is_terminal: bool) -> None:
+def test_terminal_statuses(status: int, headers: dict[str, str], is_terminal: bool) -> None:
     assert is_terminal_status(status, headers) == is_terminal
 
 
@@ -55,7 +55,7 @@ def test_statuses(status: int, headers: dict[str, str], is_terminal: bool) -> No
         ("9" * 400, None),
     ],
 )
-def test_when_to_come_back(text: str, seconds: float | None) -> None:
+def test_the_wait_in_a_retry_after_header(text: str, seconds: float | None) -> None:
     assert parse_retry_after(text) == seconds
 
 
@@ -71,5 +71,5 @@ def test_when_to_come_back(text: str, seconds: float | None) -> None:
         ("come back: retry-after: 5", None),
     ],
 )
-def test_when_to_come_back_after_a_close(reason: str, seconds: float | None) -> None:
+def test_the_wait_in_a_close_reason(reason: str, seconds: float | None) -> None:
     assert parse_retry_reason(reason) == seconds

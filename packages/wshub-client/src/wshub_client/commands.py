@@ -82,7 +82,7 @@ def add_commands(commands: Any) -> None:
 
 
 async def run_to(url: str, process_id: str, command: list[str]) -> int:
-    """Run a command, stream its output to a hub on another machine, and return its exit code."""
+    """Run a command, stream its output to a remote hub, and return its exit code."""
     try:
         async with (
             _connect(url, on_message=_ignore) as client,

@@ -1,4 +1,4 @@
-"""The publisher of a process's output to a hub on another machine.
+"""The publisher of a process's output to a remote hub.
 
 It has the methods that `wshub_core.run_process` needs of a hub.
 """
@@ -35,7 +35,7 @@ _HOOK_SECONDS = 10.0
 
 
 class ProcessPublisher:
-    """Publishes the output of processes to a hub on another machine.
+    """Publishes the output of processes to a remote hub.
 
     ::
 
@@ -129,7 +129,7 @@ class ProcessPublisher:
             raise self._error
 
     def add_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Have a function awaited when nothing can be published any more."""
+        """Add a function that is awaited when nothing can be published any more."""
         self._hooks.append(hook)
 
     def remove_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
