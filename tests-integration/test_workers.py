@@ -203,7 +203,7 @@ NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
     ("code", "arguments", "message"),
     [
         (WSHUB, ("--workers", "2"), "several workers need --redis URL"),
-        (WSHUB, ("--workers", "0"), "1 is the least"),
+        (WSHUB, ("--workers", "0"), "must be 1 or more"),
         (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
         (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),
         (NO_REDIS, ("--redis", "redis://x"), "needs the package wshub-redis"),

@@ -1,4 +1,4 @@
-"""Real ASGI servers in the test's own event loop."""
+"""Real ASGI servers on the event loop of the test."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import hypercorn.asyncio
 import uvicorn
 
 ASGIServer = Callable[[Any], AbstractAsyncContextManager[int]]
-"""Serves an application; gives the port."""
+"""A context manager that serves an application and yields the port."""
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def hypercorn_server(app: Any) -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     port: int = listening.getsockname()[1]
     config = hypercorn.Config()
-    # The server closes what it is given.
+    # The server closes the descriptor, so the socket must give it up.
     config.bind = [f"fd://{listening.detach()}"]
     config.errorlog = None
     config.graceful_timeout = 1

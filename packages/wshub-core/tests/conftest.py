@@ -13,13 +13,13 @@ from support import fresh_logs as fresh_logs
 
 from wshub_core import Hub, HubConfig
 
-# A machine that is busy with something else is no failure.
+# No deadline: a busy machine must not make a test fail.
 settings.register_profile("wshub", deadline=None)
 settings.load_profile("wshub")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run every test on asyncio's own loop and on uvloop, which the command line prefers."""
+    """Run every async test on the asyncio loop and on uvloop, which the command line prefers."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
         "asyncio": asyncio.new_event_loop
     }
@@ -32,7 +32,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serve a hub with the given settings; afterwards nothing of it may be left."""
+    """Serve a hub with the given settings; check that no connection and no task is left over."""
     async with AsyncExitStack() as stack:
         hubs = []
 

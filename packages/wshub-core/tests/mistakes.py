@@ -1,14 +1,14 @@
-"""What application code raises by mistake, also what is no `Exception`."""
+"""Exceptions that application code raises by mistake, not all of them `Exception`s."""
 
 import asyncio
 
 
 class Outcome(BaseException):
-    """What pytest raises for skips and failures, for one, is no Exception either."""
+    """A `BaseException`, as pytest raises it for skips and failures."""
 
 
 def raise_cancelled() -> None:
-    """Raise as awaiting something does that has been cancelled."""
+    """Raise `asyncio.CancelledError`, as after awaiting a cancelled future."""
     job = asyncio.get_running_loop().create_future()
     job.cancel()
     job.result()

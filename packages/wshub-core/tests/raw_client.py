@@ -1,4 +1,4 @@
-"""A client on a raw socket, which can send what well-behaved clients never send."""
+"""A client on a raw socket, which can violate the protocol."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ def continuation(payload: bytes, fin: bool) -> bytes:
 
 
 def reset(client: "RawClient") -> None:
-    """Close a socket so that its peer gets a reset."""
+    """Close a socket with a TCP reset."""
     socket = client.writer.get_extra_info("socket")
     socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
     client.writer.transport.abort()
@@ -40,7 +40,7 @@ SUBSCRIBE = text('{"type":"subscribe","channel":"a"}')
 
 
 class RawClient:
-    """A TCP connection and a little knowledge of frames."""
+    """A TCP connection that reads and writes single frames."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

@@ -1,4 +1,4 @@
-"""What the tests share: a client that speaks the wire format, and a way to wait."""
+"""Helpers of the tests: a client for the wire format, a served hub, and ways to wait."""
 
 import asyncio
 import contextlib
@@ -16,17 +16,17 @@ from wshub_core.logs import throttle
 from wshub_core.transports.native import NativeTransport
 
 WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
-"""The ``wshub`` command, also where it is not on the path."""
+"""Code of the ``wshub`` command. It also works if the command is not on the path."""
 
 
 @pytest.fixture(autouse=True)
 def fresh_logs() -> None:
-    """Have the log leave out nothing that an earlier test has caused."""
+    """Reset the throttle of the log, so that records of earlier tests do not count."""
     throttle.reset()
 
 
 class WireClient:
-    """A client as any language would write it: JSON over a WebSocket."""
+    """A plain client, as in any language: JSON over a WebSocket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -39,7 +39,7 @@ class WireClient:
             return json.loads(await self.socket.recv())
 
     async def sync(self) -> None:
-        """Wait until the hub has served all that was sent; nothing else may be on its way."""
+        """Wait until the hub has served all sent frames; no other message may be under way."""
         await self.send(type="ping")
         assert (await self.receive())["type"] == "pong"
 
@@ -49,7 +49,7 @@ class WireClient:
 
 
 class Served:
-    """A hub, its server, and a way to connect."""
+    """A hub and its server, with a method to connect clients."""
 
     def __init__(self, hub: Hub, server: Server, stack: AsyncExitStack) -> None:
         self.hub = hub
@@ -75,13 +75,13 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 def present(hub: Hub) -> tuple[int, int, int]:
-    """Return how many clients, channels and subscriptions there are."""
+    """Return the numbers of clients, channels and subscriptions."""
     stats = hub.stats()
     return stats.clients, stats.channels, stats.subscribers
 
 
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
-    """Read until the peer has closed, in an orderly way or not."""
+    """Read until the peer has closed the connection, cleanly or with a reset."""
     data = b""
     async with asyncio.timeout(5):
         with contextlib.suppress(ConnectionResetError):
@@ -91,15 +91,15 @@ async def read_to_end(reader: asyncio.StreamReader) -> bytes:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that other parties bring about."""
+    """Wait until a condition becomes true."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - nobody is there to set an event
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def wshub(*arguments: str, code: str = WSHUB) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the command as a process of its own; what is left of it is ended."""
+    """Run the command in a child process; kill the process at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -1,4 +1,4 @@
-"""The layers import only downwards, and the public names change only on purpose."""
+"""The layers import only downwards, and every module has a docstring."""
 
 import ast
 from pathlib import Path
@@ -67,6 +67,6 @@ def test_layers_import_only_downwards() -> None:
     assert seen > 20
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     for path in SOURCE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path

@@ -1,4 +1,4 @@
-"""The hub inside ASGI applications, on the servers that people use."""
+"""The hub inside ASGI applications, on uvicorn and Hypercorn."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ Open = Callable[..., Any]
 
 
 class Mounted:
-    """A hub in an ASGI server, and a way to connect."""
+    """A hub in an ASGI server, with a method to connect clients."""
 
     def __init__(self, hub: Hub, port: int, stack: AsyncExitStack) -> None:
         self.hub = hub
@@ -54,7 +54,7 @@ def server(request: pytest.FixtureRequest) -> ASGIServer:
 
 @pytest.fixture
 async def mount(server: ASGIServer) -> AsyncIterator[Open]:
-    """Serve a hub with the given settings, which the server's lifespan enters."""
+    """Serve a hub with the given settings; the lifespan of the server enters the hub."""
     async with AsyncExitStack() as stack:
 
         async def mount(**settings: Any) -> Mounted:
@@ -65,7 +65,7 @@ async def mount(server: ASGIServer) -> AsyncIterator[Open]:
         yield mount
 
 
-async def test_messages_go_both_ways_in_order(mount: Open) -> None:
+async def test_messages_in_both_directions_keep_their_order(mount: Open) -> None:
     heard: list[Message] = []
     mounted = await mount(on_message=lambda _, message: heard.append(message))
     client, other = await mounted.connect(), await mounted.connect()
@@ -82,7 +82,7 @@ async def test_messages_go_both_ways_in_order(mount: Open) -> None:
     assert mounted.hub.stats().deliveries >= 1_500
 
 
-async def test_the_door_is_the_same(mount: Open) -> None:
+async def test_admission_is_the_same_as_natively(mount: Open) -> None:
     refused: list[AuthResult] = []
 
     def authenticate(request: Request) -> AuthResult:
@@ -118,7 +118,7 @@ async def test_the_door_is_the_same(mount: Open) -> None:
 @pytest.mark.parametrize(
     ("target", "status", "header"), [("/ws?good", 426, b"upgrade: websocket"), ("/ws", 401, b"")]
 )
-async def test_plain_http_gets_the_same_answers(
+async def test_plain_http_gets_the_same_responses_as_natively(
     mount: Open, target: str, status: int, header: bytes
 ) -> None:
     mounted = await mount(authenticator=lambda request: AuthResult(request.query == "good", "a"))
@@ -131,13 +131,13 @@ async def test_plain_http_gets_the_same_answers(
     assert header in answer.lower()
 
 
-async def test_ends_are_told_on_both_sides(mount: Open, server: ASGIServer) -> None:
+async def test_the_close_code_reaches_the_other_side(mount: Open, server: ASGIServer) -> None:
     ends: list[Disconnect] = []
     mounted = await mount(on_disconnect=lambda _, end: ends.append(end))
     client = await mounted.connect()
     await client.socket.close(4000, "bye")
     await eventually(lambda: len(ends) == 1)
-    # Hypercorn says 1006 however a client has left.
+    # Hypercorn reports 1006 for every end.
     told = server is ASGI_SERVERS["uvicorn"]
     expected = (DisconnectCause.CLIENT_CLOSED, 4000) if told else (DisconnectCause.LOST, 1006)
     assert (ends[0].cause, ends[0].code) == expected
@@ -160,7 +160,7 @@ async def test_ends_are_told_on_both_sides(mount: Open, server: ASGIServer) -> N
     assert present(mounted.hub) == (0, 0, 0)
 
 
-async def test_a_greeting_may_send_and_close(mount: Open) -> None:
+async def test_on_connect_may_send_and_close(mount: Open) -> None:
     async def greet(connection: Connection) -> None:
         connection.send(Message(type="event", data="go away"))
         await connection.close(4001)
@@ -173,7 +173,7 @@ async def test_a_greeting_may_send_and_close(mount: Open) -> None:
     assert client.socket.close_code == 4001
 
 
-async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Open) -> None:
+async def test_a_message_that_is_too_large_ends_only_its_connection(mount: Open) -> None:
     ends: list[Disconnect] = []
     heard: list[Message] = []
     mounted = await mount(
@@ -193,7 +193,7 @@ async def test_a_message_that_is_too_large_ends_that_connection_alone(mount: Ope
     await other.sync()
 
 
-async def test_frames_wait_while_a_callback_takes_its_time(mount: Open) -> None:
+async def test_frames_wait_while_a_callback_runs(mount: Open) -> None:
     gate, heard = asyncio.Event(), []
 
     async def wait(connection: Connection, message: Message) -> None:
@@ -227,7 +227,7 @@ async def stalled(mounted: Mounted) -> socket.socket:
     return client
 
 
-async def test_a_client_that_does_not_read_is_let_go_and_others_notice_nothing(
+async def test_a_client_that_does_not_read_is_evicted_without_harm_to_others(
     mount: Open,
 ) -> None:
     ends: list[Disconnect] = []
@@ -250,7 +250,7 @@ async def test_a_client_that_does_not_read_is_let_go_and_others_notice_nothing(
         client.close()
 
 
-async def test_a_client_that_takes_no_byte_is_aborted_in_time(mount: Open) -> None:
+async def test_a_client_that_takes_no_bytes_is_aborted_after_the_write_timeout(mount: Open) -> None:
     ends: list[Disconnect] = []
     mounted = await mount(
         on_disconnect=lambda _, end: ends.append(end), write_timeout=0.2, overflow="drop_oldest"
@@ -268,14 +268,14 @@ async def test_a_client_that_takes_no_byte_is_aborted_in_time(mount: Open) -> No
         client.close()
 
 
-async def test_an_idle_connection_is_the_servers_to_ping(mount: Open) -> None:
+async def test_the_hub_does_not_end_an_idle_connection_of_an_asgi_server(mount: Open) -> None:
     mounted = await mount(heartbeat_interval=0.02, pong_timeout=0.05)
     client = await mounted.connect()
     await asyncio.sleep(0.2)
     await client.sync()
 
 
-async def test_closing_the_hub_tells_the_clients(server: ASGIServer) -> None:
+async def test_closing_the_hub_closes_its_clients_with_1001(server: ASGIServer) -> None:
     hub = Hub()
     app = hub.asgi()
 
@@ -310,7 +310,9 @@ async def test_closing_the_hub_tells_the_clients(server: ASGIServer) -> None:
     ],
     ids=["route", "mount"],
 )
-async def test_a_route_of_a_web_application(server: ASGIServer, route: Any, path: str) -> None:
+async def test_a_hub_can_be_a_route_of_a_web_application(
+    server: ASGIServer, route: Any, path: str
+) -> None:
     hub = Hub()
 
     @asynccontextmanager
@@ -327,7 +329,7 @@ async def test_a_route_of_a_web_application(server: ASGIServer, route: Any, path
         await eventually(lambda: hub.stats().clients == 0)
 
 
-# What no such server does, but ASGI allows.
+# Cases that ASGI allows and these servers do not produce.
 
 
 class Driver:
@@ -353,14 +355,14 @@ class Driver:
             await hub.asgi()(self.scope, self.incoming.get, self.send)
 
 
-async def test_a_server_that_can_only_close_answers_403() -> None:
+async def test_without_the_response_extension_a_refusal_is_a_close() -> None:
     driver = Driver()
     async with Hub(HubConfig(authenticator=lambda _: AuthResult(False))) as hub:
         await driver.run(hub)
     assert driver.sent == [{"type": "websocket.close"}]
 
 
-async def test_scopes_may_lack_what_is_optional() -> None:
+async def test_optional_keys_of_a_scope_may_be_absent() -> None:
     seen: list[Request] = []
 
     def note(request: Request) -> AuthResult:
@@ -381,7 +383,7 @@ async def test_scopes_may_lack_what_is_optional() -> None:
     assert json.loads(driver.sent[1]["text"])["type"] == "pong"
 
 
-async def test_a_server_that_cannot_send_any_more_ends_the_connection() -> None:
+async def test_a_failing_send_ends_the_connection() -> None:
     driver = Driver(client=("2001:db8::1", 5))
 
     async def send(event: Any) -> None:
@@ -397,7 +399,7 @@ async def test_a_server_that_cannot_send_any_more_ends_the_connection() -> None:
         assert hub.stats().clients == 0
 
 
-async def test_while_accepting_others_may_have_filled_the_hub() -> None:
+async def test_a_hub_that_fills_up_during_the_accept_closes_with_1013() -> None:
     gate = asyncio.Event()
 
     class Slow(Driver):
@@ -421,7 +423,7 @@ async def test_while_accepting_others_may_have_filled_the_hub() -> None:
         await asyncio.wait(running)
 
 
-async def test_a_server_that_gives_up_leaves_nothing_behind() -> None:
+async def test_a_cancelled_application_leaves_no_connection_and_no_task() -> None:
     driver = Driver()
     async with Hub() as hub:
         running = asyncio.create_task(driver.run(hub))
@@ -433,13 +435,13 @@ async def test_a_server_that_gives_up_leaves_nothing_behind() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_server_that_has_read_much_does_not_hold_the_loop() -> None:
+async def test_a_flood_of_buffered_events_does_not_hold_the_loop() -> None:
     count = 5_000
     received = 0
     turns = 0
 
     async def receive() -> dict[str, Any]:
-        # As servers do that have the next message already: without a pause.
+        # Without a pause, like a server that has buffered the next message.
         nonlocal received
         received += 1
         if received == 1:

@@ -1,4 +1,4 @@
-"""Hubs joined by a bridge in memory, and what a hub does about a bridge that is not well."""
+"""Hubs with an in-memory bridge, and a hub with a bridge in an outage."""
 
 import asyncio
 import json
@@ -46,29 +46,29 @@ class OverheadBridge(MemoryBridge):
     overhead_bytes = 100
 
 
-class BridgeInTrouble:
-    """A bridge whose broker answers when a test says so."""
+class ControlledBridge:
+    """A bridge whose broker answers when the test decides."""
 
     overhead_bytes = 0
 
     def __init__(self, state: BridgeState) -> None:
         self.state = state
-        self.carried: dict[str, Future[None]] = {}
-        self.let_go: list[str] = []
+        self.subscribed: dict[str, Future[None]] = {}
+        self.unsubscribed: list[str] = []
         self.forwarded: list[tuple[str, bytes]] = []
 
     def forward(self, channel: str, payload: bytes) -> None:
         self.forwarded.append((channel, payload))
 
     def subscribe(self, channel: str) -> Future[None] | None:
-        future = self.carried.setdefault(channel, asyncio.get_running_loop().create_future())
+        future = self.subscribed.setdefault(channel, asyncio.get_running_loop().create_future())
         return None if future.done() else future
 
     def subscribe_all(self) -> Future[None] | None:
         raise NotImplementedError
 
     def unsubscribe(self, channel: str) -> None:
-        self.let_go.append(channel)
+        self.unsubscribed.append(channel)
 
     async def drain(self) -> None:
         pass
@@ -82,8 +82,8 @@ async def receive_types(client: MemoryClient, count: int) -> list[str]:
     return [(await client.receive()).type for _ in range(count)]
 
 
-async def test_a_subscription_is_confirmed_when_the_bridge_carries_the_channel() -> None:
-    bridge = BridgeInTrouble(BridgeState.UP)
+async def test_a_subscription_is_confirmed_when_the_bridge_has_subscribed() -> None:
+    bridge = ControlledBridge(BridgeState.UP)
     async with Hub() as hub:
         hub.bridge_port.attach(bridge)
         client = await connect(hub)
@@ -91,32 +91,32 @@ async def test_a_subscription_is_confirmed_when_the_bridge_carries_the_channel()
         client.send(Message(type=MessageType.PING))
         await asyncio.sleep(0.05)
         assert not client.messages
-        bridge.carried["news"].set_result(None)
+        bridge.subscribed["news"].set_result(None)
         assert await receive_types(client, 2) == ["subscribed", "pong"]
-        # From then on others need not wait.
+        # Further subscriptions to the channel need not wait.
         ask(client, 2, "news")
         assert await receive_types(client, 1) == ["subscribed"]
 
 
 async def test_other_clients_do_not_wait_for_the_bridge() -> None:
-    bridge = BridgeInTrouble(BridgeState.UP)
+    bridge = ControlledBridge(BridgeState.UP)
     async with Hub() as hub:
         hub.bridge_port.attach(bridge)
         waiting, other = await connect(hub), await connect(hub)
         ask(waiting, 1, "news")
         await other.sync()
         hub.publish("news", Message(type=MessageType.EVENT, data="local"))
-        # What this hub publishes reaches its own clients at once.
+        # Messages that this hub publishes reach its own clients at once.
         assert (await waiting.receive()).data == "local"
-        bridge.carried["news"].set_result(None)
+        bridge.subscribed["news"].set_result(None)
         assert await receive_types(waiting, 1) == ["subscribed"]
 
 
 @pytest.mark.parametrize("state", [BridgeState.DEGRADED, BridgeState.DOWN])
-async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
+async def test_in_an_outage_clients_do_not_wait_and_the_confirmation_comes_later(
     state: BridgeState,
 ) -> None:
-    bridge = BridgeInTrouble(state)
+    bridge = ControlledBridge(state)
     async with Hub() as hub:
         hub.bridge_port.attach(bridge)
         client, gone = await connect(hub), await connect(hub)
@@ -131,17 +131,17 @@ async def test_in_an_outage_nobody_waits_and_the_confirmation_comes_late(
         gone.close()
         hub.publish("news", Message(type=MessageType.EVENT, data="local"))
         assert (await client.receive()).data == "local"
-        bridge.carried["news"].set_result(None)
-        bridge.carried["left"].set_result(None)
+        bridge.subscribed["news"].set_result(None)
+        bridge.subscribed["left"].set_result(None)
         reply = await client.receive()
         assert (reply.type, reply.channel) == ("subscribed", "news")
         await client.sync()
-        # One answer is enough, and none is for what was taken back.
+        # One confirmation for each frame is enough, and a withdrawn subscription gets none.
         assert not client.messages
 
 
-async def test_a_bridge_that_does_not_answer_holds_a_client_up_for_a_second() -> None:
-    bridge = BridgeInTrouble(BridgeState.UP)
+async def test_a_client_waits_at_most_a_second_for_a_bridge() -> None:
+    bridge = ControlledBridge(BridgeState.UP)
     async with Hub() as hub:
         hub.bridge_port.attach(bridge)
         client = await connect(hub)
@@ -151,8 +151,8 @@ async def test_a_bridge_that_does_not_answer_holds_a_client_up_for_a_second() ->
         assert hub.connections[0].subscriptions == ("more", "news")
 
 
-async def test_a_channel_lingers_for_a_second_and_is_looked_at_again() -> None:
-    bridge = BridgeInTrouble(BridgeState.DOWN)
+async def test_a_channel_without_subscribers_leaves_the_bridge_after_a_second() -> None:
+    bridge = ControlledBridge(BridgeState.DOWN)
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         hub.bridge_port.attach(bridge)
@@ -163,19 +163,19 @@ async def test_a_channel_lingers_for_a_second_and_is_looked_at_again() -> None:
         client.unsubscribe("a")
         client.unsubscribe("b")
         clock.advance(0.9)
-        assert bridge.let_go == []
+        assert bridge.unsubscribed == []
         client.subscribe("b")
         await client.sync()
         clock.advance(0.2)
-        assert bridge.let_go == ["a"]
+        assert bridge.unsubscribed == ["a"]
         client.vanish()
         clock.advance(1)
-        assert bridge.let_go == ["a", "b"]
+        assert bridge.unsubscribed == ["a", "b"]
         hub.bridge_port.detach()
         hub.bridge_port.detach()
 
 
-async def test_what_other_hubs_publish_is_checked() -> None:
+async def test_messages_of_other_hubs_are_validated() -> None:
     async with Hub(HubConfig(max_message_bytes=200)) as hub:
         client = await connect(hub)
         client.subscribe("news")
@@ -211,31 +211,31 @@ STAMP = '"timestamp":"2026-11-23T04:14:16.618311291+01:00"'
 @pytest.mark.parametrize(
     ("channel", "payload", "expected"),
     [
-        # As it came, to the byte.
+        # Unchanged, to the byte.
         ("news", f'{{"type":"x","channel":"news","data":1e21,{STAMP},"more":1}}', None),
         ("", f'{{"type":"x","data":9007199254740993,{STAMP}}}', None),
         ("", f'{{"type":"x","channel":"news",{STAMP}}}', None),
         ("", f'{{"type":"error","data":"text",{STAMP}}}', None),
         ("", f'{{"type":"x","data":1,{STAMP},"overwrites":true}}', None),
-        # Names of fields inside the data mean nothing.
+        # Names of fields inside the data have no meaning.
         (
             "",
             f'{{"type":"x","data":{{"channel":"x","processId":null,"id":1,"code":"c"}},{STAMP}}}',
             None,
         ),
         ("news", f'{{"type":"x","channel":"news","data":["channel","processId"],{STAMP}}}', None),
-        # As hubs of go-ws send it.
+        # As hubs of go-ws send them.
         ("news", f'{{"type":"x",{STAMP}}}', f'{{"type":"x",{STAMP},"channel":"news"}}'),
         (
             "news",
             f'{{"type":"x","channel":"other","processId":null,{STAMP}}}',
             f'{{"type":"x","channel":"news",{STAMP}}}',
         ),
-        # Null fields are left out, also one that the hub does not know.
+        # Null fields are left out, including unknown fields.
         ("", f'{{"type":"x","data":null,"more":null,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
         ("", f'{{"type":"x","id":null,"code":null,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
         ("", f'{{"type":"error","id":null,{STAMP}}}', f'{{"type":"error",{STAMP}}}'),
-        # Clients take what has an id for an answer, however its name is written.
+        # Clients take a message with an id for an answer, also if the name is escaped.
         ("", f'{{"type":"x","id":7,"code":"c",{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
         ("", f'{{"type":"x","i\\u0064":7,{STAMP}}}', f'{{"type":"x",{STAMP}}}'),
         (
@@ -243,24 +243,24 @@ STAMP = '"timestamp":"2026-11-23T04:14:16.618311291+01:00"'
             f'{{"type":"x","ch\\u0061nnel":"other",{STAMP}}}',
             f'{{"type":"x","channel":"news",{STAMP}}}',
         ),
-        # Of two fields with one name clients take the first or the last.
+        # Of two fields with the same name, some clients take the first and some the last.
         (
             "news",
             f'{{"type":"x","channel":"a","channel":"b","type":"y",{STAMP}}}',
             f'{{"type":"y","channel":"news",{STAMP}}}',
         ),
-        # Whatever is wrong with this field, the message is a good one.
+        # A wrong value of this field does not make the message invalid.
         *(
             ("", f'{{"type":"x","overwrites":{wrong},{STAMP}}}', f'{{"type":"x",{STAMP}}}')
             for wrong in ("false", "null", "1", '"true"', "[true]")
         ),
-        # Clients of go-ws take every line for a message.
+        # Clients of go-ws parse each line as a message.
         (
             "",
             f'{{"type":"x",\n"data":[ 1.0,\n2],{STAMP}}}',
             f'{{"type":"x","data":[1.0,2],{STAMP}}}',
         ),
-        # They also take timestamps to the letter.
+        # They also require the strict form of timestamps.
         (
             "",
             '{"type":"x","timestamp":"2026-11-23 04:14:16.618311291z"}',
@@ -268,16 +268,16 @@ STAMP = '"timestamp":"2026-11-23T04:14:16.618311291+01:00"'
         ),
     ],
 )
-async def test_what_other_hubs_publish_is_passed_on_as_it_is_or_put_in_order(
+async def test_messages_of_other_hubs_are_delivered_unchanged_or_normalized(
     channel: str, payload: str, expected: str | None
 ) -> None:
-    now: Any = None  # it has its own
+    now: Any = None  # not used: the message has a timestamp
     assert normalize_forwarded(payload.encode(), channel, now).decode() == (expected or payload)
 
 
 @pytest.mark.parametrize("name", sorted(MessageType))
 @pytest.mark.parametrize("fields", ["", ',"id":1', ',"code":"denied"', ',"id":1,"code":"denied"'])
-async def test_requests_and_answers_of_others_reach_no_client(
+async def test_requests_and_answers_of_other_hubs_reach_no_client(
     name: MessageType, fields: str
 ) -> None:
     public = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
@@ -291,7 +291,7 @@ async def test_requests_and_answers_of_others_reach_no_client(
         else:
             with pytest.raises(MessageDecodeError, match="between one client and its hub"):
                 hub.bridge_port.deliver("", payload)
-            # Nor when the type stands there twice, or its name is escaped.
+            # The same for a type that occurs twice, and for an escaped name of the field.
             for disguised in (
                 f'{{"type":"event","type":"{name}"{fields}}}',
                 f'{{"type":"event","typ\\u0065":"{name}"{fields}}}',
@@ -302,7 +302,9 @@ async def test_requests_and_answers_of_others_reach_no_client(
         assert not client.messages
 
 
-async def test_a_listener_does_not_decide_whether_a_message_is_delivered(served: Served) -> None:
+async def test_a_publish_listener_does_not_change_which_messages_are_delivered(
+    served: Served,
+) -> None:
     client = await served.connect()
     await client.subscribe("a")
     served.hub.add_publish_listener(lambda channel, message: None)
@@ -322,7 +324,7 @@ async def test_a_listener_does_not_decide_whether_a_message_is_delivered(served:
     ),
     st.sampled_from(["", "news"]),
 )
-def test_whatever_the_data_holds_goes_on_with_all_its_digits(data: Any, channel: str) -> None:
+def test_any_data_is_delivered_with_all_its_digits(data: Any, channel: str) -> None:
     now: Any = None
     message = {"type": "x", "data": data, "timestamp": "2026-11-23T04:14:16.618311291Z"}
     expected = message | ({"channel": channel} if channel else {})

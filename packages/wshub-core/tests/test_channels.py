@@ -19,7 +19,7 @@ process_ids = st.text(PROCESS_ID_CHARACTERS, min_size=1, max_size=128)
 
 
 @given(channel_names.filter(lambda name: not name.startswith("process:")))
-def test_every_name_of_the_alphabet_is_a_channel(name: str) -> None:
+def test_every_name_from_the_alphabet_is_a_valid_channel(name: str) -> None:
     validate_channel(name)
 
 
@@ -37,7 +37,7 @@ def test_a_channel_is_valid_only_within_the_alphabet_and_length(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["", "a" * 257, "a b", "ü", "a/b", "news\n", "\n", "a\0b"])
-def test_other_names_are_refused(name: str) -> None:
+def test_names_outside_the_alphabet_are_refused(name: str) -> None:
     with pytest.raises(InvalidChannelError, match="invalid channel name") as caught:
         validate_channel(name)
     assert caught.value.channel == name
@@ -62,7 +62,7 @@ def test_every_process_has_a_channel(process_id: str) -> None:
 
 
 @pytest.mark.parametrize("process_id", ["", "a:b", "a" * 129, "ß", "a\n"])
-def test_other_process_ids_are_refused(process_id: str) -> None:
+def test_invalid_process_ids_are_refused(process_id: str) -> None:
     with pytest.raises(InvalidProcessIDError, match="use 1 to 128 characters") as caught:
         validate_process_id(process_id)
     assert caught.value.process_id == process_id

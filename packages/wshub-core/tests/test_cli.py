@@ -1,4 +1,4 @@
-"""The command line, as processes of its own."""
+"""The command line, run in child processes."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, 
 
 
 async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path) -> None:
-    # It goes on when it is told to, so that nothing is printed before the client listens.
+    # The command waits for a line of input, so that it prints nothing before the client listens.
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
     code = f"open({str(fifo)!r}).read(); print('hello'); raise SystemExit(7)"
@@ -52,7 +52,7 @@ async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_serve_ends_politely_when_told_to(number: signal.Signals) -> None:
+async def test_serve_closes_its_clients_on_a_signal(number: signal.Signals) -> None:
     async with wshub("serve", "--port", "0") as process:
         address = await first_line(process.stdout)
         assert re.fullmatch(r"http://localhost:\d+/", address)
@@ -75,7 +75,7 @@ async def test_serve_prints_an_address_that_can_be_opened(host: str) -> None:
             await WireClient(socket).sync()
 
 
-async def test_run_ends_its_command_when_told_to() -> None:
+async def test_run_ends_its_command_on_a_signal() -> None:
     code = "import time\nwhile True: print('tick', flush=True); time.sleep(0.01)"
     async with wshub("run", "--port", "0", "--", sys.executable, "-c", code) as process:
         address = await first_line(process.stderr)
@@ -94,12 +94,12 @@ async def test_run_ends_its_command_when_told_to() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("run", "--port", "0"), "wshub: no command: say `wshub run -- COMMAND`"),
+        (("run", "--port", "0"), "wshub: no command given: use `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
         (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
     ],
 )
-async def test_a_mistake_ends_with_one_clear_line(arguments: tuple[str, ...], text: str) -> None:
+async def test_a_wrong_argument_prints_one_line(arguments: tuple[str, ...], text: str) -> None:
     async with wshub(*arguments) as process:
         code, _, errors = await finish(process)
         assert code == 1
@@ -107,7 +107,7 @@ async def test_a_mistake_ends_with_one_clear_line(arguments: tuple[str, ...], te
         assert errors.count("\n") == 1
 
 
-async def test_a_command_that_cannot_start_ends_with_one_clear_line() -> None:
+async def test_a_command_that_cannot_start_prints_one_line() -> None:
     async with wshub("run", "--port", "0", "no-such-command", "--option") as process:
         code, output, errors = await finish(process)
     assert (code, output) == (1, "")
@@ -116,7 +116,7 @@ async def test_a_command_that_cannot_start_ends_with_one_clear_line() -> None:
     ]
 
 
-async def test_a_reader_that_goes_away_does_not_end_the_command(tmp_path: Path) -> None:
+async def test_a_closed_standard_output_does_not_end_the_command(tmp_path: Path) -> None:
     done = tmp_path / "done"
     shell = (
         f"{sys.executable} -c '{WSHUB}' run --port 0 -- sh -c "
@@ -128,13 +128,13 @@ async def test_a_reader_that_goes_away_does_not_end_the_command(tmp_path: Path) 
     assert (tmp_path / "errors").read_text().count("\n") == 1
 
 
-async def test_a_signal_is_reported_as_shells_do() -> None:
+async def test_a_signal_is_reported_as_in_a_shell() -> None:
     async with wshub("run", "--port", "0", "sh", "-c", "echo before; kill -9 $$") as process:
         code, output, _ = await finish(process)
     assert (code, output) == (137, "before\n")
 
 
-async def test_a_taken_port_ends_with_one_clear_line() -> None:
+async def test_a_port_in_use_prints_one_line() -> None:
     async with wshub("serve", "--port", "0") as first:
         port = (await first_line(first.stdout)).rsplit(":", 1)[1].strip("/")
         async with wshub("serve", "--port", port) as second:
@@ -144,7 +144,7 @@ async def test_a_taken_port_ends_with_one_clear_line() -> None:
             assert errors.count("\n") == 1
 
 
-async def test_a_local_page_is_not_served_under_a_strangers_name() -> None:
+async def test_a_local_page_is_not_served_under_a_foreign_host_name() -> None:
     async with wshub("serve", "--port", "0") as process:
         address = await first_line(process.stdout)
         port = int(address.rsplit(":", 1)[1].strip("/"))
@@ -170,7 +170,7 @@ async def status_of(port: int, path: str, host: str) -> int:
     return int(answer.split()[1])
 
 
-async def test_version() -> None:
+async def test_version_is_printed() -> None:
     async with wshub("--version") as process:
         assert await finish(process) == (0, f"{wshub_core.__version__}\n", "")
 
@@ -183,7 +183,7 @@ async def test_version() -> None:
         ("run", "--to", "x", "--", "ls"),
     ],
 )
-async def test_without_the_client_its_commands_say_what_to_install(
+async def test_commands_without_the_client_package_name_the_package(
     arguments: tuple[str, ...],
 ) -> None:
     hide = "import sys; sys.modules['wshub_client'] = None; " + WSHUB

@@ -32,7 +32,7 @@ from wshub_core.protocol.client_frames import (
         ({"type": "ping", "channel": "a", "processId": 5, "timestamp": "never"}, Ping()),
     ],
 )
-def test_frames_that_ask_for_something(frame: dict[str, Any], expected: object) -> None:
+def test_frames_with_commands_are_parsed(frame: dict[str, Any], expected: object) -> None:
     assert read_client_frame(json.dumps(frame).encode()) == expected
     assert read_client_frame(json.dumps(frame).encode() + b"\n") == expected
 
@@ -70,7 +70,7 @@ def test_other_types_are_messages_for_the_application(name: str) -> None:
         b'{"type":"subscribe","data":' + b"9" * 5_000 + b"}",
     ],
 )
-def test_all_other_frames_ask_for_nothing(payload: bytes) -> None:
+def test_malformed_frames_without_an_id_give_none(payload: bytes) -> None:
     assert read_client_frame(payload) is None
 
 
@@ -95,7 +95,7 @@ DEEP = b"[" * 30_000 + b"]" * 30_000
         (b'{"type":"x","id":1,}', 1),
     ],
 )
-def test_a_malformed_frame_with_an_id_says_what_is_wrong(payload: bytes, frame_id: object) -> None:
+def test_a_malformed_frame_with_an_id_has_a_description(payload: bytes, frame_id: object) -> None:
     frame = read_client_frame(payload)
     assert isinstance(frame, Malformed)
     assert frame.id == frame_id
@@ -124,5 +124,5 @@ def test_a_malformed_frame_without_a_valid_id_is_ignored(payload: bytes) -> None
 @given(
     st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode(errors="replace"))
 )
-def test_no_frame_raises(payload: bytes) -> None:
+def test_no_frame_raises_an_exception(payload: bytes) -> None:
     read_client_frame(payload)

@@ -6,7 +6,7 @@ from wshub_core.values.closing import validate_close
 
 
 @pytest.mark.parametrize("code", [*CloseCode, 3000, 4001, 4999])
-def test_codes_that_may_be_sent_are_those_that_the_protocol_accepts(code: int) -> None:
+def test_codes_that_the_protocol_allows_are_valid(code: int) -> None:
     validate_close(code, "")
     Close(code, "").check()
 

@@ -6,7 +6,7 @@ from wshub_core import HubConfig, InvalidConfigError, Request
 from wshub_core.values.origins import origin_allowed
 
 
-def test_the_defaults_are_those_of_the_documentation() -> None:
+def test_the_defaults_match_the_documentation() -> None:
     config = HubConfig()
     assert config.max_message_bytes == 65_536
     assert config.max_subscriptions == 1_024
@@ -72,7 +72,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: s
         ("*", "*"),
     ],
 )
-def test_an_origin_may_be_spelled_in_other_ways(given: str, origin: str) -> None:
+def test_different_spellings_of_an_origin_are_equal(given: str, origin: str) -> None:
     config = HubConfig(allowed_origins=[given])
     assert config.allowed_origins == (origin,)
     request = Request("GET", "/ws", headers={"origin": (origin,), "host": ("hub.example",)})

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from wshub_core.protocol.deadlines import Deadlines
 
 
-def test_keys_expire_in_order_when_their_time_has_come() -> None:
+def test_keys_expire_in_the_order_of_their_deadlines() -> None:
     deadlines: Deadlines[str] = Deadlines(10.0)
     assert deadlines.next is None
     deadlines.add("a", 1.0)
@@ -18,14 +18,14 @@ def test_keys_expire_in_order_when_their_time_has_come() -> None:
     assert deadlines.next is None
 
 
-def test_adding_again_does_not_prolong() -> None:
+def test_adding_a_key_again_does_not_move_its_deadline() -> None:
     deadlines: Deadlines[str] = Deadlines(10.0)
     deadlines.add("a", 1.0)
     deadlines.add("a", 9.0)
     assert deadlines.next == 11.0
 
 
-def test_clear_forgets_all() -> None:
+def test_clear_removes_all_keys() -> None:
     deadlines: Deadlines[str] = Deadlines(10.0)
     deadlines.add("a", 1.0)
     deadlines.clear()
@@ -33,7 +33,7 @@ def test_clear_forgets_all() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.floats(0, 5))))
-def test_each_key_expires_exactly_when_it_is_due(
+def test_each_key_expires_exactly_at_its_deadline(
     steps: list[tuple[str, bool, float]],
 ) -> None:
     deadlines: Deadlines[str] = Deadlines(7.0)

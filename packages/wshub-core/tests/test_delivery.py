@@ -17,7 +17,7 @@ from wshub_core.testing import ManualClock
 
 
 class ManualLoop:
-    """Runs a callback when told to; each look at the clock takes one millisecond."""
+    """A loop that runs a callback on request. Each reading of its clock takes one millisecond."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,7 +45,7 @@ class ManualLoop:
 
 
 class RecordingTransport:
-    """Keeps what it is given; while it is full, it says that it holds it all."""
+    """A transport that keeps all messages; while it is full, it reports them as unsent."""
 
     def __init__(self) -> None:
         self.writes: list[list[PreparedMessage]] = []
@@ -70,7 +70,7 @@ class RecordingTransport:
 
 
 class NoOwner:
-    """Connections in these tests get no frames."""
+    """An owner without functions, because connections in these tests get no frames."""
 
     clock = ManualClock()
 
@@ -97,7 +97,7 @@ class NoOwner:
 
 
 class Audience:
-    """A fan-out with connections on recording transports."""
+    """A delivery with connections on recording transports."""
 
     def __init__(self, size: int, limit: int = 1_000_000) -> None:
         self.loop = ManualLoop()
@@ -124,7 +124,7 @@ def message(number: int) -> PreparedMessage:
     return PreparedMessage(b"%d" % number)
 
 
-def test_messages_of_one_tick_go_out_in_one_write_each() -> None:
+def test_messages_of_one_round_share_one_write_per_connection() -> None:
     audience = Audience(10)
     everyone = frozenset(audience.connections)
     messages = [message(number) for number in range(8)]
@@ -148,7 +148,7 @@ def test_a_large_audience_is_served_in_slices() -> None:
     assert most_writes <= 64
 
 
-def test_a_reply_does_not_wait_for_the_others_and_keeps_its_place() -> None:
+def test_a_reply_does_not_wait_for_other_connections_and_keeps_its_order() -> None:
     audience = Audience(5_000)
     everyone = frozenset(audience.connections)
     first, second, reply = message(1), message(2), message(3)
@@ -170,7 +170,7 @@ def test_a_reply_does_not_wait_for_the_others_and_keeps_its_place() -> None:
         assert transport.sent == expected
 
 
-def test_one_that_is_full_waits_and_the_others_do_not() -> None:
+def test_a_connection_that_is_not_writable_delays_no_other() -> None:
     audience = Audience(3)
     slow, slow_transport = audience.connections[0], audience.transports[0]
     slow.is_writable = False
@@ -186,11 +186,11 @@ def test_one_that_is_full_waits_and_the_others_do_not() -> None:
     assert slow_transport.writes == [messages]
 
 
-def test_what_the_transport_has_passed_on_meanwhile_counts_no_more() -> None:
+def test_bytes_that_the_transport_has_sent_no_longer_count() -> None:
     audience = Audience(1, limit=100)
     (connection,), (transport,) = audience.connections, audience.transports
     connection.is_writable = False
-    connection.outbox.unsent_bytes = 95  # and `unsent_bytes()` of the transport says 0 by now
+    connection.outbox.unsent_bytes = 95  # outdated: the transport's `unsent_bytes()` returns 0
     audience.delivery.send_one(connection, PreparedMessage(b"0123456789"))
     assert audience.overflowed == []
     connection.is_writable = True
@@ -199,7 +199,7 @@ def test_what_the_transport_has_passed_on_meanwhile_counts_no_more() -> None:
     assert len(transport.sent) == 1
 
 
-def test_one_that_comes_back_gets_what_waited_bit_by_bit() -> None:
+def test_a_resumed_connection_gets_its_waiting_messages_in_parts() -> None:
     audience = Audience(1, limit=1_000_000)
     (connection,), (transport,) = audience.connections, audience.transports
     connection.is_writable = False
@@ -213,7 +213,7 @@ def test_one_that_comes_back_gets_what_waited_bit_by_bit() -> None:
     assert max(sum(each.size for each in write) for write in transport.writes) <= 140_000
 
 
-def test_one_that_overflows_is_reported_once_and_gets_nothing_more() -> None:
+def test_an_overflowing_connection_is_reported_once_and_gets_no_more_messages() -> None:
     audience = Audience(2, limit=50)
     slow = audience.connections[0]
     slow.is_writable = False
@@ -225,7 +225,7 @@ def test_one_that_overflows_is_reported_once_and_gets_nothing_more() -> None:
     assert len(audience.transports[1].sent) == 100
 
 
-def test_replies_to_many_are_sliced_too() -> None:
+def test_replies_to_many_connections_are_served_in_slices() -> None:
     audience = Audience(5_000)
     for connection in audience.connections:
         audience.delivery.send_one(connection, message(connection.id))
@@ -238,7 +238,7 @@ def test_replies_to_many_are_sliced_too() -> None:
     assert most_writes <= 64
 
 
-def test_a_publisher_that_never_pauses_keeps_nobody_from_being_written() -> None:
+def test_a_publisher_that_never_pauses_does_not_stop_the_writes() -> None:
     audience = Audience(2_000)
     everyone = frozenset(audience.connections)
     for number in range(200):
@@ -248,7 +248,7 @@ def test_a_publisher_that_never_pauses_keeps_nobody_from_being_written() -> None
     assert written >= 2_000
 
 
-def test_what_waits_to_be_fanned_out_is_bounded() -> None:
+def test_the_messages_that_wait_for_fan_out_are_bounded() -> None:
     audience = Audience(10)
     big = PreparedMessage(b"x" * 60_000)
     for _ in range(1_000):
@@ -260,7 +260,7 @@ def test_what_waits_to_be_fanned_out_is_bounded() -> None:
     assert audience.overflowed == []
 
 
-def test_a_transport_that_raises_harms_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_transport_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
     class BrokenTransport(RecordingTransport):
         is_aborted = False
 
@@ -302,7 +302,7 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=40))
 @settings(max_examples=100, deadline=None)
-def test_each_connection_gets_all_that_was_sent_to_it_once_and_in_order(
+def test_each_connection_gets_all_its_messages_once_and_in_order(
     program: list[tuple[str, Any]],
 ) -> None:
     audience = Audience(SIZE)

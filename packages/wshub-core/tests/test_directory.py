@@ -24,7 +24,7 @@ def known(directory: ChannelDirectory, channel: str) -> tuple[int, str | None, i
     return activity.message_count, activity.status, activity.exit_code
 
 
-def test_it_remembers_the_last_status_and_counts() -> None:
+def test_the_directory_keeps_the_last_status_and_the_count() -> None:
     directory = ChannelDirectory()
     directory.record("process:a", status("running", 0))
     directory.record("process:a", Message(type=MessageType.PROCESS_OUTPUT, data="line"))
@@ -34,7 +34,7 @@ def test_it_remembers_the_last_status_and_counts() -> None:
     assert known(directory, "unknown") == (0, None, None)
 
 
-def test_it_says_what_a_message_has_changed() -> None:
+def test_recording_a_message_reports_the_changes() -> None:
     directory = ChannelDirectory()
     output = Message(type=MessageType.PROCESS_OUTPUT, data="line")
     messages = [
@@ -46,7 +46,7 @@ def test_it_says_what_a_message_has_changed() -> None:
         output,
         output,
     ]
-    # New, with a new status, and at the beginning of a run.
+    # A new channel, a new status, and the start of a run.
     assert [directory.record("process:a", message) for message in messages] == [
         (True, True, True),
         (False, False, False),
@@ -58,14 +58,14 @@ def test_it_says_what_a_message_has_changed() -> None:
     ]
 
 
-def test_beyond_the_limit_the_one_that_was_silent_longest_goes() -> None:
+def test_beyond_the_limit_the_channel_without_news_for_longest_is_dropped() -> None:
     directory = ChannelDirectory(limit=2)
     for channel in ("a", "b", "a", "c"):
         directory.record(channel, EVENT)
     assert directory.channels == ("a", "c")
     assert "a" in directory
     assert "b" not in directory
-    # One that comes back begins anew.
+    # A channel that comes back starts with empty counts.
     assert directory.record("b", EVENT) == (True, False, True)
 
 
@@ -95,18 +95,18 @@ class StructStatus(msgspec.Struct, rename="camel"):
         ({"status": "exited", "exitCode": 2**60}, (1, "exited", None)),
         ({"status": "exited", "exitCode": 1.5}, (1, "exited", None)),
         ({"status": "x" * 30_000, "exitCode": 1}, (1, "x" * 64, 1)),
-        # What has one plain form in JSON is what clients get.
+        # Objects with one plain form in JSON count like that form.
         (Status("exited", 3), (1, "exited", 3)),
         (StructStatus("exited", 4), (1, "exited", 4)),
     ],
 )
-def test_a_status_of_another_shape_is_no_status(data: Any, expected: object) -> None:
+def test_data_of_another_shape_is_not_a_status(data: Any, expected: object) -> None:
     directory = ChannelDirectory()
     directory.record("a", Message(type=MessageType.PROCESS_STATUS, data=data))
     assert known(directory, "a") == expected
 
 
-def test_a_snapshot_comes_in_parts_the_most_recent_first() -> None:
+def test_a_snapshot_has_parts_and_begins_with_the_most_recent() -> None:
     directory = ChannelDirectory(limit=5)
     for number in range(8):
         directory.record(f"c{number}", EVENT)
@@ -115,7 +115,7 @@ def test_a_snapshot_comes_in_parts_the_most_recent_first() -> None:
     assert list(ChannelDirectory().snapshot(2)) == []
 
 
-def test_what_is_merged_is_the_higher_count_and_the_more_recent_status() -> None:
+def test_merging_keeps_the_higher_count_and_the_more_recent_status() -> None:
     directory = ChannelDirectory()
     directory.record("process:a", status("running", 0, second=10))
     directory.record("process:b", status("exited", 1, second=10))
@@ -130,11 +130,11 @@ def test_what_is_merged_is_the_higher_count_and_the_more_recent_status() -> None
     assert known(directory, "process:a") == (7, "exited", 2)
     assert known(directory, "process:b") == (1, "exited", 1)
     assert known(directory, "news") == (3, None, None)
-    # Again changes nothing.
+    # Merging again changes nothing.
     assert directory.merge({"news": ChannelActivity(2)}) == []
 
 
-def test_what_is_merged_displaces_nothing_and_is_forgotten_first() -> None:
+def test_merged_channels_displace_no_others_and_are_dropped_first() -> None:
     directory = ChannelDirectory(limit=3)
     directory.record("own", EVENT)
     others = {f"c{number}": ChannelActivity(1) for number in range(9)}

@@ -1,4 +1,4 @@
-"""How connections, callbacks and hubs end, at odd moments."""
+"""The ends of connections, callbacks and hubs in unusual situations."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from wshub_core.testing import connect
 FRAME = text('{"type":"x"}')
 
 
-async def test_a_request_that_is_too_large_leaves_nothing_behind(served: Served) -> None:
+async def test_a_request_that_is_too_large_gets_431_and_leaves_no_socket(served: Served) -> None:
     lines = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 1_000) for number in range(80))
     async with raw(served) as client:
         client.writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
@@ -36,9 +36,7 @@ async def test_a_request_that_is_too_large_leaves_nothing_behind(served: Served)
 
 
 @pytest.mark.parametrize("clients", [1, 4])
-async def test_frames_before_the_end_are_served_however_many_wait(
-    serve: Serve, clients: int
-) -> None:
+async def test_all_frames_before_the_end_are_served(serve: Serve, clients: int) -> None:
     served_frames: list[Connection] = []
     ended: list[Connection] = []
     all_ended = asyncio.Event()
@@ -68,7 +66,7 @@ async def test_frames_before_the_end_are_served_however_many_wait(
     assert sorted(served_frames.count(each) for each in ended) == [600] * clients
 
 
-async def test_on_disconnect_is_called_once_also_if_the_peer_floods_at_the_end(
+async def test_on_disconnect_is_called_once_after_a_flood(
     serve: Serve,
 ) -> None:
     ended: list[Connection] = []
@@ -92,7 +90,7 @@ async def test_on_disconnect_is_called_once_also_if_the_peer_floods_at_the_end(
     assert len(ended) == len(set(ended)) == 20
 
 
-async def test_nothing_follows_a_callback_that_ignores_its_cancellation() -> None:
+async def test_no_frame_is_served_after_a_callback_that_ignores_its_cancellation() -> None:
     events: list[str] = []
     gate = asyncio.Event()
 
@@ -117,7 +115,7 @@ async def test_nothing_follows_a_callback_that_ignores_its_cancellation() -> Non
     assert events == ["begin 0", "disconnect", "end 0"]
 
 
-async def test_the_clean_up_of_a_callback_comes_before_on_disconnect() -> None:
+async def test_the_cleanup_of_a_callback_ends_before_on_disconnect() -> None:
     events: list[str] = []
 
     async def hang(connection: Connection, message: Message) -> None:
@@ -136,7 +134,7 @@ async def test_the_clean_up_of_a_callback_comes_before_on_disconnect() -> None:
     assert events == ["cleaned up", "disconnect"]
 
 
-async def test_an_on_disconnect_that_hangs_is_cancelled_too() -> None:
+async def test_an_on_disconnect_that_hangs_is_cancelled() -> None:
     cancelled = asyncio.Event()
 
     async def hang(*_: object) -> None:
@@ -172,7 +170,7 @@ async def test_a_callback_that_cancels_itself_loses_no_frames() -> None:
     assert received == list(range(6))
 
 
-async def test_an_answer_that_does_not_fit_is_not_sent_and_harms_nothing(
+async def test_an_answer_that_is_too_large_is_not_sent_and_is_logged(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[Disconnect] = []
@@ -185,7 +183,7 @@ async def test_an_answer_that_does_not_fit_is_not_sent_and_harms_nothing(
     await eventually(lambda: len(ended) == 1)
 
 
-async def test_what_follows_invalid_text_is_not_served(serve: Serve) -> None:
+async def test_frames_after_invalid_text_are_not_served(serve: Serve) -> None:
     received: list[Message] = []
     served = await serve(on_message=lambda _, message: received.append(message))
     async with raw(served) as client:
@@ -195,7 +193,7 @@ async def test_what_follows_invalid_text_is_not_served(serve: Serve) -> None:
     assert len(received) == 1
 
 
-async def test_several_exits_at_once_end_the_program_in_order() -> None:
+async def test_several_exits_at_once_end_the_program_cleanly() -> None:
     code = """
 import asyncio
 from websockets.asyncio.client import connect
@@ -252,10 +250,10 @@ async def test_shutdown_hooks_are_called_once_and_may_close_the_hub() -> None:
     assert called == 1
 
 
-async def test_shutdown_hooks_that_bring_further_ones_do_not_keep_the_hub_open(
+async def test_shutdown_hooks_that_add_hooks_do_not_keep_the_hub_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_core.loop.shutdown._HOOK_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.loop.shutdown._MIN_HOOKS_SECONDS", 0.05)
 
     async def bring_another() -> None:
         async def another() -> None:
@@ -266,7 +264,7 @@ async def test_shutdown_hooks_that_bring_further_ones_do_not_keep_the_hub_open(
     async with asyncio.timeout(5):
         async with Hub(HubConfig(close_timeout=0.05)) as hub:
             hub.add_shutdown_hook(bring_another)
-    assert "came too late" in caplog.text
+    assert "added too late" in caplog.text
 
 
 async def test_a_callback_may_close_the_hub() -> None:
@@ -279,7 +277,7 @@ async def test_a_callback_may_close_the_hub() -> None:
         assert await client.wait_closed() == 1012
 
 
-async def test_closing_goes_on_when_the_one_who_asked_is_cancelled() -> None:
+async def test_the_shutdown_goes_on_when_the_caller_of_close_is_cancelled() -> None:
     async with asyncio.timeout(5), Hub(HubConfig(close_timeout=0.05)) as hub:
         client = await connect(hub)
         client.stall()
@@ -290,7 +288,7 @@ async def test_closing_goes_on_when_the_one_who_asked_is_cancelled() -> None:
         assert await client.wait_closed() == 1006
 
 
-async def test_a_hub_that_closes_ends_clients_that_are_being_authenticated() -> None:
+async def test_closing_the_hub_aborts_handshakes_in_authentication() -> None:
     asked = asyncio.Event()
 
     async def hang(_: Request) -> AuthResult:
@@ -308,7 +306,7 @@ async def test_a_hub_that_closes_ends_clients_that_are_being_authenticated() -> 
         writer.close()
 
 
-async def test_the_same_in_an_asgi_server_is_a_503() -> None:
+async def test_closing_the_hub_refuses_asgi_handshakes_in_authentication_with_503() -> None:
     asked = asyncio.Event()
 
     async def hang(_: Request) -> AuthResult:
@@ -326,7 +324,7 @@ async def test_the_same_in_an_asgi_server_is_a_503() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2_000])
-async def test_a_client_that_leaves_an_asgi_server_is_noticed_while_its_callback_hangs(
+async def test_the_end_of_an_asgi_client_is_noticed_while_its_callback_hangs(
     frames: int,
 ) -> None:
     ended: list[Disconnect] = []
@@ -346,7 +344,9 @@ async def test_a_client_that_leaves_an_asgi_server_is_noticed_while_its_callback
         await eventually(lambda: len(ended) == 1)
 
 
-async def test_an_async_listener_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_async_publish_listener_is_logged_as_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def listen(channel: str, message: Message) -> None:
         raise AssertionError
 
@@ -358,7 +358,7 @@ async def test_an_async_listener_is_named_in_the_log(caplog: pytest.LogCaptureFi
     assert "publish listener must be a plain function, not an async one" in caplog.text
 
 
-async def test_an_async_authorizer_is_asked_once_at_a_time_and_not_after_the_end() -> None:
+async def test_an_async_authorizer_runs_once_per_channel_and_is_cancelled_at_the_end() -> None:
     asked = 0
     cancelled = asyncio.Event()
 
@@ -382,6 +382,6 @@ async def test_an_async_authorizer_is_asked_once_at_a_time_and_not_after_the_end
             await cancelled.wait()
 
 
-async def test_a_new_client_is_served_after_all_that(served: Served) -> None:
+async def test_a_served_hub_serves_a_new_client(served: Served) -> None:
     async with dial(f"ws://127.0.0.1:{served.server.port}/ws", proxy=None) as socket:
         await WireClient(socket).sync()

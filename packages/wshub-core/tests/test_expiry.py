@@ -1,4 +1,4 @@
-"""Authentication that ends, and tokens that come later; no sockets, no waiting."""
+"""Expiry of the authentication and renewal by tokens, without sockets and waits."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -23,7 +23,7 @@ HOUR = 3600.0
 
 
 class Tokens:
-    """Judges tokens such as ``alice/60``: the user, and in how many seconds that ends."""
+    """An authenticator for tokens such as ``alice/60``: the user and the validity in seconds."""
 
     def __init__(self, is_async: bool = False) -> None:
         self.is_async = is_async
@@ -45,7 +45,7 @@ def authenticate(token: str) -> Message:
     return Message(type="authenticate", data=token)
 
 
-async def test_a_connection_ends_with_its_authentication_and_gets_what_was_queued() -> None:
+async def test_a_connection_ends_with_its_authentication_after_its_queued_messages() -> None:
     ends: list[Disconnect] = []
     clock = ManualClock()
     config = HubConfig(authenticator=Tokens(), on_disconnect=lambda _, end: ends.append(end))
@@ -64,7 +64,7 @@ async def test_a_connection_ends_with_its_authentication_and_gets_what_was_queue
         assert other.close_code is None
 
 
-async def test_nothing_waits_for_the_end_of_those_who_have_left() -> None:
+async def test_the_expiry_of_a_connection_that_has_left_has_no_effect() -> None:
     clock = ManualClock()
     async with Hub(HubConfig(authenticator=Tokens()), clock=clock) as hub:
         client = await connect(hub, query=f"alice/{HOUR}")
@@ -74,7 +74,7 @@ async def test_nothing_waits_for_the_end_of_those_who_have_left() -> None:
         assert hub.stats().evictions == 0
 
 
-async def test_what_is_over_already_is_refused() -> None:
+async def test_an_authentication_that_has_expired_is_refused() -> None:
     errors: list[Exception | None] = []
     config = HubConfig(
         authenticator=Tokens(), on_auth_failure=lambda _, result: errors.append(result.error)
@@ -86,7 +86,7 @@ async def test_what_is_over_already_is_refused() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_new_token_in_time_keeps_the_connection(is_async: bool) -> None:
+async def test_a_new_token_in_time_prolongs_the_connection(is_async: bool) -> None:
     clock = ManualClock()
     tokens = Tokens(is_async)
     async with Hub(HubConfig(authenticator=tokens), clock=clock) as hub:
@@ -106,7 +106,7 @@ async def test_a_new_token_in_time_keeps_the_connection(is_async: bool) -> None:
 
 
 @pytest.mark.parametrize("token", ["bob/600", "", "raise", "alice/-1"])
-async def test_a_token_that_is_refused_changes_nothing(token: str) -> None:
+async def test_a_refused_token_changes_nothing(token: str) -> None:
     clock = ManualClock()
     async with Hub(HubConfig(authenticator=Tokens()), clock=clock) as hub:
         client = await connect(hub, query="alice/60")
@@ -122,7 +122,7 @@ async def test_a_token_that_is_refused_changes_nothing(token: str) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_new_token_takes_away_what_it_does_not_allow(is_async: bool) -> None:
+async def test_a_new_token_ends_subscriptions_that_it_does_not_allow(is_async: bool) -> None:
     def authorize(connection: Connection, channel: str) -> bool | Awaitable[bool]:
         allowed = channel in (connection.claims or {})["channels"]
         return asyncio.sleep(0, allowed) if is_async else allowed
@@ -145,7 +145,7 @@ async def test_a_new_token_takes_away_what_it_does_not_allow(is_async: bool) -> 
         assert hub.connections[0].subscriptions == ("b",)
 
 
-async def test_a_token_whose_end_is_nonsense_harms_nothing() -> None:
+async def test_a_token_with_an_invalid_expiry_is_refused() -> None:
     class Odd(Tokens):
         def authenticate_token(self, token: str) -> AuthResult:
             return AuthResult(True, "alice", expires_at=cast(float, 10**400 if token else None))
@@ -160,7 +160,7 @@ async def test_a_token_whose_end_is_nonsense_harms_nothing() -> None:
         assert hub.stats().clients == 1
 
 
-async def test_a_client_that_leaves_meanwhile_is_forgotten() -> None:
+async def test_a_token_for_a_connection_that_ends_meanwhile_has_no_effect() -> None:
     gate = asyncio.Event()
 
     class Slow(Tokens):
@@ -184,7 +184,7 @@ async def test_a_client_that_leaves_meanwhile_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("authenticator", [lambda _: AuthResult(True, "alice"), None])
-async def test_a_hub_that_takes_no_tokens_leaves_the_type_to_the_application(
+async def test_without_a_token_authenticator_the_application_gets_the_message(
     authenticator: Any,
 ) -> None:
     heard: list[Message] = []

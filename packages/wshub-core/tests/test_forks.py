@@ -1,4 +1,4 @@
-"""A forked child is told that the hub is its parent's, and the parent is not harmed."""
+"""A forked child cannot use the hub of its parent, and does not harm the parent."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from wshub_core.testing import connect
 
 
 def in_child(work: Callable[[], object]) -> str:
-    """Run something in a forked child; return the name of the exception that it raised."""
+    """Run a function in a forked child; return the name of the exception that it raises."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -58,7 +58,7 @@ async def test_a_child_cannot_use_its_parents_hub(served: Served) -> None:
     assert hub.channels == ("a",)
 
 
-async def test_a_childs_end_leaves_the_unix_socket(tmp_path: Path) -> None:
+async def test_the_end_of_a_child_does_not_remove_the_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "hub")
     async with Hub() as hub, hub.serve(unix=path) as server:
         assert in_child(lambda: asyncio.run(server.close())) == ForkedProcessError.__name__
@@ -66,7 +66,7 @@ async def test_a_childs_end_leaves_the_unix_socket(tmp_path: Path) -> None:
         writer.close()
 
 
-def test_a_hub_that_is_entered_after_the_fork_is_the_childs() -> None:
+def test_a_child_can_enter_a_hub_after_the_fork() -> None:
     hub = Hub()
 
     async def use() -> None:

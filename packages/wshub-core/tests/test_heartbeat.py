@@ -10,7 +10,7 @@ TICK = INTERVAL / SLOTS
 
 
 class Member:
-    """A connection, as the wheel sees it, and what has happened to it."""
+    """A member of the wheel, with a record of its pings and its end."""
 
     def __init__(self, answers: bool = True) -> None:
         self.last_heard = 0.0
@@ -22,7 +22,7 @@ class Member:
 
 
 def turn(wheel: HeartbeatWheel[Member], until: float) -> None:
-    """Let the wheel turn, tick by tick."""
+    """Advance the wheel tick by tick."""
     while wheel.next_tick <= until:
         now = wheel.next_tick
         due = wheel.advance(now)
@@ -34,7 +34,7 @@ def turn(wheel: HeartbeatWheel[Member], until: float) -> None:
             member.ended = now
 
 
-def test_everyone_is_pinged_once_an_interval() -> None:
+def test_each_member_is_pinged_once_per_interval() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
     members = [Member() for _ in range(200)]
     for member in members:
@@ -50,7 +50,7 @@ def test_everyone_is_pinged_once_an_interval() -> None:
         assert member.ended is None
 
 
-def test_a_crowd_that_came_at_once_is_not_pinged_at_once() -> None:
+def test_members_that_arrive_together_are_pinged_at_different_times() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
     for _ in range(10 * SLOTS):
         wheel.add(Member())
@@ -62,7 +62,7 @@ def test_a_crowd_that_came_at_once_is_not_pinged_at_once() -> None:
 
 @given(st.floats(0, 1_000), st.floats(0, 200))
 @settings(max_examples=200)
-def test_a_silent_one_ends_when_its_silence_reaches_the_timeout(
+def test_a_silent_member_ends_when_its_silence_reaches_the_timeout(
     added: float, last_sign: float
 ) -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
@@ -70,7 +70,7 @@ def test_a_silent_one_ends_when_its_silence_reaches_the_timeout(
     member = Member(answers=False)
     member.last_heard = added
     wheel.add(member)
-    # A sign of life comes in time, if it comes before the first silence is over.
+    # The sign of life comes before the first silence reaches the timeout.
     sign = added + min(last_sign, TIMEOUT - 2 * TICK)
     turn(wheel, sign)
     member.last_heard = sign
@@ -80,7 +80,7 @@ def test_a_silent_one_ends_when_its_silence_reaches_the_timeout(
     assert member.ended <= sign + TIMEOUT + 2 * TICK
 
 
-def test_one_that_is_not_read_from_does_not_end() -> None:
+def test_a_member_that_is_not_read_does_not_end() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
     member = Member(answers=False)
     wheel.add(member)
@@ -89,7 +89,7 @@ def test_one_that_is_not_read_from_does_not_end() -> None:
     assert member.ended is None
 
 
-def test_one_that_is_let_go_is_forgotten() -> None:
+def test_a_discarded_member_is_not_pinged_and_does_not_end() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
     member = Member(answers=False)
     wheel.add(member)
@@ -100,7 +100,7 @@ def test_one_that_is_let_go_is_forgotten() -> None:
     assert member.ended is None
 
 
-def test_a_loop_that_slept_through_many_ticks_catches_up_with_one_ping_each() -> None:
+def test_after_many_missed_ticks_each_member_gets_one_ping() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(INTERVAL, TIMEOUT, 0.0)
     members = [Member() for _ in range(100)]
     for member in members:

@@ -1,4 +1,4 @@
-"""Application code raises anything, is cancelled and hangs; the hub and its peers stay whole."""
+"""Callbacks that raise, hang or ignore cancellation do not harm the hub or other clients."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ async def open_hub(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
 
 
 def settings(name: str, mistake: Callable[[], None], *, is_async: bool) -> dict[str, Any]:
-    """Return settings with which one callback makes a mistake, as soon as it can."""
+    """Return settings with one callback that makes a mistake."""
 
     def fail(*_: object) -> None:
         mistake()
@@ -96,7 +96,7 @@ def has_errors(hub: Hub, count: int) -> bool:
         *((name, True) for name in CALLBACKS if name != "check_origin"),
     ],
 )
-async def test_one_callback_fails_and_the_rest_is_whole(
+async def test_a_failing_callback_harms_nothing_else(
     open_hub: Open, name: str, is_async: bool, mistake: Callable[[], None]
 ) -> None:
     opened = await open_hub(HubConfig(**settings(name, mistake, is_async=is_async)))
@@ -126,7 +126,7 @@ async def test_one_callback_fails_and_the_rest_is_whole(
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_plain_request_whose_answer_fails_gets_500(
+async def test_a_failing_process_request_gives_500(
     mistake: Callable[[], None], is_async: bool
 ) -> None:
     def fail(_: Request) -> Response:
@@ -149,7 +149,7 @@ async def test_a_plain_request_whose_answer_fails_gets_500(
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-async def test_a_listener_and_a_shutdown_hook_may_fail(mistake: Callable[[], None]) -> None:
+async def test_a_publish_listener_and_a_shutdown_hook_may_fail(mistake: Callable[[], None]) -> None:
     async def fail_later() -> None:
         await asyncio.sleep(0)
         mistake()
@@ -168,7 +168,7 @@ async def test_a_listener_and_a_shutdown_hook_may_fail(mistake: Callable[[], Non
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(7)"])
 @pytest.mark.parametrize("name", ["on_connect", "on_message", "channel_authorizer"])
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_an_exit_in_a_callback_ends_the_program_in_order(
+async def test_an_exit_in_a_callback_ends_the_program_cleanly(
     error: str, name: str, is_async: bool
 ) -> None:
     code = f"""
@@ -198,11 +198,11 @@ except KeyboardInterrupt:
     assert (process.returncode, output) == (7, b"disconnected\n"), errors.decode()
 
 
-# Callbacks that take their time.
+# Slow callbacks.
 
 
 @pytest.mark.parametrize("name", ["on_connect", "on_message", "channel_authorizer"])
-async def test_the_end_of_a_peer_is_noticed_while_its_callback_hangs(
+async def test_the_end_of_a_client_is_noticed_while_its_callback_hangs(
     open_hub: Open, name: str
 ) -> None:
     ends: list[Disconnect] = []
@@ -226,7 +226,7 @@ async def test_the_end_of_a_peer_is_noticed_while_its_callback_hangs(
     assert ends[0].cause in (DisconnectCause.CLIENT_CLOSED, DisconnectCause.LOST)
 
 
-async def test_pings_are_answered_while_a_callback_takes_its_time(open_hub: Open) -> None:
+async def test_pings_are_answered_while_a_callback_runs(open_hub: Open) -> None:
     gate = asyncio.Event()
 
     async def wait(*_: object) -> None:
@@ -240,7 +240,7 @@ async def test_pings_are_answered_while_a_callback_takes_its_time(open_hub: Open
         await WireClient(socket).sync()
 
 
-async def test_a_callback_that_ignores_its_cancellation_keeps_no_other_from_being_called() -> None:
+async def test_on_disconnect_runs_after_a_callback_that_ignores_its_cancellation() -> None:
     gate = asyncio.Event()
     ends: list[Disconnect] = []
 
@@ -259,7 +259,7 @@ async def test_a_callback_that_ignores_its_cancellation_keeps_no_other_from_bein
         gate.set()
 
 
-async def test_a_callback_may_go_on_for_a_while_after_its_client_has_left() -> None:
+async def test_waiting_frames_are_served_after_the_client_has_left() -> None:
     steps: list[str] = []
 
     async def work(connection: Connection, message: Message) -> None:
@@ -276,7 +276,7 @@ async def test_a_callback_may_go_on_for_a_while_after_its_client_has_left() -> N
 
 
 @pytest.mark.parametrize("name", ["authenticator", "on_auth_failure"])
-async def test_an_authenticator_that_ignores_its_cancellation_keeps_no_client_waiting(
+async def test_clients_do_not_wait_for_an_authenticator_that_ignores_its_cancellation(
     open_hub: Open, name: str
 ) -> None:
     gate = asyncio.Event()
@@ -297,7 +297,7 @@ async def test_an_authenticator_that_ignores_its_cancellation_keeps_no_client_wa
 async def test_a_shutdown_hook_that_hangs_does_not_keep_the_hub_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("wshub_core.loop.shutdown._HOOK_SECONDS", 0.05)
+    monkeypatch.setattr("wshub_core.loop.shutdown._MIN_HOOKS_SECONDS", 0.05)
     gate = asyncio.Event()
 
     async def resist() -> None:

@@ -4,7 +4,7 @@ from wshub_core import Request, offered_subprotocols
 from wshub_core.values.subprotocols import select_subprotocol
 
 
-def test_a_header_is_found_whatever_its_case_and_the_first_counts() -> None:
+def test_header_names_ignore_case_and_the_first_value_counts() -> None:
     request = Request("GET", "/", headers={"x-name": ("first", "second")})
     assert request.header("X-Name") == "first"
     assert request.header("x-name") == "first"
@@ -27,13 +27,13 @@ def test_a_header_is_found_whatever_its_case_and_the_first_counts() -> None:
         ((), None),
     ],
 )
-def test_a_cookie_is_found_among_others_as_it_was_sent(
+def test_a_cookie_is_found_among_others_and_not_decoded(
     headers: tuple[str, ...], value: str | None
 ) -> None:
     assert Request("GET", "/", headers={"cookie": headers}).cookie("session") == value
 
 
-def test_a_request_in_a_log_shows_no_secrets() -> None:
+def test_the_repr_of_a_request_shows_no_secrets() -> None:
     secrets = Request(
         "GET", "/ws", "token=s3cret", {"authorization": ("Bearer s3cret",)}, "192.0.2.1:1"
     )
@@ -52,7 +52,7 @@ def test_a_request_in_a_log_shows_no_secrets() -> None:
         ((), [], None),
     ],
 )
-def test_of_the_subprotocols_only_the_marker_is_selected(
+def test_only_the_marker_of_the_subprotocols_is_selected(
     headers: tuple[str, ...], offered: list[str], selected: str | None
 ) -> None:
     request = Request("GET", "/", headers={"sec-websocket-protocol": headers})

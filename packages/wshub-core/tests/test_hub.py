@@ -33,7 +33,7 @@ EVENT = Message(type=MessageType.EVENT, data="x")
 
 
 def without_timestamp(frame: Any) -> Any:
-    """Check the stamp of a frame and return the rest."""
+    """Check the timestamp of a frame and return the other fields."""
     stamp = frame.pop("timestamp")
     assert stamp.endswith("Z")
     age = datetime.now(UTC) - datetime.fromisoformat(stamp)
@@ -42,7 +42,7 @@ def without_timestamp(frame: Any) -> Any:
 
 
 async def closing(client: WireClient) -> tuple[int | None, str | None]:
-    """Wait for the end; return the code and the reason that the client has read."""
+    """Wait for the end; return the close code and reason that the client has read."""
     try:
         while True:
             await client.receive()
@@ -53,7 +53,7 @@ async def closing(client: WireClient) -> tuple[int | None, str | None]:
 # The wire format of each helper.
 
 
-async def test_an_event_goes_to_everyone(served: Served) -> None:
+async def test_an_event_reaches_all_clients(served: Served) -> None:
     clients = [await served.connect() for _ in range(3)]
     served.hub.send_event("deploy:started", {"env": "production"})
     served.hub.send_event("empty")
@@ -68,13 +68,13 @@ async def test_an_event_goes_to_everyone(served: Served) -> None:
         }
 
 
-async def test_an_error_goes_to_everyone(served: Served) -> None:
+async def test_an_error_reaches_all_clients(served: Served) -> None:
     client = await served.connect()
     served.hub.send_error("disk full")
     assert without_timestamp(await client.receive()) == {"type": "error", "data": "disk full"}
 
 
-async def test_process_output_and_status_go_to_the_processs_channel(served: Served) -> None:
+async def test_process_output_and_status_go_to_the_channel_of_the_process(served: Served) -> None:
     client, other = await served.connect(), await served.connect()
     await client.subscribe("process:build-42")
     await other.subscribe("process:build-43")
@@ -126,7 +126,7 @@ async def test_each_message_is_one_websocket_message(served: Served) -> None:
         assert json.loads(frame)["data"] == number
 
 
-# What clients may ask for.
+# The commands of clients.
 
 
 async def test_subscribing_by_channel_and_by_data(served: Served) -> None:
@@ -179,7 +179,7 @@ async def test_subscribing_twice_is_one_subscription_even_at_the_limit(serve: Se
         ("second", "subscription limit exceeded"),
     ],
 )
-async def test_a_refusal_has_its_exact_text_and_the_connection_lives_on(
+async def test_a_refusal_has_its_exact_text_and_the_connection_stays_open(
     serve: Serve, channel: str, text: str
 ) -> None:
     served = await serve(max_subscriptions=1, channel_authorizer=lambda _, name: name != "secret")
@@ -215,7 +215,7 @@ async def test_a_malformed_frame_is_ignored(served: Served, frame: str | bytes) 
     assert present(served.hub) == (1, 0, 0)
 
 
-async def test_a_binary_frame_counts_like_text(served: Served) -> None:
+async def test_a_binary_frame_is_served_like_a_text_frame(served: Served) -> None:
     client = await served.connect()
     await client.socket.send(b'{"type":"subscribe","channel":"a"}')
     await client.sync()
@@ -268,7 +268,9 @@ async def test_a_failing_authorizer_refuses_and_is_logged(
         assert "no database" in caplog.text
 
 
-async def test_one_that_leaves_during_the_decision_leaves_nothing_behind(serve: Serve) -> None:
+async def test_a_client_that_leaves_during_the_authorization_is_not_subscribed(
+    serve: Serve,
+) -> None:
     asked = asyncio.Event()
     gate = asyncio.Event()
 
@@ -292,7 +294,7 @@ async def test_one_that_leaves_during_the_decision_leaves_nothing_behind(serve: 
     assert served.hub.channels == ()
 
 
-async def test_an_authorizer_can_have_the_connection_closed(serve: Serve) -> None:
+async def test_an_authorizer_may_close_the_connection(serve: Serve) -> None:
     closings = []
 
     def authorize(connection: Connection, channel: str) -> Awaitable[bool]:
@@ -306,7 +308,7 @@ async def test_an_authorizer_can_have_the_connection_closed(serve: Serve) -> Non
     await closings[0]
 
 
-async def test_an_authorizer_that_awaits_something_cancelled_refuses(serve: Serve) -> None:
+async def test_an_authorizer_that_awaits_a_cancelled_task_refuses(serve: Serve) -> None:
     async def authorize(connection: Connection, channel: str) -> bool:
         inner = asyncio.ensure_future(asyncio.sleep(60))
         inner.cancel()
@@ -369,7 +371,7 @@ async def test_broadcasts_publishes_and_replies_keep_their_order(served: Served)
     assert received[-1]["type"] == "pong"
 
 
-async def test_threads_can_publish_and_each_keeps_its_order(served: Served) -> None:
+async def test_threads_can_publish_and_the_order_of_each_thread_is_kept(served: Served) -> None:
     client = await served.connect()
 
     def work(name: str) -> None:
@@ -388,7 +390,7 @@ async def test_threads_can_publish_and_each_keeps_its_order(served: Served) -> N
     assert all(numbers == list(range(200)) for numbers in received.values())
 
 
-async def test_a_mistake_raises_and_nobody_receives_anything(served: Served) -> None:
+async def test_an_invalid_message_raises_and_reaches_no_client(served: Served) -> None:
     client = await served.connect()
     await client.subscribe("a")
     hub = served.hub
@@ -423,7 +425,7 @@ async def test_a_message_of_exactly_the_limit_is_delivered(serve: Serve) -> None
         pytest.fail("the limit was never reached")
 
 
-async def test_a_publish_listener_sees_what_is_published(served: Served) -> None:
+async def test_a_publish_listener_receives_published_messages(served: Served) -> None:
     seen: list[tuple[str, Message]] = []
     served.hub.add_publish_listener(lambda channel, message: seen.append((channel, message)))
     served.hub.publish("a", EVENT)
@@ -434,7 +436,7 @@ async def test_a_publish_listener_sees_what_is_published(served: Served) -> None
     assert seen[0][1].timestamp is not None
 
 
-async def test_messages_of_different_audiences_are_not_mixed_up(served: Served) -> None:
+async def test_messages_of_different_channels_do_not_mix(served: Served) -> None:
     clients = {name: await served.connect() for name in ("a", "b", "c")}
     for name, client in clients.items():
         await client.subscribe(name)
@@ -463,7 +465,7 @@ async def test_stats_count_a_connection_once_per_channel(served: Served) -> None
     await eventually(lambda: present(served.hub) == (1, 1, 1))
 
 
-async def test_a_client_that_vanishes_leaves_nothing_behind(served: Served) -> None:
+async def test_a_client_that_vanishes_is_removed(served: Served) -> None:
     client, other = await served.connect(), await served.connect()
     await client.subscribe("a")
     client.socket.transport.abort()
@@ -472,7 +474,7 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(served: Served) -> N
     assert (await other.receive())["data"] == "x"
 
 
-async def test_closing_a_connection_sends_what_was_queued_and_then_the_code(
+async def test_closing_a_connection_sends_queued_messages_before_the_close(
     served: Served,
 ) -> None:
     client = await served.connect()
@@ -488,7 +490,9 @@ async def test_closing_a_connection_sends_what_was_queued_and_then_the_code(
     await connection.close()
 
 
-async def test_closing_the_hub_tells_everyone_and_ends_everything(served: Served) -> None:
+async def test_closing_the_hub_closes_all_clients_and_refuses_further_messages(
+    served: Served,
+) -> None:
     client = await served.connect()
     await client.subscribe("a")
     served.hub.publish("a", EVENT)
@@ -507,7 +511,7 @@ async def test_closing_the_hub_tells_everyone_and_ends_everything(served: Served
             pass
 
 
-async def test_a_client_that_does_not_answer_the_close_is_cut_off(serve: Serve) -> None:
+async def test_a_client_that_does_not_answer_the_close_is_aborted(serve: Serve) -> None:
     served = await serve(close_timeout=0.05)
     client = await served.connect()
     client.socket.transport.pause_reading()
@@ -516,12 +520,12 @@ async def test_a_client_that_does_not_answer_the_close_is_cut_off(serve: Serve) 
     client.socket.transport.abort()
 
 
-async def test_a_hub_is_entered_once(served: Served) -> None:
+async def test_a_hub_can_be_entered_only_once(served: Served) -> None:
     with pytest.raises(HubAlreadyStartedError, match="has been entered already"):
         await served.hub.__aenter__()
 
 
-async def test_a_hub_that_was_not_entered_says_so() -> None:
+async def test_publishing_on_a_hub_that_was_not_entered_raises() -> None:
     hub = Hub()
     with pytest.raises(HubNotStartedError, match="async with hub"):
         hub.broadcast(EVENT)
@@ -532,7 +536,7 @@ async def test_a_hub_that_was_not_entered_says_so() -> None:
     await hub.close()
 
 
-def test_publishing_after_the_loop_has_ended_is_an_error_not_a_silence() -> None:
+def test_publishing_after_the_end_of_the_loop_raises() -> None:
     hub = Hub(HubConfig())
     asyncio.run(hub.__aenter__())
     with ThreadPoolExecutor(1) as pool, pytest.raises(HubClosedError, match="has been closed"):
@@ -544,7 +548,7 @@ def test_publishing_after_the_loop_has_ended_is_an_error_not_a_silence() -> None
 # A client that does not read.
 
 
-async def test_a_slow_client_is_closed_with_a_reason_and_the_others_lose_nothing(
+async def test_a_slow_client_is_closed_with_a_reason_and_others_lose_no_messages(
     serve: Serve,
 ) -> None:
     served = await serve(max_outbox_bytes=200_000)
@@ -569,7 +573,7 @@ async def test_a_slow_client_is_closed_with_a_reason_and_the_others_lose_nothing
     assert await closing(slow) == (1013, "slow consumer")
 
 
-async def test_memory_stays_flat_beside_a_client_that_stopped_reading(serve: Serve) -> None:
+async def test_memory_does_not_grow_beside_a_client_that_stopped_reading(serve: Serve) -> None:
     served = await serve(max_outbox_bytes=200_000, overflow="drop_oldest", write_timeout=600.0)
     slow = await served.connect(max_queue=1)
     others = [await served.connect() for _ in range(9)]
@@ -581,7 +585,7 @@ async def test_memory_stays_flat_beside_a_client_that_stopped_reading(serve: Ser
             for client in others:
                 assert (await client.receive())["data"][0] == number
 
-    # Fill what the kernel and the outbox hold, then watch what six megabytes more do.
+    # Fill the buffers of the kernel and the outbox, then measure six further megabytes.
     while served.hub.stats().dropped_messages == 0:
         await publish(10)
     gc.collect()

@@ -1,8 +1,8 @@
-"""A hub under random use, against a model that is simple enough to be believed.
+"""A hub under random use, compared with a simple model.
 
-The model: what is sent to a client while it is there is appended to its list. When all is quiet, a
-client that reads has received exactly its list, less what was counted as dropped; one that was
-closed has received the beginning of it.
+The model appends each message for a connected client to a list. At rest, a client that reads has
+received exactly the messages of its list, except those that were counted as dropped. A client that
+was closed has received the first messages of its list.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ channels = st.sampled_from(CHANNELS)
 
 
 class Modelled:
-    """A client, and what it should have received."""
+    """A client, and the messages that it should have received."""
 
     def __init__(self, client: MemoryClient, connection: Connection) -> None:
         self.client = client
@@ -77,7 +77,7 @@ class HubMachine(RuleBasedStateMachine):
         if hasattr(self, "hub"):
             for each in self.everyone:
                 each.client.resume()
-            self.run(self.settle())
+            self.run(self.wait_for_rest())
             self.check_all()
             self.run(self.hub.close())
             assert self.hub.stats().clients == 0
@@ -85,7 +85,7 @@ class HubMachine(RuleBasedStateMachine):
             assert asyncio.all_tasks(self.loop) == set()
         self.loop.close()
 
-    # Clients come, listen and go.
+    # Clients connect, subscribe and leave.
 
     @rule(target=clients)
     def come(self) -> Modelled:
@@ -94,7 +94,7 @@ class HubMachine(RuleBasedStateMachine):
         (connection,) = set(self.hub.connections) - before
         modelled = Modelled(client, connection)
         self.everyone.append(modelled)
-        # To connect gives the loop a turn, in which what was published may turn out not to fit.
+        # Connecting gives the loop a round, in which published messages can overflow an outbox.
         self.note_evictions()
         return modelled
 
@@ -137,7 +137,7 @@ class HubMachine(RuleBasedStateMachine):
         elif how == "vanish":
             each.client.vanish()
         else:
-            # Not waited for: a stalled client takes until the timeout.
+            # In a task, because a stalled client delays the end until the timeout.
             async def close() -> None:
                 closing = asyncio.create_task(each.connection.close(4000))
                 await asyncio.sleep(0)
@@ -170,7 +170,7 @@ class HubMachine(RuleBasedStateMachine):
 
     @rule(each=clients, size=st.integers(0, 600))
     def send(self, each: Modelled, size: int) -> None:
-        # What was published before may only now turn out not to fit.
+        # Messages that were published before can overflow the outbox now.
         was_queued = each.connection.send(self.next_message(size))
         self.note_evictions()
         if was_queued:
@@ -187,15 +187,15 @@ class HubMachine(RuleBasedStateMachine):
         self.run(turn())
         self.note_evictions()
 
-    # What must hold.
+    # Invariants.
 
     @precondition(lambda self: self.everyone)
     @rule()
     def check(self) -> None:
-        self.run(self.settle())
+        self.run(self.wait_for_rest())
         self.check_all()
 
-    async def settle(self) -> None:
+    async def wait_for_rest(self) -> None:
         for _ in range(30):
             await asyncio.sleep(0)
         self.note_evictions()
@@ -211,13 +211,13 @@ class HubMachine(RuleBasedStateMachine):
                 assert received == expected
             assert dropped == 0 or self.overflow != "close"
             if each.is_here and not each.is_stalled:
-                # In order, nothing twice, and what is missing was counted.
+                # In order, without duplicates, and missing messages were counted.
                 assert received == sorted(set(received))
                 assert set(received) <= set(expected)
                 assert len(expected) - len(received) <= dropped
 
     @invariant()
-    def the_hub_holds_who_is_there_and_what_they_listen_to(self) -> None:
+    def the_hub_has_the_connections_and_subscriptions_of_the_model(self) -> None:
         if not hasattr(self, "hub"):
             return
         here = [each for each in self.everyone if each.is_here]
@@ -233,7 +233,7 @@ class HubMachine(RuleBasedStateMachine):
         each.subscriptions.clear()
 
     def note_evictions(self, has_time_passed: bool = False) -> None:
-        """Only one that is stalled may be thrown out: by the policy, or after the write timeout."""
+        """Check that only stalled clients were evicted, by the policy or by the write timeout."""
         present = set(self.hub.connections)
         for each in self.everyone:
             if each.is_here and each.connection not in present:

@@ -1,4 +1,4 @@
-"""What happens to a connection, and what the application hears of it; no sockets, no waiting."""
+"""The life of connections and the callbacks that follow it, without sockets and waits."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ HELLO = Message(type=MessageType.EVENT, data="hello")
 
 
 class Application:
-    """Writes down what it is told, plainly or in async functions, and does what a test asks."""
+    """An application that records its callbacks, which are plain or async functions."""
 
     def __init__(self, is_async: bool) -> None:
         self.is_async = is_async
@@ -63,7 +63,7 @@ class Application:
         return self.later()
 
     def later(self) -> Awaitable[None] | None:
-        """Take a few turns of the loop, if async."""
+        """Return a coroutine that waits for a few rounds of the loop, or None if not async."""
         return self._turns() if self.is_async else None
 
     async def _turns(self) -> None:
@@ -84,7 +84,7 @@ def say(client: MemoryClient, *data: Any) -> None:
 # Order and re-entrance.
 
 
-async def test_callbacks_of_a_connection_come_in_order(application: Application) -> None:
+async def test_callbacks_of_a_connection_run_in_order(application: Application) -> None:
     async with Hub(application.config()) as hub:
         client = await connect(hub)
         say(client, 1, 2, 3)
@@ -93,7 +93,7 @@ async def test_callbacks_of_a_connection_come_in_order(application: Application)
     assert application.heard == ["connect", 1, 2, 3, "disconnect"]
 
 
-async def test_messages_that_came_before_the_end_are_still_served(
+async def test_messages_before_the_end_are_served(
     application: Application,
 ) -> None:
     async with Hub(application.config()) as hub:
@@ -104,7 +104,7 @@ async def test_messages_that_came_before_the_end_are_still_served(
     assert application.heard == ["connect", *range(50), "disconnect"]
 
 
-async def test_frames_of_the_hub_and_of_the_application_keep_their_order(
+async def test_commands_and_application_messages_are_served_in_order(
     application: Application,
 ) -> None:
     async with Hub(application.config()) as hub:
@@ -124,7 +124,7 @@ async def test_frames_of_the_hub_and_of_the_application_keep_their_order(
         assert [message.data for message in client.messages] == [0, 1, 0]
 
 
-async def test_one_connections_slow_callback_does_not_hold_up_others() -> None:
+async def test_a_slow_callback_delays_no_other_connection() -> None:
     gate = asyncio.Event()
     heard: list[int] = []
 
@@ -186,7 +186,7 @@ async def test_on_connect_may_close_the_connection_at_once() -> None:
     assert [end.code for end in ends] == [4003]
 
 
-async def test_messages_that_wait_when_the_connection_is_closed_are_not_served() -> None:
+async def test_waiting_messages_of_a_closed_connection_are_not_served() -> None:
     heard: list[int] = []
     gate = asyncio.Event()
 
@@ -199,14 +199,14 @@ async def test_messages_that_wait_when_the_connection_is_closed_are_not_served()
         client = await connect(hub)
         (connection,) = hub.connections
         client.send(b'{"type":"say","data":1}')
-        # These had been read before the close, as frames of one segment are.
+        # This frame was read before the close, like a frame of the same TCP segment.
         cast(ServerConnection, connection).receive(b'{"type":"say","data":2}')
         gate.set()
         await client.wait_closed()
     assert heard == [1]
 
 
-async def test_the_farewell_comes_even_after_a_callback_that_had_to_be_cancelled() -> None:
+async def test_on_disconnect_runs_after_a_cancelled_callback() -> None:
     ends: list[DisconnectCause] = []
 
     async def hang(connection: Connection, message: Message) -> None:
@@ -242,7 +242,7 @@ async def test_a_callback_that_ignores_its_cancellation_does_not_keep_the_hub_op
 # Callbacks that fail.
 
 
-async def test_callbacks_that_raise_are_logged_and_counted_and_change_nothing(
+async def test_callbacks_that_raise_are_logged_and_counted_without_other_effect(
     application: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> Awaitable[None] | None:
@@ -288,7 +288,7 @@ async def test_a_callback_that_never_ends_does_not_keep_the_hub_open() -> None:
 # The causes of an end.
 
 
-async def test_each_end_has_its_cause() -> None:
+async def test_each_kind_of_end_has_its_cause() -> None:
     ends: dict[int, Disconnect] = {}
     config = HubConfig(
         max_outbox_bytes=70_000,
@@ -334,7 +334,7 @@ async def test_each_end_has_its_cause() -> None:
 # The heartbeat.
 
 
-async def test_an_idle_client_that_answers_stays() -> None:
+async def test_an_idle_client_that_answers_pings_stays_connected() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         client = await connect(hub)
@@ -343,7 +343,7 @@ async def test_an_idle_client_that_answers_stays() -> None:
         assert client.close_code is None
 
 
-async def test_any_sign_of_life_counts() -> None:
+async def test_any_received_byte_is_a_sign_of_life() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         client = await connect(hub)
@@ -358,7 +358,7 @@ async def test_any_sign_of_life_counts() -> None:
         assert client.close_code == 1011
 
 
-async def test_a_client_that_answers_pings_may_wait_for_a_callback_for_any_time() -> None:
+async def test_a_client_that_answers_pings_survives_a_slow_callback() -> None:
     gate = asyncio.Event()
 
     async def wait(connection: Connection, message: Message) -> None:
@@ -374,7 +374,7 @@ async def test_a_client_that_answers_pings_may_wait_for_a_callback_for_any_time(
         await client.sync()
 
 
-async def test_a_dead_client_is_closed_in_time_also_during_a_callback() -> None:
+async def test_a_dead_client_is_closed_in_time_during_a_callback() -> None:
     ends: list[DisconnectCause] = []
 
     async def hang(connection: Connection) -> None:
@@ -389,7 +389,7 @@ async def test_a_dead_client_is_closed_in_time_also_during_a_callback() -> None:
         assert client.close_code == 1011
         assert hub.stats().clients == 0
         await eventually(lambda: not running_hub(hub).registry)
-        # The callback has ten seconds to end by itself.
+        # The callback gets ten seconds to end by itself.
         await asyncio.sleep(0)
         clock.advance(11.0)
         await eventually(lambda: ends == [DisconnectCause.PONG_TIMEOUT])
@@ -408,7 +408,7 @@ async def test_no_timer_runs_for_an_empty_hub() -> None:
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
-async def test_the_drop_policies_count_what_they_drop(overflow: Any) -> None:
+async def test_the_drop_policies_count_dropped_messages(overflow: Any) -> None:
     ends: list[Disconnect] = []
     config = HubConfig(
         max_message_bytes=2_000,
@@ -431,7 +431,7 @@ async def test_the_drop_policies_count_what_they_drop(overflow: Any) -> None:
         if overflow == "drop_newest":
             assert received == list(range(len(received)))
         else:
-            # The first was in the transport's hands already.
+            # The transport had taken the first message already.
             assert received == [0, *range(101 - len(received), 100)]
         slow.close()
         assert ends == [Disconnect(DisconnectCause.CLIENT_CLOSED, 1000, "", dropped)]
@@ -439,7 +439,7 @@ async def test_the_drop_policies_count_what_they_drop(overflow: Any) -> None:
         assert hub.stats().deliveries == 100 + len(received) + 1  # and a pong
 
 
-async def test_a_burst_in_one_tick_evicts_nobody_who_reads() -> None:
+async def test_a_burst_in_one_round_evicts_no_client_that_reads() -> None:
     config = HubConfig(max_message_bytes=2_000, max_outbox_bytes=2_500)
     async with Hub(config) as hub:
         clients = [await connect(hub) for _ in range(3)]
@@ -451,7 +451,7 @@ async def test_a_burst_in_one_tick_evicts_nobody_who_reads() -> None:
         assert hub.stats().evictions == 0
 
 
-async def test_one_that_takes_some_bytes_now_and_then_is_not_aborted() -> None:
+async def test_a_slow_client_that_makes_progress_is_not_aborted() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         client, other = await connect(hub), await connect(hub)
@@ -468,10 +468,10 @@ async def test_one_that_takes_some_bytes_now_and_then_is_not_aborted() -> None:
         assert len(client.messages) == 5
 
 
-# The door.
+# Admission.
 
 
-async def test_the_checks_come_in_their_order() -> None:
+async def test_admission_checks_run_in_order() -> None:
     asked: list[str] = []
 
     async def authenticate(request: Request) -> AuthResult:
@@ -497,7 +497,7 @@ async def test_the_checks_come_in_their_order() -> None:
         assert hub.stats().connections == 2
 
 
-async def test_an_own_origin_check_decides_alone() -> None:
+async def test_check_origin_replaces_the_allowed_origins() -> None:
     config = HubConfig(
         allowed_origins=["https://app.example"],
         check_origin=lambda request: request.header("origin") == "https://other.example",
@@ -516,7 +516,7 @@ async def test_a_missing_origin_can_be_refused() -> None:
             await connect(hub)
 
 
-async def test_an_origin_check_that_raises_refuses(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_check_origin_that_raises_refuses(caplog: pytest.LogCaptureFixture) -> None:
     def fail(request: Request) -> bool:
         raise LookupError("no database")
 
@@ -547,7 +547,7 @@ async def raising_later(request: Request) -> AuthResult:
         (lambda _: AuthResult(False, error=PermissionError("expired")), PermissionError),
     ],
 )
-async def test_a_failed_authentication_is_told_once_and_is_a_401(
+async def test_a_failed_authentication_is_reported_once_and_gives_401(
     authenticator: Any, error: type[Exception]
 ) -> None:
     told: list[tuple[Request, AuthResult]] = []
@@ -565,7 +565,7 @@ async def test_a_failed_authentication_is_told_once_and_is_a_401(
     assert isinstance(result.error, error)
 
 
-async def test_claims_stay_with_the_connection() -> None:
+async def test_the_connection_keeps_its_claims() -> None:
     def authenticate(request: Request) -> AuthResult:
         return AuthResult(True, "alice", {"roles": ["admin"]})
 
@@ -595,7 +595,7 @@ async def test_connections_are_sorted_by_user_and_address() -> None:
         ]
 
 
-async def test_clients_may_come_while_messages_go() -> None:
+async def test_clients_can_connect_during_broadcasts() -> None:
     async with Hub() as hub:
 
         async def publish() -> None:
@@ -613,7 +613,7 @@ async def test_clients_may_come_while_messages_go() -> None:
             assert numbers == list(range(50))[-len(numbers) :]
 
 
-async def test_a_full_hub_is_full_also_for_those_who_were_asked_at_once() -> None:
+async def test_max_connections_holds_for_concurrent_handshakes() -> None:
     async def authenticate(request: Request) -> AuthResult:
         await asyncio.sleep(0)
         return AuthResult(True, "alice")
@@ -627,7 +627,7 @@ async def test_a_full_hub_is_full_also_for_those_who_were_asked_at_once() -> Non
 # The end of a hub.
 
 
-async def test_closing_twice_and_at_once_is_one_close() -> None:
+async def test_concurrent_closes_are_one_close() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         await asyncio.gather(hub.close(1012, "restart"), hub.close(), hub.close())
@@ -636,7 +636,7 @@ async def test_closing_twice_and_at_once_is_one_close() -> None:
             await connect(hub)
 
 
-async def test_a_stalled_client_does_not_keep_the_hub_open_whatever_the_clock_says() -> None:
+async def test_a_stalled_client_does_not_keep_the_hub_open_with_a_stopped_clock() -> None:
     async with Hub(HubConfig(close_timeout=0.05), clock=ManualClock()) as hub:
         client = await connect(hub)
         client.stall()
@@ -667,7 +667,7 @@ async def test_a_callback_may_close_the_hub() -> None:
         assert await client.wait_closed() == 1001
 
 
-async def test_sending_to_one_that_has_ended_says_so() -> None:
+async def test_sending_to_an_ended_connection_returns_false() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         (connection,) = hub.connections

@@ -1,4 +1,4 @@
-"""Accepting: sockets of all kinds, and what happens when none can be taken."""
+"""The listener: sockets of all kinds, and a process without free descriptors."""
 
 import asyncio
 import os
@@ -15,12 +15,12 @@ from websockets.asyncio.client import connect, unix_connect
 from wshub_core import Hub, HubConfig, ServeError
 
 
-async def test_out_of_descriptors_accepting_pauses_and_resumes(
+async def test_accepting_pauses_without_descriptors_and_resumes(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await served.connect()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Their own descriptors are there already; those of the server are not.
+    # These sockets have their descriptors before the limit; the server has none left.
     waiting = [socket.socket() for _ in range(5)]
     lowest = os.dup(0)
     os.close(lowest)
@@ -31,11 +31,11 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
             await asyncio.get_running_loop().sock_connect(each, ("127.0.0.1", served.server.port))
         await eventually(lambda: "no connections are accepted" in caplog.text)
         started = time.monotonic()
-        # Who is there is served meanwhile.
+        # Connected clients are served meanwhile.
         await client.sync()
         await asyncio.sleep(1.2)
         await client.sync()
-        # One record for each pause, the first of which began before.
+        # One record for each pause. The first pause began before `started`.
         most = 2 + (time.monotonic() - started) / 0.5
         assert caplog.text.count("no connections are accepted") <= most
         assert "system resource" not in caplog.text
@@ -47,7 +47,7 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
         each.close()
 
 
-async def test_a_new_server_takes_over_a_unix_path_and_keeps_it(tmp_path: Path) -> None:
+async def test_a_new_server_replaces_the_unix_socket_of_an_old_server(tmp_path: Path) -> None:
     path = str(tmp_path / "hub")
     async with Hub() as hub:
         old = await hub.serve(unix=Path(path)).__aenter__()
@@ -59,7 +59,7 @@ async def test_a_new_server_takes_over_a_unix_path_and_keeps_it(tmp_path: Path) 
         assert not os.path.exists(path)  # noqa: ASYNC240
 
 
-async def test_a_path_that_is_gone_or_replaced_is_left_alone(tmp_path: Path) -> None:
+async def test_a_unix_path_that_was_removed_or_replaced_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "hub"
     async with Hub() as hub:
         async with hub.serve(unix=str(path)):
@@ -86,7 +86,7 @@ async def test_an_abstract_socket_has_no_file(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(name)
             client.setblocking(False)
-            # The client of uvloop cannot connect to a name.
+            # uvloop cannot connect to an abstract name, so the socket is connected before.
             async with unix_connect(uri="ws://localhost/ws", sock=client) as connection:
                 await WireClient(connection).sync()
 
@@ -102,7 +102,7 @@ async def test_inherited_sockets_of_both_families(tmp_path: Path) -> None:
             await WireClient(connection).sync()
         async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None) as connection:
             await WireClient(connection).sync()
-    # The path was made by somebody else.
+    # The server has not created the path, so it does not remove the path.
     assert (tmp_path / "hub").exists()
 
 
@@ -121,7 +121,7 @@ async def test_a_datagram_socket_is_refused() -> None:
             await hub.serve(sockets=[wrong]).__aenter__()
 
 
-async def test_a_tls_handshake_that_hangs_does_not_outlive_the_server(serve: Serve) -> None:
+async def test_closing_the_server_ends_a_tls_handshake_that_hangs(serve: Serve) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     config = HubConfig(open_timeout=60, close_timeout=60)
     async with asyncio.timeout(5):
@@ -132,6 +132,6 @@ async def test_a_tls_handshake_that_hangs_does_not_outlive_the_server(serve: Ser
         writer.close()
 
 
-async def test_many_that_come_at_once_all_get_in(served: Served) -> None:
+async def test_many_simultaneous_connections_are_all_accepted(served: Served) -> None:
     clients = await asyncio.gather(*(served.connect() for _ in range(200)))
     await asyncio.gather(*(client.sync() for client in clients))

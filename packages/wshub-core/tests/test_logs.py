@@ -1,4 +1,4 @@
-"""No kind of record fills the log, and what was left out is counted."""
+"""The throttle of the log: few records of each kind, and a count of the others."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def logger(clock: Clock) -> Iterator[logging.Logger]:
     logger.removeFilter(throttle)
 
 
-def test_a_flood_of_one_kind_leaves_a_few_records(
+def test_only_a_few_records_of_a_flood_are_written(
     logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(1_000):
@@ -53,7 +53,7 @@ def test_the_next_period_says_how_many_were_left_out(
     ]
 
 
-def test_kinds_do_not_share_a_budget(
+def test_each_kind_of_record_has_its_own_limit(
     logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(20):
@@ -65,14 +65,16 @@ def test_kinds_do_not_share_a_budget(
     assert len(caplog.messages) == 5 * RECORDS_PER_PERIOD
 
 
-def test_debug_records_all_pass(logger: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_records_are_not_limited(
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, logger.name)
     for number in range(100):
         logger.debug("connected %d", number)
     assert len(caplog.messages) == 100
 
 
-def test_the_traceback_stays_with_its_record(
+def test_a_record_keeps_its_traceback(
     logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(RECORDS_PER_PERIOD):

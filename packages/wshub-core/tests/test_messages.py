@@ -45,7 +45,7 @@ messages = st.builds(
 
 
 @given(messages)
-def test_a_message_survives_the_wire(message: Message) -> None:
+def test_decoding_an_encoded_message_gives_the_same_message(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
 
 
@@ -62,7 +62,7 @@ def test_a_message_is_one_json_object_on_one_line(message: Message) -> None:
 
 
 @pytest.mark.parametrize("data", ["", False, 0, [], {}])
-def test_only_none_is_left_out(data: Any) -> None:
+def test_only_none_is_omitted_from_the_data(data: Any) -> None:
     assert json.loads(encode_message(Message(type="t", data=data))) == {"type": "t", "data": data}
 
 
@@ -98,7 +98,7 @@ def test_a_null_beside_finite_numbers_is_allowed() -> None:
     )
 
 
-def test_what_json_cannot_hold_is_refused() -> None:
+def test_data_that_json_cannot_represent_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
     for data in (object(), print, "\ud800", {(1, 2): 3}, endless):
@@ -106,7 +106,7 @@ def test_what_json_cannot_hold_is_refused() -> None:
             encode_message(Message(type="t", data=data))
 
 
-def test_nesting_without_end_is_refused_also_behind_a_null() -> None:
+def test_too_deep_nesting_is_refused() -> None:
     data: list[Any] = [None]
     for _ in range(100_000):
         data = [data]
@@ -126,7 +126,7 @@ def test_a_timestamp_without_a_zone_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, 2**64, 10**300, -(10**40)])
-def test_big_integers_stay_exact_on_the_way_out(number: int) -> None:
+def test_big_integers_are_encoded_exactly(number: int) -> None:
     assert str(number).encode() in encode_message(Message(type="t", data=number))
 
 
@@ -153,13 +153,13 @@ def test_big_integers_stay_exact_on_the_way_out(number: int) -> None:
         b'{"type":"t","data":' + b"9" * 5_000 + b"}",
     ],
 )
-def test_what_is_no_message_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_message_is_refused(payload: bytes) -> None:
     with pytest.raises(MessageDecodeError, match="not a message"):
         decode_message(payload)
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_raise_anything_else(payload: bytes) -> None:
+def test_decoding_raises_no_other_error(payload: bytes) -> None:
     with contextlib.suppress(MessageDecodeError):
         decode_message(payload)
 
@@ -176,12 +176,12 @@ def test_nanoseconds_and_offsets_are_read() -> None:
 
 
 @pytest.mark.parametrize("timestamp", [b"null", b'"0001-01-01T00:00:00Z"'])
-def test_null_and_the_zero_time_of_go_are_no_timestamp(timestamp: bytes) -> None:
+def test_null_and_the_zero_time_of_go_count_as_no_timestamp(timestamp: bytes) -> None:
     payload = b'{"type":"t","timestamp":' + timestamp + b"}"
     assert decode_message(payload).timestamp is None
 
 
-# What has one plain form is written.
+# Objects with one plain form in JSON.
 
 
 class Text(str):
@@ -197,7 +197,7 @@ class Count(int):
 
 
 class Model:
-    """What pydantic's models look like to a library that does not know them."""
+    """A class with the method of pydantic models."""
 
     def model_dump(self, mode: str) -> dict[str, str]:
         return {"mode": mode}
@@ -244,7 +244,7 @@ class Key(UUID):
         (date(2026, 1, 2), "2026-01-02"),
     ],
 )
-def test_what_has_one_plain_form_is_written(data: Any, written: Any) -> None:
+def test_objects_with_one_plain_form_are_encoded(data: Any, written: Any) -> None:
     assert json.loads(encode_message(Message(type="t", data=data)))["data"] == written
     assert json.loads(encode_message(Message(type="t", data=[None, data])))["data"][1] == written
 
@@ -274,13 +274,15 @@ def test_the_fields_of_a_message_may_be_of_subclasses() -> None:
         (Model, "JSON has no form for type (at data)"),
     ],
 )
-def test_what_cannot_be_written_is_named_with_its_place(data: Any, text: str) -> None:
+def test_the_error_names_the_value_that_cannot_be_encoded_and_its_place(
+    data: Any, text: str
+) -> None:
     with pytest.raises(MessageEncodeError) as raised:
         encode_message(Message(type="t", data=data))
     assert text in str(raised.value)
 
 
-def test_a_model_that_raises_is_an_error_of_the_message() -> None:
+def test_a_model_that_raises_causes_an_encode_error() -> None:
     class Broken:
         def model_dump(self, mode: str) -> object:
             raise LookupError("mistake")

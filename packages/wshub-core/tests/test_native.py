@@ -1,4 +1,4 @@
-"""The transport on raw sockets: what well-behaved clients never send."""
+"""The native transport on raw sockets, with input that correct clients never send."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from wshub_core import (
 # Messages and frames.
 
 
-async def test_fragments_are_put_together_around_control_frames(served: Served) -> None:
+async def test_fragments_are_joined_across_control_frames(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text('{"type":', fin=False))
@@ -35,7 +35,7 @@ async def test_fragments_are_put_together_around_control_frames(served: Served) 
         await client.expect_pong()
 
 
-async def test_frames_that_come_with_the_request_are_served_after_it(served: Served) -> None:
+async def test_frames_behind_the_request_are_served_after_the_handshake(served: Served) -> None:
     async with raw(served) as client:
         client.writer.write(HANDSHAKE + SUBSCRIBE + PING)
         assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
@@ -43,7 +43,7 @@ async def test_frames_that_come_with_the_request_are_served_after_it(served: Ser
         assert served.hub.channels == ("a",)
 
 
-async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
+async def test_a_request_may_arrive_byte_by_byte(served: Served) -> None:
     async with raw(served) as client:
         for byte in HANDSHAKE:
             client.writer.write(bytes([byte]))
@@ -52,7 +52,7 @@ async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
         assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
 
 
-async def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(served: Served) -> None:
+async def test_a_message_may_have_exactly_max_message_bytes(served: Served) -> None:
     padding = 65_536 - len('{"type":"ping","data":""}')
     async with raw(served) as client:
         await client.open()
@@ -62,7 +62,7 @@ async def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(served: 
         assert (await client.read_close()).code == 1009
 
 
-async def test_fragments_are_summed_for_the_limit(served: Served) -> None:
+async def test_the_limit_applies_to_the_sum_of_the_fragments(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text(b"x" * 40_000, fin=False))
@@ -95,7 +95,7 @@ async def test_fragments_are_summed_for_the_limit(served: Served) -> None:
         "close code that must not be sent",
     ],
 )
-async def test_a_broken_protocol_ends_that_connection_alone(
+async def test_a_protocol_violation_ends_only_its_connection(
     served: Served, data: bytes, code: int
 ) -> None:
     other = await served.connect()
@@ -107,7 +107,7 @@ async def test_a_broken_protocol_ends_that_connection_alone(
     await other.sync()
 
 
-async def test_a_character_cut_in_two_by_fragments_is_whole_again(served: Served) -> None:
+async def test_a_character_may_be_split_between_fragments(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(text(b'{"type":"ping","data":"\xc3', fin=False))
@@ -124,14 +124,14 @@ async def test_a_close_is_echoed(served: Served) -> None:
         assert await client.read_close() == Close(4000, "bye")
 
 
-async def test_an_empty_close_is_echoed_empty(served: Served) -> None:
+async def test_a_close_without_a_code_is_echoed_without_a_code(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(Frame(Opcode.CLOSE, b"").serialize(mask=True))
         assert await client.read_frame() == (Opcode.CLOSE, b"")
 
 
-async def test_extensions_and_subprotocols_of_others_are_not_selected(served: Served) -> None:
+async def test_foreign_extensions_and_subprotocols_are_not_selected(served: Served) -> None:
     async with raw(served) as client:
         offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat"
         client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
@@ -141,7 +141,7 @@ async def test_extensions_and_subprotocols_of_others_are_not_selected(served: Se
     assert b"sec-websocket-protocol" not in head.lower()
 
 
-async def test_of_a_token_in_the_subprotocol_only_the_marker_comes_back(served: Served) -> None:
+async def test_a_token_in_the_subprotocols_is_not_sent_back(served: Served) -> None:
     async with raw(served) as client:
         offer = b"\r\nSec-WebSocket-Protocol: chat, wshub.bearer, s3cret"
         client.writer.write(HANDSHAKE.replace(b"\r\n\r\n", offer + b"\r\n\r\n"))
@@ -151,7 +151,7 @@ async def test_of_a_token_in_the_subprotocol_only_the_marker_comes_back(served: 
     assert b"s3cret" not in head
 
 
-async def test_a_refusal_says_how_to_authenticate_and_when_to_come_back(serve: Serve) -> None:
+async def test_a_refusal_has_the_challenge_and_retry_after(serve: Serve) -> None:
     error = AuthError("the identity provider is away")
     error.retry_after = 4.2
     answers = {
@@ -162,19 +162,19 @@ async def test_a_refusal_says_how_to_authenticate_and_when_to_come_back(serve: S
     }
     served = await serve(authenticator=lambda request: answers[request.query])
 
-    async def knock(query: bytes) -> tuple[int, str | None, str | None, bytes]:
+    async def refusal(query: bytes) -> tuple[int, str | None, str | None, bytes]:
         request = HANDSHAKE.replace(b"/ws", b"/ws?" + query)
         status, headers, body = await exchange(served, request)
         return status, headers.get("www-authenticate"), headers.get("retry-after"), body
 
     refused = b"Unauthorised\n"
-    assert await knock(b"plain") == (401, None, None, refused)
-    assert await knock(b"challenge") == (401, 'Bearer error="invalid_token"', None, refused)
-    assert await knock(b"later") == (401, "Bearer", "5", refused)
-    assert await knock(b"limited") == (429, None, "60", b"Too many attempts\n")
+    assert await refusal(b"plain") == (401, None, None, refused)
+    assert await refusal(b"challenge") == (401, 'Bearer error="invalid_token"', None, refused)
+    assert await refusal(b"later") == (401, "Bearer", "5", refused)
+    assert await refusal(b"limited") == (429, None, "60", b"Too many attempts\n")
 
 
-async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
+async def test_a_client_that_sent_eof_receives_no_more_messages(served: Served) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write_eof()
@@ -183,16 +183,16 @@ async def test_nothing_follows_the_end_of_a_client(served: Served) -> None:
         assert await read_to_end(client.reader) == b""
 
 
-async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stays_bounded(
+async def test_reading_stops_for_a_client_that_sends_without_reading(
     serve: Serve,
 ) -> None:
     served = await serve(close_timeout=0.05)
     async with raw(served) as client:
         await client.open()
         cast(asyncio.Transport, client.writer.transport).pause_reading()
-        # Far more answers than the kernel and the outbox hold: the hub has to stop reading.
+        # Many more answers than fit into the kernel and the outbox, so the hub must stop reading.
         (transport,) = served.sockets
-        # Either reading stops, or one read has brought so much that the answers do not fit.
+        # Either reading stops, or the answers to a single read already overflow the outbox.
         async with asyncio.timeout(30):
             while transport.is_reading and served.hub.stats().evictions == 0:
                 client.writer.write(PING * 100)
@@ -204,7 +204,7 @@ async def test_a_client_that_only_sends_gets_its_reading_stopped_and_memory_stay
         client.writer.transport.abort()
 
 
-async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_close(
+async def test_a_half_closed_client_that_does_not_read_does_not_delay_the_close(
     serve: Serve,
 ) -> None:
     served = await serve(close_timeout=0.05, max_outbox_bytes=20_000_000)
@@ -221,7 +221,7 @@ async def test_a_client_that_stops_reading_and_half_closes_does_not_hold_up_the_
         client.writer.transport.abort()
 
 
-async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Serve) -> None:
+async def test_a_client_that_takes_no_bytes_is_aborted(serve: Serve) -> None:
     ends: list[Disconnect] = []
     served = await serve(
         write_timeout=0.05,
@@ -240,7 +240,7 @@ async def test_one_that_takes_no_bytes_is_aborted_however_few_are_left(serve: Se
         assert served.hub.stats().evictions == 1
 
 
-async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(
+async def test_clients_that_leave_before_the_response_leave_no_socket(
     serve: Serve,
 ) -> None:
     async def answer(request: Request) -> Response:
@@ -259,7 +259,7 @@ async def test_clients_that_leave_before_they_are_answered_leave_nothing_behind(
 
 
 async def exchange(served: Served, data: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send a request; return the status, the headers and the body of the answer."""
+    """Send a request; return the status, the headers and the body of the response."""
     async with raw(served) as client:
         client.writer.write(data)
         head, _, body = (await read_to_end(client.reader)).partition(b"\r\n\r\n")
@@ -278,7 +278,7 @@ async def test_a_foreign_origin_is_refused(serve: Serve) -> None:
     assert served.hub.stats().clients == 0
 
 
-async def test_by_default_only_the_servers_own_pages_may_connect(served: Served) -> None:
+async def test_by_default_only_pages_of_the_same_origin_may_connect(served: Served) -> None:
     own = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost\r\n\r\n")
     async with raw(served) as client:
         client.writer.write(own)
@@ -287,7 +287,7 @@ async def test_by_default_only_the_servers_own_pages_may_connect(served: Served)
     assert (await exchange(served, other))[0] == 403
 
 
-async def test_a_closed_hub_says_503_at_the_door(served: Served) -> None:
+async def test_a_closed_hub_refuses_handshakes_with_503(served: Served) -> None:
     await served.hub.close()
     assert (await exchange(served, HANDSHAKE))[::2] == (503, b"Hub is not running\n")
 
@@ -315,12 +315,12 @@ async def test_a_closed_hub_says_503_at_the_door(served: Served) -> None:
         "much in all",
     ],
 )
-async def test_requests_that_are_refused(served: Served, data: bytes, status: int) -> None:
+async def test_invalid_handshakes_are_refused(served: Served, data: bytes, status: int) -> None:
     assert (await exchange(served, data))[0] == status
     assert served.hub.stats().clients == 0
 
 
-async def test_authentication_comes_after_the_origin_and_before_the_handshake(
+async def test_authentication_follows_the_origin_check_and_precedes_the_handshake(
     serve: Serve,
 ) -> None:
     async def authenticate(request: Request) -> AuthResult:
@@ -335,7 +335,7 @@ async def test_authentication_comes_after_the_origin_and_before_the_handshake(
     assert (await exchange(served, plain))[0] == 401
     assert (await exchange(served, plain.replace(b"/ws", b"/ws?token=good")))[0] == 426
     async with raw(served) as client:
-        # What comes with the request waits until it is answered.
+        # Frames behind the request wait for its response.
         client.writer.write(HANDSHAKE.replace(b"/ws", b"/ws?token=good") + SUBSCRIBE + PING)
         assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
         await client.expect_pong()
@@ -344,18 +344,18 @@ async def test_authentication_comes_after_the_origin_and_before_the_handshake(
 
 
 @pytest.mark.parametrize("authenticator", [None, lambda _: AuthResult(True, "alice")])
-async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
+async def test_frames_wait_for_a_callback_and_too_many_pause_reading(
     serve: Serve, authenticator: Any
 ) -> None:
     gate = asyncio.Event()
     received: list[Any] = []
 
-    async def greet(connection: Connection) -> None:
+    async def wait(connection: Connection) -> None:
         await gate.wait()
 
     served = await serve(
         authenticator=authenticator,
-        on_connect=greet,
+        on_connect=wait,
         on_message=lambda _, message: received.append(message.data),
     )
     async with raw(served) as client:
@@ -368,7 +368,7 @@ async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
             await client.writer.drain()
             await asyncio.sleep(0)
             sent += 1
-            assert sent < 5_000, "what waits for a callback is bounded"
+            assert sent < 5_000, "the frames that wait for a callback are bounded"
         assert received == []
         gate.set()
         client.writer.write(PING)
@@ -377,7 +377,7 @@ async def test_frames_wait_for_a_callback_and_too_many_stop_the_reading(
         assert transport.is_reading
 
 
-async def test_much_early_data_is_no_long_request(served: Served) -> None:
+async def test_frames_behind_the_request_do_not_count_as_request_bytes(served: Served) -> None:
     frames = text('{"type":"ping","data":"%s"}' % ("x" * 60_000)) * 3
     async with raw(served) as client:
         client.writer.write(HANDSHAKE + frames)
@@ -386,7 +386,7 @@ async def test_much_early_data_is_no_long_request(served: Served) -> None:
             await client.expect_pong()
 
 
-async def test_a_hub_that_closes_during_authentication_lets_nobody_in(serve: Serve) -> None:
+async def test_a_hub_that_closes_during_authentication_refuses_with_503(serve: Serve) -> None:
     asked, gate = asyncio.Event(), asyncio.Event()
 
     async def authenticate(request: Request) -> AuthResult:
@@ -405,7 +405,7 @@ async def test_a_hub_that_closes_during_authentication_lets_nobody_in(serve: Ser
     assert served.hub.stats().connections == 0
 
 
-async def test_an_authenticator_or_application_that_hangs_is_not_waited_for(serve: Serve) -> None:
+async def test_callbacks_that_hang_during_a_request_time_out(serve: Serve) -> None:
     async def hang(request: Request) -> Any:
         await asyncio.Event().wait()
 
@@ -420,7 +420,7 @@ async def test_an_authenticator_or_application_that_hangs_is_not_waited_for(serv
     assert (await exchange(served, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 500
 
 
-async def test_a_full_hub_says_when_to_come_back(serve: Serve) -> None:
+async def test_a_full_hub_refuses_with_retry_after(serve: Serve) -> None:
     served = await serve(max_connections=1)
     client = await served.connect()
     status, headers, body = await exchange(served, HANDSHAKE)
@@ -434,14 +434,14 @@ async def test_a_full_hub_says_when_to_come_back(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "nonsense", [AuthResult(True, cast(str, 42)), AuthResult(True, "a", cast(Any, ["admin"]))]
 )
-async def test_an_authenticator_that_talks_nonsense_refuses(
+async def test_an_invalid_result_of_an_authenticator_refuses(
     serve: Serve, nonsense: AuthResult
 ) -> None:
     served = await serve(authenticator=lambda _: nonsense)
     assert (await exchange(served, HANDSHAKE))[0] == 401
 
 
-async def test_an_answer_that_cannot_be_written_ends_the_socket(serve: Serve) -> None:
+async def test_a_response_that_cannot_be_serialized_ends_the_socket(serve: Serve) -> None:
     served = await serve(lambda _: Response(200, cast(bytes, "text")))
     async with raw(served) as client:
         client.writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -449,14 +449,14 @@ async def test_an_answer_that_cannot_be_written_ends_the_socket(serve: Serve) ->
     await eventually(lambda: not served.sockets)
 
 
-async def test_writing_after_a_reset_is_quiet(
+async def test_writing_after_a_reset_is_not_logged(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw(served) as client:
         await client.open()
         client.writer.write(SUBSCRIBE + PING)
         await client.expect_pong()
-        # The hub learns of the reset in the middle of many pings, which ask for as many pongs.
+        # The hub notices the reset between many pings, and each ping causes a pong.
         client.writer.write(Frame(Opcode.PING, b"").serialize(mask=True) * 20_000)
         reset(client)
         for number in range(200):
@@ -467,7 +467,7 @@ async def test_writing_after_a_reset_is_quiet(
     assert len(caplog.records) < 5
 
 
-async def test_a_head_request_gets_no_body(serve: Serve) -> None:
+async def test_the_response_to_head_has_no_body(serve: Serve) -> None:
     served = await serve(lambda request: Response(200, b"body"))
     status, headers, body = await exchange(served, b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (status, headers["content-length"], body) == (200, "4", b"")
@@ -498,7 +498,7 @@ async def test_a_head_request_gets_no_body(serve: Serve) -> None:
         (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 404),
     ],
 )
-async def test_requests_that_cannot_be_served_get_an_answer(
+async def test_requests_that_cannot_be_served_get_a_response(
     served: Served, request_text: bytes, status: int
 ) -> None:
     got, headers, body = await exchange(served, request_text)
@@ -508,7 +508,7 @@ async def test_requests_that_cannot_be_served_get_an_answer(
     assert served.hub.stats().refused_handshakes == (status != 404)
 
 
-async def test_an_absolute_target_opens_a_connection(served: Served) -> None:
+async def test_a_request_with_an_absolute_target_opens_a_connection(served: Served) -> None:
     async with raw(served) as client:
         target = f"http://localhost:{served.server.port}/ws".encode()
         client.writer.write(HANDSHAKE.replace(b"/ws", target) + PING)
@@ -516,7 +516,7 @@ async def test_an_absolute_target_opens_a_connection(served: Served) -> None:
         await client.expect_pong()
 
 
-async def test_a_large_body_does_not_lose_the_answer(served: Served) -> None:
+async def test_a_large_request_body_does_not_prevent_the_response(served: Served) -> None:
     async with raw(served) as client:
         client.writer.write(
             b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
@@ -524,20 +524,20 @@ async def test_a_large_body_does_not_lose_the_answer(served: Served) -> None:
         assert (await client.read_head()).startswith(b"HTTP/1.1 405 ")
 
 
-async def test_what_is_not_http_is_hung_up_on(served: Served) -> None:
+async def test_bytes_that_are_not_http_close_the_socket(served: Served) -> None:
     async with raw(served) as client:
         client.writer.write(b"\x16\x03\x01 this is not http\r\n\r\n")
         assert await read_to_end(client.reader) == b""
 
 
-async def test_a_client_that_never_finishes_its_request_is_hung_up_on(serve: Serve) -> None:
+async def test_an_unfinished_request_is_aborted_after_the_open_timeout(serve: Serve) -> None:
     served = await serve(open_timeout=0.05)
     async with raw(served) as client:
         client.writer.write(HANDSHAKE[:40])
         assert await read_to_end(client.reader) == b""
 
 
-async def test_the_application_answers_other_paths(serve: Serve) -> None:
+async def test_process_request_answers_other_paths(serve: Serve) -> None:
     def answer(request: Request) -> Response | None:
         if request.path == "/fail":
             raise LookupError("secret detail")

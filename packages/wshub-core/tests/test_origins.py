@@ -24,7 +24,7 @@ def request(host: str | None, *origins: str) -> Request:
         ("[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_the_servers_own_pages_may_connect(host: str, origin: str) -> None:
+def test_pages_of_the_same_origin_may_connect(host: str, origin: str) -> None:
     assert origin_allowed(request(host, origin), None)
 
 
@@ -46,27 +46,27 @@ def test_the_servers_own_pages_may_connect(host: str, origin: str) -> None:
         (None, "https://app.example"),
     ],
 )
-def test_strangers_pages_may_not(host: str | None, origin: str) -> None:
+def test_pages_of_other_origins_may_not_connect(host: str | None, origin: str) -> None:
     assert not origin_allowed(request(host, origin), None)
 
 
-def test_programs_without_an_origin_pass() -> None:
+def test_requests_without_an_origin_are_allowed() -> None:
     assert origin_allowed(request("app.example"), None)
     assert origin_allowed(request("app.example"), ["https://app.example"])
 
 
-def test_a_list_allows_exactly_what_it_names() -> None:
+def test_a_list_allows_exactly_its_origins() -> None:
     allowed = ["https://app.example"]
     assert origin_allowed(request("api.example", "https://app.example"), allowed)
     assert not origin_allowed(request("api.example", "https://api.example"), allowed)
     assert not origin_allowed(request("api.example", "https://APP.example"), allowed)
 
 
-def test_a_star_allows_all() -> None:
+def test_a_star_allows_all_origins() -> None:
     assert origin_allowed(request("app.example", "https://evil.example"), ["*"])
 
 
-def test_two_origins_are_one_too_many() -> None:
+def test_two_origin_headers_are_refused() -> None:
     twice = request("app.example", "https://app.example", "https://evil.example")
     assert not origin_allowed(twice, None)
     assert not origin_allowed(twice, ["*"])

@@ -8,13 +8,13 @@ from wshub_core.values.config import Overflow
 TEN_BYTES = PreparedMessage(b"12345678")
 
 
-def test_messages_come_out_in_order_and_once() -> None:
+def test_messages_are_popped_once_and_in_order() -> None:
     outbox = Outbox(1_000)
     messages = [PreparedMessage(bytes([number])) for number in range(5)]
     for message in messages:
         assert outbox.push(message)
-    assert outbox.take(10**9) == messages
-    assert outbox.take(10**9) == []
+    assert outbox.pop(10**9) == messages
+    assert outbox.pop(10**9) == []
 
 
 def test_the_limit_is_exact() -> None:
@@ -23,11 +23,11 @@ def test_the_limit_is_exact() -> None:
     assert len(outbox.messages) == 3
 
 
-def test_what_the_transport_holds_counts() -> None:
+def test_unsent_bytes_of_the_transport_count_for_the_limit() -> None:
     outbox = Outbox(30)
     outbox.push(TEN_BYTES)
     outbox.push(TEN_BYTES)
-    outbox.take(10**9)
+    outbox.pop(10**9)
     outbox.unsent_bytes = 15
     assert outbox.push(TEN_BYTES)
     assert not outbox.push(TEN_BYTES)
@@ -35,15 +35,15 @@ def test_what_the_transport_holds_counts() -> None:
     assert outbox.push(TEN_BYTES)
 
 
-def test_as_much_is_taken_as_is_asked_for_and_at_least_one() -> None:
+def test_pop_returns_up_to_max_bytes_and_at_least_one_message() -> None:
     outbox = Outbox(1_000)
     messages = numbered(5)
     for message in messages:
         outbox.push(message)
-    assert outbox.take(25) == messages[:2]
+    assert outbox.pop(25) == messages[:2]
     assert outbox.queued_bytes == 30
-    assert outbox.take(1) == messages[2:3]
-    assert outbox.take(20) == messages[3:]
+    assert outbox.pop(1) == messages[2:3]
+    assert outbox.pop(20) == messages[3:]
     assert outbox.queued_bytes == 0
 
 
@@ -51,7 +51,7 @@ def numbered(count: int) -> list[PreparedMessage]:
     return [PreparedMessage(b"%08d" % number) for number in range(count)]
 
 
-def test_the_policy_close_leaves_it_to_the_caller() -> None:
+def test_the_policy_close_drops_no_message() -> None:
     outbox = Outbox(30, "close")
     for message in numbered(3):
         outbox.push(message)
@@ -60,7 +60,7 @@ def test_the_policy_close_leaves_it_to_the_caller() -> None:
     assert outbox.dropped == 0
 
 
-def test_the_policy_drop_newest_drops_the_message() -> None:
+def test_the_policy_drop_newest_drops_the_new_message() -> None:
     outbox = Outbox(30, "drop_newest")
     messages = numbered(3)
     for message in messages:
@@ -70,7 +70,7 @@ def test_the_policy_drop_newest_drops_the_message() -> None:
     assert outbox.dropped == 1
 
 
-def test_the_policy_drop_oldest_makes_just_enough_room() -> None:
+def test_the_policy_drop_oldest_drops_as_few_messages_as_needed() -> None:
     outbox = Outbox(30, "drop_oldest")
     messages = numbered(3)
     for message in messages:
@@ -82,7 +82,7 @@ def test_the_policy_drop_oldest_makes_just_enough_room() -> None:
     assert outbox.queued_bytes == 25
 
 
-def test_what_the_transport_holds_cannot_be_dropped() -> None:
+def test_unsent_bytes_of_the_transport_cannot_be_dropped() -> None:
     outbox = Outbox(30, "drop_oldest")
     outbox.unsent_bytes = 25
     assert not outbox.push(TEN_BYTES)
@@ -95,24 +95,22 @@ def test_what_the_transport_holds_cannot_be_dropped() -> None:
     st.sampled_from(["close", "drop_oldest", "drop_newest"]),
     st.lists(st.integers(0, 40) | st.none()),
 )
-def test_nothing_is_lost_without_being_counted(
-    overflow: Overflow, program: list[int | None]
-) -> None:
+def test_every_dropped_message_is_counted(overflow: Overflow, program: list[int | None]) -> None:
     outbox = Outbox(60, overflow)
-    pushed = taken = refused = 0
+    pushed = popped = refused = 0
     for step in program:
         if step is None:
-            taken += len(outbox.take(10**9))
+            popped += len(outbox.pop(10**9))
             continue
         message = PreparedMessage(b"x" * step)
         pushed += 1
         if not outbox.push(message) and not outbox.overflow(message):
             refused += 1
         assert outbox.queued_bytes == sum(each.size for each in outbox.messages) <= 60
-    assert pushed == taken + len(outbox.messages) + outbox.dropped + refused
+    assert pushed == popped + len(outbox.messages) + outbox.dropped + refused
 
 
-def test_a_sealed_outbox_is_empty_and_served_from_everything() -> None:
+def test_a_closed_outbox_is_empty_and_skipped_by_delivery() -> None:
     outbox = Outbox(30)
     outbox.push(TEN_BYTES)
     outbox.close()

@@ -28,7 +28,7 @@ def listed(page: LivePage) -> dict[str, tuple[int, str | None, int | None]]:
     }
 
 
-async def test_every_file_of_the_page_is_served_and_links_only_to_others() -> None:
+async def test_every_file_of_the_page_is_served_and_has_no_external_links() -> None:
     async with Hub() as hub:
         page = LivePage(hub)
         folder = files("wshub_core") / "page" / "files"
@@ -48,7 +48,7 @@ async def test_responses_forbid_foreign_scripts() -> None:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_list_holds_channels_that_were_published_to() -> None:
+async def test_the_list_has_the_channels_with_published_messages() -> None:
     async with Hub() as hub:
         page = LivePage(hub)
         hub.publish("news", Message(type="event", data=1))
@@ -74,7 +74,7 @@ async def test_the_list_holds_channels_that_were_published_to() -> None:
         }
 
 
-async def test_the_list_is_bounded_and_leaves_out_the_channels_of_wshub() -> None:
+async def test_the_list_is_bounded_and_omits_the_channels_of_wshub() -> None:
     async with Hub(HubConfig(max_subscriptions=5_000)) as hub:
         page = LivePage(hub)
         client = await connect_client(hub)
@@ -106,7 +106,7 @@ async def test_head_is_answered_as_get_and_other_methods_are_not_allowed(path: s
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("path", ["/other", "/../x", "", "//", "/page.js/", "/channels/"])
-async def test_other_paths_are_not_the_pages(method: str, path: str) -> None:
+async def test_other_paths_are_not_answered(method: str, path: str) -> None:
     async with Hub() as hub:
         assert LivePage(hub).process_request(Request(method, path)) is None
 
@@ -114,7 +114,7 @@ async def test_other_paths_are_not_the_pages(method: str, path: str) -> None:
 # Open pages.
 
 
-async def test_a_process_is_followed_from_its_first_line_on_and_again_when_it_runs_again() -> None:
+async def test_an_open_page_follows_each_run_of_a_process() -> None:
     async with Hub() as hub:
         LivePage(hub)
         client = await connect_client(hub)
@@ -123,35 +123,35 @@ async def test_a_process_is_followed_from_its_first_line_on_and_again_when_it_ru
             hub.send_process_status("b", "running")
             hub.send_process_output("b", "all there is")
             hub.send_process_status("b", "exited", 0)
-            received = await take_messages(client, 3)
+            received = await receive_messages(client, 3)
             assert [each.data for each in received] == [
                 {"exitCode": 0, "status": "running"},
                 "all there is",
                 {"exitCode": 0, "status": "exited"},
             ]
-        # Other channels are for who subscribes to them.
+        # Other channels need a subscription.
         hub.publish("news", EVENT)
         hub.send_process_output("c", "next")
-        assert [each.channel for each in await take_messages(client, 1)] == ["process:c"]
+        assert [each.channel for each in await receive_messages(client, 1)] == ["process:c"]
         client.close()
 
 
-async def test_a_channel_that_a_page_has_left_stays_left_until_its_process_runs_again() -> None:
+async def test_a_page_that_left_a_channel_follows_the_next_run_of_its_process() -> None:
     async with Hub() as hub:
         LivePage(hub)
         client = await connect_client(hub)
         client.subscribe("wshub:page")
         hub.send_process_output("b", "first")
-        await take_messages(client, 1)
+        await receive_messages(client, 1)
         client.unsubscribe("process:b")
         hub.send_process_output("b", "unheard")
         hub.send_process_status("b", "exited", 0)
         hub.send_process_output("b", "heard")
-        assert [each.data for each in await take_messages(client, 1)] == ["heard"]
+        assert [each.data for each in await receive_messages(client, 1)] == ["heard"]
         client.close()
 
 
-async def test_a_page_follows_only_what_the_hub_allows() -> None:
+async def test_a_page_follows_only_channels_that_the_hub_allows() -> None:
     config = HubConfig(channel_authorizer=lambda _, channel: channel != "process:secret")
     async with Hub(config) as hub:
         LivePage(hub)
@@ -159,36 +159,40 @@ async def test_a_page_follows_only_what_the_hub_allows() -> None:
         client.subscribe("wshub:page")
         hub.send_process_output("secret", "x")
         hub.send_process_output("open", "y")
-        assert [each.data for each in await take_messages(client, 1)] == ["y"]
+        assert [each.data for each in await receive_messages(client, 1)] == ["y"]
         assert hub.channels == ("process:open", "wshub:page")
         client.close()
 
 
-async def test_a_new_channel_is_told_at_once_and_statuses_are_collected() -> None:
+async def test_a_new_channel_is_reported_at_once_and_statuses_in_batches() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         LivePage(hub)
         client = await connect_client(hub)
         client.subscribe("wshub:page")
         hub.publish("news", EVENT)
-        assert [told(each) for each in await take_news(client, 1)] == [[("news", None, None)]]
+        assert [reported(each) for each in await receive_news(client, 1)] == [
+            [("news", None, None)]
+        ]
         for process_id in ("a", "b"):
             hub.send_process_status(process_id, "running")
-        await take_news(client, 2)
+        await receive_news(client, 2)
         for exit_code in range(3):
             for process_id in ("a", "b"):
                 hub.send_process_status(process_id, "exited", exit_code)
         hub.publish("news", EVENT)
         clock.advance(0.2)
-        [changes] = await take_news(client, 1)
-        assert sorted(told(changes)) == [("process:a", "exited", 2), ("process:b", "exited", 2)]
+        [changes] = await receive_news(client, 1)
+        assert sorted(reported(changes)) == [("process:a", "exited", 2), ("process:b", "exited", 2)]
         clock.advance(10)
         hub.publish("last", EVENT)
-        assert [told(each) for each in await take_news(client, 1)] == [[("last", None, None)]]
+        assert [reported(each) for each in await receive_news(client, 1)] == [
+            [("last", None, None)]
+        ]
         client.close()
 
 
-async def test_many_changes_are_told_in_messages_that_are_not_too_large() -> None:
+async def test_many_changes_are_split_into_several_messages() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         LivePage(hub)
@@ -200,12 +204,12 @@ async def test_many_changes_are_told_in_messages_that_are_not_too_large() -> Non
         for process_id in names:
             hub.send_process_status(process_id, '"' * 64, 2**53)
         clock.advance(0.2)
-        parts = [told(each) for each in await take_news(client, 3)]
+        parts = [reported(each) for each in await receive_news(client, 3)]
         assert [len(part) for part in parts] == [50, 50, 20]
         client.close()
 
 
-async def test_a_hub_with_a_small_limit_does_without_news() -> None:
+async def test_a_hub_with_a_small_message_limit_sends_no_news() -> None:
     async with Hub(HubConfig(max_message_bytes=100)) as hub:
         page = LivePage(hub)
         client = await connect_client(hub)
@@ -216,26 +220,28 @@ async def test_a_hub_with_a_small_limit_does_without_news() -> None:
         client.close()
 
 
-async def take_messages(client: MemoryClient, count: int) -> list[Message]:
-    """Return so many messages that are not news."""
-    return await _take(client, count, lambda message: message.channel != "wshub:page")
+async def receive_messages(client: MemoryClient, count: int) -> list[Message]:
+    """Return the next messages that are not news."""
+    return await _receive(client, count, lambda message: message.channel != "wshub:page")
 
 
-async def take_news(client: MemoryClient, count: int) -> list[Message]:
-    return await _take(client, count, lambda message: message.channel == "wshub:page")
+async def receive_news(client: MemoryClient, count: int) -> list[Message]:
+    return await _receive(client, count, lambda message: message.channel == "wshub:page")
 
 
-async def _take(client: MemoryClient, count: int, fits: Callable[[Message], bool]) -> list[Message]:
-    taken: list[Message] = []
+async def _receive(
+    client: MemoryClient, count: int, fits: Callable[[Message], bool]
+) -> list[Message]:
+    received: list[Message] = []
     async with asyncio.timeout(5):
-        while len(taken) < count:
+        while len(received) < count:
             message = await client.receive()
             if fits(message):
-                taken.append(message)
-    return taken
+                received.append(message)
+    return received
 
 
-def told(news: Message) -> list[tuple[str, str | None, int | None]]:
+def reported(news: Message) -> list[tuple[str, str | None, int | None]]:
     assert news.type == "page"
     return [(each["channel"], each["status"], each["exitCode"]) for each in news.data["channels"]]
 
@@ -265,7 +271,7 @@ async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
             }
             for page in pages:
                 assert listed(page) == expected
-            # One that comes late learns what was published before it was there.
+            # A hub that joins late learns of earlier messages.
             async with Hub(clock=clock) as late, MemoryBridge(late, exchange):
                 page = LivePage(late)
                 await page.join()
@@ -274,7 +280,7 @@ async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
                 clock.advance(0.5)
                 expected["process:before"] = (2, "exited", 0)
                 assert listed(pages[0]) == expected
-                # What it has heard since counts, and the status that is more recent.
+                # The late hub has the most recent status. Its count is not compared.
                 expected["process:before"] = (1, "exited", 0)
                 merged = listed(page)
                 assert merged.pop("process:before")[1:] == ("exited", 0)
@@ -284,7 +290,7 @@ async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
     clock.advance(1)
 
 
-async def test_open_pages_hear_of_what_their_hub_has_learned() -> None:
+async def test_open_pages_receive_news_of_other_hubs() -> None:
     exchange = MemoryExchange()
     clock = ManualClock()
     async with Hub(clock=clock) as here, Hub(clock=clock) as there:
@@ -297,12 +303,12 @@ async def test_open_pages_hear_of_what_their_hub_has_learned() -> None:
             client.subscribe("wshub:page")
             await new.join()
             clock.advance(0.5)
-            assert [told(each) for each in await take_news(client, 1)] == [
+            assert [reported(each) for each in await receive_news(client, 1)] == [
                 [("process:b", "running", 0)]
             ]
-            # It goes on, and the page follows it from here.
+            # The process goes on, and the page follows its output from here.
             here.send_process_output("b", "line")
-            assert [each.data for each in await take_messages(client, 1)] == ["line"]
+            assert [each.data for each in await receive_messages(client, 1)] == ["line"]
             client.close()
 
 
@@ -329,7 +335,7 @@ def junk() -> Iterator[object]:
     yield {"source": source, "channels": {"wshub:page": {"messages": 1}}}
 
 
-async def test_what_is_odd_among_the_pages_is_ignored() -> None:
+async def test_malformed_messages_between_pages_are_ignored() -> None:
     exchange = MemoryExchange()
     async with (
         Hub() as here,
@@ -345,14 +351,14 @@ async def test_what_is_odd_among_the_pages_is_ignored() -> None:
         assert here.stats().callback_errors == 0
 
 
-async def test_answers_count_only_after_a_request_and_only_so_many() -> None:
+async def test_answers_are_accepted_only_after_a_request_and_in_limited_number() -> None:
     exchange = MemoryExchange()
     clock = ManualClock()
     async with Hub(clock=clock) as here, Hub(clock=clock) as there:
 
         def answer(*channels: str, **activity: Any) -> None:
-            told: Mapping[str, Any] = {name: {"messages": 1, **activity} for name in channels}
-            data = {"source": "somebody", "channels": told}
+            entries: Mapping[str, Any] = {name: {"messages": 1, **activity} for name in channels}
+            data = {"source": "somebody", "channels": entries}
             there.publish("wshub:private:page", Message(type="page", data=data))
 
         async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
@@ -361,7 +367,7 @@ async def test_answers_count_only_after_a_request_and_only_so_many() -> None:
             answer("before")
             assert listed(page) == {}
             await page.join()
-            # A clock that is ahead: a real status is more recent all the same.
+            # A status time from a clock that is ahead: a real status still replaces it.
             answer("process:a", status="running", status_at=1e12)
             assert listed(page) == {"process:a": (1, "running", None)}
             there.send_process_status("a", "exited", 1)
@@ -369,7 +375,7 @@ async def test_answers_count_only_after_a_request_and_only_so_many() -> None:
             assert listed(page)["process:a"] == (2, "exited", 1)
             for part in range(330):
                 answer(*(f"c{part}-{number}" for number in range(2)))
-            # Two were taken before.
+            # Two answers were accepted before.
             assert len(listed(page)) == 1 + 2 * (320 - 2)
             await page.join()
             clock.advance(10)
@@ -377,7 +383,7 @@ async def test_answers_count_only_after_a_request_and_only_so_many() -> None:
             assert "late" not in listed(page)
 
 
-async def test_many_requests_are_answered_together() -> None:
+async def test_many_requests_get_one_common_answer() -> None:
     exchange = MemoryExchange()
     clock = ManualClock()
     answers: list[Message] = []

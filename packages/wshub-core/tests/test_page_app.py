@@ -1,4 +1,4 @@
-"""The live page inside ASGI applications, on the servers that people use."""
+"""The live page inside ASGI applications, on uvicorn and Hypercorn."""
 
 import json
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ def in_fastapi(hub: Hub, path: str) -> Any:
 
 
 class Stripping:
-    """An application that mounts another and leaves its path out, as some frameworks do."""
+    """An application that mounts another and removes the prefix, as some frameworks do."""
 
     def __init__(self, app: Any, root: str) -> None:
         self._app = app
@@ -55,7 +55,7 @@ async def fetch(port: int, path: str, method: str = "GET") -> httpx.Response:
 
 
 async def check(port: int, root: str, hub: Hub) -> None:
-    """See that the page is at a root with a slash, whatever is below it."""
+    """Check that the page and its files are below a root, and that other paths give 404."""
     index = await fetch(port, f"{root}/")
     assert index.status_code == 200
     assert "page.js" in index.text
@@ -77,19 +77,21 @@ async def check(port: int, root: str, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("root", ["/live", "/deep/er", "/ws", "/l%C3%ADve"])
-async def test_it_is_mounted_in_an_application(server: ASGIServer, root: str) -> None:
+async def test_the_page_can_be_mounted_in_an_application(server: ASGIServer, root: str) -> None:
     hub = Hub()
     async with server(in_fastapi(hub, root.replace("%C3%AD", "í"))) as port:
         await check(port, root, hub)
 
 
-async def test_it_is_the_outermost_application(server: ASGIServer) -> None:
+async def test_the_page_can_be_the_outermost_application(server: ASGIServer) -> None:
     hub = Hub()
     async with server(LivePage(hub).asgi()) as port:
         await check(port, "", hub)
 
 
-async def test_it_is_mounted_by_a_framework_that_leaves_the_path_out(server: ASGIServer) -> None:
+async def test_the_page_can_be_mounted_by_a_framework_that_removes_the_prefix(
+    server: ASGIServer,
+) -> None:
     hub = Hub()
     async with server(Stripping(LivePage(hub).asgi(), "/live")) as port:
         await check(port, "/live", hub)
@@ -97,7 +99,7 @@ async def test_it_is_mounted_by_a_framework_that_leaves_the_path_out(server: ASG
         assert (response.status_code, response.headers["location"]) == (307, "./live/")
 
 
-async def test_it_is_mounted_twice_deep(server: ASGIServer) -> None:
+async def test_the_page_can_be_mounted_in_a_nested_mount(server: ASGIServer) -> None:
     hub = Hub()
 
     @asynccontextmanager
@@ -110,7 +112,7 @@ async def test_it_is_mounted_twice_deep(server: ASGIServer) -> None:
         await check(port, "/inner/live", hub)
 
 
-async def test_without_the_slash_the_way_leads_to_the_page(server: ASGIServer) -> None:
+async def test_a_path_without_the_slash_redirects_to_the_page(server: ASGIServer) -> None:
     async with (
         server(in_fastapi(Hub(), "/live")) as port,
         httpx.AsyncClient(trust_env=False, follow_redirects=True) as client,
@@ -119,7 +121,7 @@ async def test_without_the_slash_the_way_leads_to_the_page(server: ASGIServer) -
         assert (response.status_code, response.url.path) == (200, "/live/")
 
 
-async def test_a_router_without_redirects_leads_to_the_page_as_well() -> None:
+async def test_the_page_redirects_itself_below_a_router_without_redirects() -> None:
     responses: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -158,8 +160,8 @@ async def test_head_has_no_body_and_other_methods_are_not_allowed(
             assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_the_head_that_is_sent_has_no_body() -> None:
-    """Servers take a body out of it, so this looks at what they are given."""
+async def test_the_events_of_a_head_response_have_no_body() -> None:
+    """Servers remove a body, so the test checks the events that the application sends."""
     sent: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -174,7 +176,7 @@ async def test_the_head_that_is_sent_has_no_body() -> None:
     assert [each.get("body") for each in sent] == [None, b""]
 
 
-async def test_other_websockets_and_origins_are_refused(server: ASGIServer) -> None:
+async def test_other_websocket_paths_and_foreign_origins_are_refused(server: ASGIServer) -> None:
     hub = Hub(HubConfig())
     async with server(in_fastapi(hub, "/live")) as port:
         for path, headers in (("/other", {}), ("/ws", {"Origin": "https://elsewhere.example"})):
@@ -183,8 +185,8 @@ async def test_other_websockets_and_origins_are_refused(server: ASGIServer) -> N
                 await connect(url, proxy=None, additional_headers=headers)
 
 
-async def test_a_proxy_that_leaves_the_prefix_out_changes_nothing() -> None:
-    """As in `uvicorn --root-path /prefix`; the page's own links are relative."""
+async def test_the_page_works_behind_a_proxy_that_removes_a_prefix() -> None:
+    """As with `uvicorn --root-path /prefix`; the links of the page are relative."""
     hub = Hub()
     app = in_fastapi(hub, "/live")
 

@@ -1,4 +1,4 @@
-"""Paths have one spelling."""
+"""Normalization of paths."""
 
 import pytest
 from support import WireClient
@@ -32,7 +32,7 @@ def test_a_path_is_normalized(path: str, normalized: str) -> None:
     ("path", "target"),
     [("/größe", "/gr%C3%B6%C3%9Fe"), ("/größe", "/gr%c3%b6%c3%9fe"), ("/my ws", "/my%20ws")],
 )
-async def test_clients_find_a_path_that_has_to_be_escaped(path: str, target: str) -> None:
+async def test_clients_can_connect_to_a_path_that_needs_escaping(path: str, target: str) -> None:
     async with (
         Hub() as hub,
         hub.serve("127.0.0.1", 0, path=path) as server,

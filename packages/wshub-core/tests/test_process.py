@@ -27,7 +27,7 @@ ShutdownHook = Callable[[], Awaitable[None]]
 
 
 class RecordingHub:
-    """Takes what the runner publishes; long lines do not fit."""
+    """A hub that records the output and the statuses, and refuses long lines."""
 
     def __init__(self, longest_line: int = 10**9) -> None:
         self.lines: list[str] = []
@@ -71,7 +71,7 @@ def is_alive(pid: int) -> bool:
     return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-async def test_lines_of_both_pipes_come_between_running_and_exited() -> None:
+async def test_lines_of_both_pipes_are_published_between_running_and_exited() -> None:
     hub = RecordingHub()
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     assert await run_python(hub, code) == 3
@@ -79,7 +79,7 @@ async def test_lines_of_both_pipes_come_between_running_and_exited() -> None:
     assert hub.statuses == [("running", 0), ("exited", 3)]
 
 
-async def test_a_line_comes_as_soon_as_it_is_complete() -> None:
+async def test_a_line_is_published_as_soon_as_it_is_complete() -> None:
     hub = RecordingHub()
     code = "print('first'); input_never_comes = __import__('time').sleep(60)"
     task = asyncio.create_task(run_python(hub, code))
@@ -109,13 +109,13 @@ async def test_a_line_comes_as_soon_as_it_is_complete() -> None:
         (b"nul \0 byte\n", ["nul \0 byte"]),
     ],
 )
-async def test_output_becomes_lines(output: bytes, lines: list[str]) -> None:
+async def test_output_is_split_into_lines(output: bytes, lines: list[str]) -> None:
     hub = RecordingHub()
     await run_python(hub, f"__import__('sys').stdout.buffer.write({output!r})")
     assert hub.lines == lines
 
 
-async def test_characters_and_line_ends_may_be_cut_in_two_by_reads() -> None:
+async def test_characters_and_line_ends_may_be_split_between_reads() -> None:
     hub = RecordingHub()
     code = (
         "import os, time\n"
@@ -136,7 +136,7 @@ async def test_characters_and_line_ends_may_be_cut_in_two_by_reads() -> None:
         ([b"\r", b"\r\n", b"a\n"], ["", "", "a"], [""]),
     ],
 )
-async def test_a_line_after_a_carriage_return_alone_overwrites(
+async def test_a_line_after_a_bare_carriage_return_overwrites(
     parts: list[bytes], lines: list[str], overwriting: list[str]
 ) -> None:
     hub = RecordingHub()
@@ -146,10 +146,10 @@ async def test_a_line_after_a_carriage_return_alone_overwrites(
     assert hub.overwriting == overwriting
 
 
-async def test_a_carriage_return_shows_its_line_at_once(tmp_path: Path) -> None:
+async def test_a_line_with_a_carriage_return_is_published_at_once(tmp_path: Path) -> None:
     hub = RecordingHub()
     seen = tmp_path / "seen"
-    # The process goes on when its first line has been seen.
+    # The process goes on when the test has received its first line.
     code = (
         "import os, pathlib, time\n"
         "os.write(1, b'10%\\r')\n"
@@ -167,7 +167,7 @@ async def test_a_carriage_return_shows_its_line_at_once(tmp_path: Path) -> None:
     assert hub.lines == ["10%", "100%"]
 
 
-async def test_a_line_without_an_end_is_shown_after_a_pause(tmp_path: Path) -> None:
+async def test_an_unfinished_line_is_published_after_a_pause(tmp_path: Path) -> None:
     hub = RecordingHub()
     seen = tmp_path / "seen"
     code = (
@@ -191,18 +191,20 @@ async def test_a_line_without_an_end_is_shown_after_a_pause(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("writes", "expected"),
     [
-        # What another pipe has written since is not overwritten.
+        # A line of the other pipe is not overwritten.
         ([(1, "a"), None, (2, "b\n"), (1, "c\n")], ["a", "b", "ac"]),
-        # A line that was shown whole is not shown again.
+        # A line that was shown completely is not shown again.
         ([(1, "a"), None, (1, "\n"), (1, "b\n")], ["a", "b"]),
         ([(1, "a"), None, None, (1, "b"), None, (1, "\n")], ["a", "<ab"]),
         ([(1, "a"), None, (1, "\r"), (1, "b\n")], ["a", "<b"]),
-        # Both pipes write to one terminal.
+        # Both pipes share one cursor, like on a terminal.
         ([(2, "10%\r"), (1, "log\n"), (2, "50%\r"), (2, "\n")], ["10%", "<log", "50%"]),
         ([(1, "a\r"), (2, "b\r"), (1, "\nc\n")], ["a", "<b", "c"]),
     ],
 )
-def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list[str]) -> None:
+def test_lines_of_two_pipes_share_a_cursor(
+    writes: list[tuple[int, str] | None], expected: list[str]
+) -> None:
     cursor = Cursor()
     pipes = {1: Lines(cursor), 2: Lines(cursor)}
     lines: list[str] = []
@@ -218,7 +220,7 @@ def test_lines_of_two_pipes(writes: list[tuple[int, str] | None], expected: list
 
 
 @given(st.lists(st.sampled_from(["a", "\r", "\n", "\r\n", "ü", "bc"]), max_size=12), st.data())
-def test_lines_are_the_same_however_the_bytes_are_cut(parts: list[str], data: Any) -> None:
+def test_lines_do_not_depend_on_the_sizes_of_reads(parts: list[str], data: Any) -> None:
     output = "".join(parts).encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(output)))))
     whole, pieces = Lines(Cursor()), Lines(Cursor())
@@ -229,24 +231,24 @@ def test_lines_are_the_same_however_the_bytes_are_cut(parts: list[str], data: An
     assert [*found, *pieces.end()] == expected
 
 
-async def test_a_line_that_is_too_long_comes_in_pieces() -> None:
+async def test_a_line_that_is_too_long_is_published_in_pieces() -> None:
     hub = RecordingHub(longest_line=100)
     await run_python(hub, "print('0123456789' * 100)")
     assert "".join(hub.lines) == "0123456789" * 100
     assert max(map(len, hub.lines)) <= 100
 
 
-async def test_a_line_without_an_end_does_not_wait_for_one() -> None:
+async def test_a_very_long_line_is_published_before_its_end() -> None:
     hub = RecordingHub()
     await run_python(hub, "import sys; sys.stdout.write('x' * 300_000)")
     assert "".join(hub.lines) == "x" * 300_000
     assert max(map(len, hub.lines)) < 200_000
 
 
-async def test_long_lines_fit_the_limit_of_a_real_hub(served: Served) -> None:
+async def test_pieces_of_long_lines_fit_into_the_messages_of_a_real_hub(served: Served) -> None:
     client = await served.connect(max_size=None)
     await client.subscribe("process:p")
-    # Each of these characters takes six bytes on the wire.
+    # Each of these characters needs six bytes on the wire.
     await run_python(served.hub, r"print('\x01' * 100_000)")
     text = ""
     while (frame := await client.receive())["type"] != "process_status" or not text:
@@ -256,7 +258,7 @@ async def test_long_lines_fit_the_limit_of_a_real_hub(served: Served) -> None:
     assert frame["data"] == {"exitCode": 0, "status": "exited"}
 
 
-async def test_a_flood_of_lines_leaves_the_loop_to_others() -> None:
+async def test_a_flood_of_lines_does_not_hold_the_loop() -> None:
     hub = RecordingHub()
     turns = 0
 
@@ -273,13 +275,13 @@ async def test_a_flood_of_lines_leaves_the_loop_to_others() -> None:
     assert turns > 1_000
 
 
-async def test_a_slow_hub_gets_the_last_lines_of_a_process_that_has_ended() -> None:
+async def test_a_slow_hub_receives_the_last_lines_of_an_ended_process() -> None:
     class SlowHub(RecordingHub):
         async def drain(self) -> None:
             await asyncio.sleep(0.2)
 
     hub = SlowHub()
-    # More than the runner reads ahead; one read takes it more than the second after the exit.
+    # More than the runner reads ahead. Publishing it takes longer than the second after the exit.
     assert await run_python(hub, "for n in range(3_300): print(f'{n:099}')") == 0
     assert hub.lines == [f"{n:099}" for n in range(3_300)]
 
@@ -337,7 +339,7 @@ async def test_a_background_child_does_not_delay_the_status() -> None:
     os.kill(int(hub.lines[0]), signal.SIGKILL)
 
 
-async def test_a_background_child_that_goes_on_printing_does_not_either() -> None:
+async def test_a_background_child_that_prints_does_not_delay_the_status() -> None:
     hub = RecordingHub()
     start = time.monotonic()
     await run_process(hub, "p", "sh", "-c", "(while :; do echo x; sleep 0.01; done) & echo $!")
@@ -363,7 +365,7 @@ async def test_a_failed_publish_ends_the_process() -> None:
     assert hub.hooks == []
 
 
-async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: Served) -> None:
+async def test_closing_the_hub_ends_the_process_and_publishes_its_status(served: Served) -> None:
     client = await served.connect()
     await client.subscribe("process:p")
     code = "import os, time; print(os.getpid()); time.sleep(60)"
@@ -377,7 +379,7 @@ async def test_closing_the_hub_ends_the_process_and_tells_its_followers(served: 
         await running
 
 
-async def test_closing_the_hub_again_does_not_cut_short_the_end_of_the_process(
+async def test_closing_the_hub_again_does_not_shorten_the_end_of_the_process(
     served: Served,
 ) -> None:
     client = await served.connect()
@@ -399,7 +401,7 @@ async def test_closing_the_hub_again_does_not_cut_short_the_end_of_the_process(
         await running
 
 
-async def test_directory_and_environment(tmp_path: Path) -> None:
+async def test_the_process_gets_its_directory_and_environment(tmp_path: Path) -> None:
     hub = RecordingHub()
     code = "import os; print(os.getcwd()); print(os.environ['NAME'])"
     await run_python(hub, code, cwd=tmp_path, env={"NAME": "value"})
@@ -419,7 +421,7 @@ async def test_directory_and_environment(tmp_path: Path) -> None:
         (("true", "nul\0"), {}, "cannot start 'true': an argument holds a NUL"),
     ],
 )
-async def test_a_command_that_cannot_start_is_one_clear_error(
+async def test_a_command_that_cannot_start_raises_an_error_with_the_reason(
     command: tuple[str, ...], options: dict[str, Any], text: str
 ) -> None:
     hub = RecordingHub()
@@ -428,7 +430,7 @@ async def test_a_command_that_cannot_start_is_one_clear_error(
     assert hub.statuses == []
 
 
-async def test_the_id_is_checked_before_anything_starts(tmp_path: Path) -> None:
+async def test_the_process_id_is_validated_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidProcessIDError, match="invalid process ID 'a:b'"):
         await run_process(RecordingHub(), "a:b", "touch", str(tmp_path / "started"))
     assert not (tmp_path / "started").exists()

@@ -1,4 +1,4 @@
-"""Reading goes by turns: a flood holds neither the loop nor other peers."""
+"""Turns for parsing: a flood holds neither the event loop nor other clients."""
 
 import asyncio
 from collections import deque
@@ -28,7 +28,7 @@ class ManualLoop:
 
 
 class Peer:
-    """A connection with chunks to process, each of which takes its time."""
+    """A connection with a number of chunks, each of which takes some time."""
 
     def __init__(self, loop: ManualLoop, chunks: int, seconds: float = 0.0005) -> None:
         self.loop = loop
@@ -49,7 +49,7 @@ def test_a_small_frame_is_processed_at_once() -> None:
     assert (peer.done, len(loop.calls)) == (1, 0)
 
 
-def test_no_turn_is_longer_than_its_time_and_one_chunk() -> None:
+def test_a_turn_exceeds_its_time_by_one_chunk_at_most() -> None:
     loop = ManualLoop()
     turns = ReadingTurns(loop)
     flood = Peer(loop, 1_000)
@@ -63,7 +63,7 @@ def test_no_turn_is_longer_than_its_time_and_one_chunk() -> None:
     assert rounds > 200
 
 
-def test_many_that_come_at_once_share_one_turn_of_a_round() -> None:
+def test_many_connections_share_one_turn_per_round() -> None:
     loop = ManualLoop()
     turns = ReadingTurns(loop)
     peers = [Peer(loop, 1) for _ in range(100)]
@@ -78,7 +78,7 @@ def test_many_that_come_at_once_share_one_turn_of_a_round() -> None:
     assert all(peer.done == 1 for peer in peers)
 
 
-def test_every_peer_gets_the_same_share() -> None:
+def test_every_connection_gets_the_same_share() -> None:
     loop = ManualLoop()
     turns = ReadingTurns(loop)
     floods = [Peer(loop, 10_000) for _ in range(4)]
@@ -94,7 +94,7 @@ def test_every_peer_gets_the_same_share() -> None:
     assert max(each.done for each in floods) - min(each.done for each in floods) <= 5
 
 
-def test_a_peer_whose_bytes_raise_harms_no_other() -> None:
+def test_an_exception_of_one_connection_harms_no_other() -> None:
     class Broken(Peer):
         def process_chunk(self) -> bool:
             raise ValueError("mistake")
@@ -137,7 +137,7 @@ UNKNOWN = b"\x81\x82\0\0\0\0{}"
 
 
 @pytest.mark.parametrize("frames", [EMPTY_PING, EMPTY_CONTINUATION, JSON_PING, UNKNOWN])
-async def test_a_healthy_client_misses_nothing_beside_floods(served: Served, frames: bytes) -> None:
+async def test_a_client_beside_floods_receives_every_message(served: Served, frames: bytes) -> None:
     client = await served.connect()
     await client.subscribe("a")
     async with (
@@ -149,12 +149,12 @@ async def test_a_healthy_client_misses_nothing_beside_floods(served: Served, fra
             assert await flood.stdout.readline() == b"open\n"
         for number in range(50):
             served.hub.publish_event("a", number)
-            # Each message arrives, and requests are served, while the floods go on.
+            # Messages arrive and commands are served while the floods go on.
             assert (await client.receive())["data"] == number
             await client.sync()
 
 
-async def test_frames_that_wait_for_their_turn_are_served_after_the_client_has_left(
+async def test_frames_that_wait_for_a_turn_are_served_after_the_client_has_left(
     serve: Serve,
 ) -> None:
     received: list[object] = []

@@ -1,4 +1,4 @@
-"""Refusals that a page can read: the handshake succeeds, and a close code says no."""
+"""Refusals for clients that cannot read responses: a successful handshake and a close code."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 
 async def closed(url: str, **options: Any) -> tuple[str | None, int | None, str | None]:
-    """Return what was selected, and the close code and reason that came at once."""
+    """Connect; return the selected subprotocol and the close code and reason."""
     async with connect(url, proxy=None, **options) as socket:
         with contextlib.suppress(ConnectionClosed):
             await socket.send('{"type":"subscribe","channel":"a"}')
@@ -42,7 +42,7 @@ async def closed(url: str, **options: Any) -> tuple[str | None, int | None, str 
         return socket.subprotocol, socket.close_code, socket.close_reason
 
 
-async def test_each_refusal_has_its_code(serve: Any) -> None:
+async def test_each_refusal_has_its_close_code(serve: Any) -> None:
     later = AuthError("the identity provider is away")
     later.retry_after = 4.2
     results = {
@@ -51,10 +51,10 @@ async def test_each_refusal_has_its_code(serve: Any) -> None:
         "often": AuthResult(False, error=TooManyAttemptsError(60)),
         "yes": AuthResult(True, "alice"),
     }
-    told: list[Request] = []
+    failures: list[Request] = []
     hub, url = await serve(
         authenticator=lambda request: results[request.query],
-        on_auth_failure=lambda request, _: told.append(request),
+        on_auth_failure=lambda request, _: failures.append(request),
         max_connections=1,
     )
     bearer = [V1, Subprotocol("wshub.bearer"), Subprotocol("s3cret")]
@@ -70,7 +70,7 @@ async def test_each_refusal_has_its_code(serve: Any) -> None:
         1013,
         "retry-after: 60",
     )
-    assert len(told) == 4
+    assert len(failures) == 4
     foreign = {"origin": Origin("https://evil.example"), "subprotocols": [V1]}
     assert await closed(f"{url}?yes", **foreign) == ("wshub.v1", 3003, "")
     async with connect(f"{url}?yes", proxy=None, subprotocols=bearer) as socket:
@@ -86,7 +86,7 @@ async def test_each_refusal_has_its_code(serve: Any) -> None:
         assert hub.channels == ()
 
 
-async def test_others_get_a_status(serve: Any) -> None:
+async def test_clients_without_the_marker_get_a_status(serve: Any) -> None:
     _, url = await serve(authenticator=lambda _: AuthResult(False))
     for offered in ([], ["wshub.bearer", "x"], ["wshub.V1"]):
         subprotocols = [Subprotocol(each) for each in offered] or None

@@ -18,7 +18,7 @@ channels = st.sampled_from(["a", "b", "c", "d", "e"])
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Random use, against a set of connections and a set of pairs."""
+    """Random use, compared with a set of connections and a set of pairs."""
 
     connections = Bundle("connections")
     gone = Bundle("gone")
@@ -44,7 +44,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.registry.remove(connection)
         self.present.remove(connection)
         self.pairs = {pair for pair in self.pairs if pair[0] != connection}
-        # Whoever carries channels hears of each that nobody wants any more, once.
+        # Each channel that has lost its last subscriber is reported once.
         assert sorted(self.emptied) == sorted(channels - {name for _, name in self.pairs})
         self.emptied.clear()
         return connection
@@ -70,7 +70,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.emptied.clear()
 
     @rule(connection=gone, channel=channels)
-    def nothing_takes_root_for_one_that_is_gone(self, connection: int, channel: str) -> None:
+    def a_removed_connection_cannot_subscribe(self, connection: int, channel: str) -> None:
         assert not self.registry.remove(connection)
         assert not self.registry.unsubscribe(connection, channel)
         with pytest.raises(KeyError):
@@ -113,7 +113,7 @@ RegistryMachine.TestCase.settings = settings(max_examples=60, stateful_step_coun
 TestRegistry = RegistryMachine.TestCase
 
 
-def test_an_unchanged_channel_is_not_copied_again() -> None:
+def test_snapshots_are_reused_until_a_change() -> None:
     registry: Registry[str] = Registry(LIMIT, print)
     registry.add("x")
     registry.subscribe("x", "a")

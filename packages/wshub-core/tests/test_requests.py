@@ -1,4 +1,4 @@
-"""Frames that carry an id get answers; those without get what go-ws sends, and nothing more."""
+"""Answers to frames with an id, and the answers of go-ws to frames without an id."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ async def no_secrets_later(connection: Connection, channel: str) -> bool:
 
 
 def plain(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer without the time at which it was given."""
+    """Return an answer without its timestamp."""
     assert answer.pop("timestamp")
     return answer
 
 
 @pytest.mark.parametrize("authorizer", [no_secrets, no_secrets_later])
-async def test_subscriptions(serve: Serve, authorizer: Any) -> None:
+async def test_commands_with_an_id_get_answers(serve: Serve, authorizer: Any) -> None:
     served = await serve(channel_authorizer=authorizer, max_subscriptions=2)
     client = await served.connect()
 
@@ -73,7 +73,7 @@ async def test_subscriptions(serve: Serve, authorizer: Any) -> None:
     assert plain(await client.receive()) == {"type": "pong", "id": 9}
 
 
-async def test_a_frame_without_an_id_gets_what_go_ws_sends(serve: Serve) -> None:
+async def test_a_frame_without_an_id_gets_the_answer_of_go_ws(serve: Serve) -> None:
     served = await serve(
         channel_authorizer=no_secrets, publish_authorizer=no_secrets, max_subscriptions=1
     )
@@ -93,7 +93,7 @@ async def test_a_frame_without_an_id_gets_what_go_ws_sends(serve: Serve) -> None
 
 
 @pytest.mark.parametrize("odd", [None, 1.5, True, [1], {"a": 1}, "x" * 129, 10**30])
-async def test_an_odd_id_is_none(serve: Serve, odd: Any) -> None:
+async def test_an_invalid_id_counts_as_none(serve: Serve, odd: Any) -> None:
     served = await serve()
     client = await served.connect()
     await client.send(type="subscribe", channel="a", id=odd)
@@ -103,7 +103,7 @@ async def test_an_odd_id_is_none(serve: Serve, odd: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
-async def test_an_answer_is_not_longer_than_a_name(serve: Serve, kind: str) -> None:
+async def test_an_answer_repeats_at_most_256_characters_of_a_name(serve: Serve, kind: str) -> None:
     served = await serve()
     client = await served.connect()
     await client.send(type=kind, channel="x" * 65_400, id=1)
@@ -117,7 +117,7 @@ async def test_an_answer_is_not_longer_than_a_name(serve: Serve, kind: str) -> N
 
 
 class Chat:
-    """A hub whose clients may publish to what is no secret, and two of them that listen."""
+    """A hub whose clients may publish, with a sender and a listener."""
 
     def __init__(self, hub: Hub, sender: WireClient, listener: WireClient) -> None:
         self.hub = hub
@@ -138,7 +138,7 @@ async def chat(serve: Serve, request: pytest.FixtureRequest) -> Chat:
     return Chat(served.hub, sender, listener)
 
 
-async def test_clients_publish_where_they_may(chat: Chat) -> None:
+async def test_clients_publish_to_channels_that_the_authorizer_allows(chat: Chat) -> None:
     answer = await chat.publish(type="event", channel="chat", data={"n": 1}, id=1)
     assert answer == {"type": "published", "channel": "chat", "id": 1}
     received = await chat.listener.receive()
@@ -168,7 +168,7 @@ async def test_clients_publish_where_they_may(chat: Chat) -> None:
         ({"type": "error", "channel": "chat", "data": "forged"}, "not_served"),
     ],
 )
-async def test_what_is_not_published_says_why_and_reaches_nobody(
+async def test_a_refused_publish_gets_a_code_and_reaches_no_client(
     chat: Chat, frame: dict[str, Any], code: str
 ) -> None:
     answer = await chat.publish(**frame, id="x")
@@ -178,7 +178,7 @@ async def test_what_is_not_published_says_why_and_reaches_nobody(
     await chat.listener.sync()
 
 
-async def test_whoever_watches_sees_what_clients_publish(serve: Serve) -> None:
+async def test_publish_listeners_receive_messages_of_clients(serve: Serve) -> None:
     served = await serve(publish_authorizer=no_secrets)
     page = LivePage(served.hub)
     client = await served.connect()
@@ -189,7 +189,7 @@ async def test_whoever_watches_sees_what_clients_publish(serve: Serve) -> None:
     assert json.loads(listed.body)["channels"][0]["channel"] == "chat"
 
 
-async def test_without_an_authorizer_nobody_publishes_and_the_application_hears_it() -> None:
+async def test_without_a_publish_authorizer_the_application_gets_the_message() -> None:
     heard: list[Message] = []
     config = HubConfig(on_message=lambda _, message: heard.append(message))
     async with Hub(config) as hub:
@@ -207,7 +207,7 @@ async def test_without_an_authorizer_nobody_publishes_and_the_application_hears_
 
 
 @pytest.mark.parametrize("answer", ["denied", 1, None])
-async def test_an_authorizer_that_does_not_say_yes_has_said_no(answer: Any) -> None:
+async def test_only_true_of_a_publish_authorizer_allows(answer: Any) -> None:
     async with Hub(HubConfig(publish_authorizer=lambda *_: answer)) as hub:
         client = await connect(hub)
         client.subscribe("chat")
@@ -216,7 +216,7 @@ async def test_an_authorizer_that_does_not_say_yes_has_said_no(answer: Any) -> N
         assert not client.messages
 
 
-async def test_one_that_leaves_while_it_is_judged_has_still_sent_it() -> None:
+async def test_a_message_is_published_after_its_sender_has_left() -> None:
     gate = asyncio.Event()
 
     async def wait(connection: Connection, channel: str) -> bool:
@@ -232,7 +232,7 @@ async def test_one_that_leaves_while_it_is_judged_has_still_sent_it() -> None:
         assert (await listener.receive()).data == "last words"
 
 
-async def test_what_waits_behind_it_has_been_sent_too(serve: Serve) -> None:
+async def test_waiting_messages_are_published_after_their_sender_has_left(serve: Serve) -> None:
     gate = asyncio.Event()
 
     async def wait(connection: Connection, channel: str) -> bool:
@@ -246,7 +246,7 @@ async def test_what_waits_behind_it_has_been_sent_too(serve: Serve) -> None:
         Frame(Opcode.TEXT, json.dumps({"type": "event", "channel": "chat", "data": n}).encode())
         for n in range(3)
     ]
-    # All in one write, so that the client has left when the second frame is judged.
+    # One write, so that the client has left before the second frame is authorized.
     frames.append(Frame(Opcode.CLOSE, Close(1000, "").serialize()))
     client.socket.transport.write(b"".join(frame.serialize(mask=True) for frame in frames))
     await eventually(lambda: served.hub.stats().clients == 1)
@@ -257,7 +257,7 @@ async def test_what_waits_behind_it_has_been_sent_too(serve: Serve) -> None:
 # Tokens.
 
 
-async def test_tokens(serve: Serve) -> None:
+async def test_authenticate_frames_with_an_id_get_answers(serve: Serve) -> None:
     class Tokens:
         def __call__(self, request: Request) -> AuthResult | Awaitable[AuthResult]:
             return AuthResult(True, "alice")

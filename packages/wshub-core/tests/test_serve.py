@@ -23,7 +23,7 @@ from wshub_core import (
 )
 
 
-async def test_a_taken_port_is_one_clear_error(served: Served) -> None:
+async def test_a_port_in_use_raises_an_error_with_the_address(served: Served) -> None:
     port = served.server.port
     async with Hub() as hub:
         with pytest.raises(ServeError, match=f"port {port} on 127.0.0.1 is already in use"):
@@ -39,7 +39,9 @@ async def test_a_taken_port_is_one_clear_error(served: Served) -> None:
         ("no such host", 0, "cannot listen on no such host port 0"),
     ],
 )
-async def test_an_impossible_address_is_one_clear_error(host: str, port: int, text: str) -> None:
+async def test_an_impossible_address_raises_an_error_with_the_address(
+    host: str, port: int, text: str
+) -> None:
     async with Hub() as hub:
         with pytest.raises(ServeError, match=text):
             async with hub.serve(host, port):
@@ -58,7 +60,7 @@ async def test_a_hub_must_be_running_to_be_served() -> None:
             pass
 
 
-async def test_closing_the_server_ends_its_connections_and_no_others() -> None:
+async def test_closing_the_server_ends_only_its_own_connections() -> None:
     async with Hub() as hub, hub.serve("127.0.0.1", 0) as other_server:
         server = hub.serve("127.0.0.1", 0)
         async with (
@@ -78,7 +80,7 @@ async def test_closing_the_server_ends_its_connections_and_no_others() -> None:
             await eventually(lambda: hub.stats().clients == 0)
 
 
-async def test_a_half_open_connection_does_not_hold_up_the_close() -> None:
+async def test_an_unfinished_handshake_does_not_delay_the_close() -> None:
     async with Hub(HubConfig(open_timeout=60.0)) as hub:
         async with hub.serve("127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -89,7 +91,7 @@ async def test_a_half_open_connection_does_not_hold_up_the_close() -> None:
         writer.close()
 
 
-async def test_the_same_page_address_works_over_ipv6() -> None:
+async def test_the_server_listens_on_ipv6() -> None:
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     async with Hub() as hub:
@@ -103,7 +105,7 @@ async def test_the_same_page_address_works_over_ipv6() -> None:
             pytest.skip(f"no IPv6 on loopback: {error}")
 
 
-async def test_a_unix_socket(tmp_path: Path) -> None:
+async def test_the_server_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "hub.sock")
     async with Hub() as hub:
         async with hub.serve(unix=path), unix_connect(path, "ws://localhost/ws") as client:
@@ -116,7 +118,7 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
                 pass
 
 
-async def test_an_address_is_one_thing_or_the_other() -> None:
+async def test_incomplete_or_mixed_addresses_are_refused() -> None:
     async with Hub() as hub:
         for arguments in ({}, {"host": "x"}, {"host": "x", "port": 1, "unix": "x"}):
             with pytest.raises(ServeError, match="needs a host and a port, or unix="):
@@ -126,9 +128,9 @@ async def test_an_address_is_one_thing_or_the_other() -> None:
 async def test_a_client_certificate_is_in_the_request(tmp_path: Path) -> None:
     seen: list[Any] = []
 
-    def who(request: Request) -> AuthResult:
+    def authenticate(request: Request) -> AuthResult:
         seen.append(request.client_certificate)
-        return AuthResult(True, "somebody")
+        return AuthResult(True, "alice")
 
     certificate, key = make_certificate(tmp_path)
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
@@ -136,7 +138,7 @@ async def test_a_client_certificate_is_in_the_request(tmp_path: Path) -> None:
     server_context.verify_mode = ssl.CERT_OPTIONAL
     client_context = ssl.create_default_context(cafile=certificate)
     async with (
-        Hub(HubConfig(authenticator=who)) as hub,
+        Hub(HubConfig(authenticator=authenticate)) as hub,
         hub.serve("127.0.0.1", 0, ssl=server_context) as server,
     ):
         url = f"wss://127.0.0.1:{server.port}/ws"
@@ -166,7 +168,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-async def test_tls(tmp_path: Path) -> None:
+async def test_the_server_serves_tls(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_context.load_cert_chain(certificate, key)
@@ -204,7 +206,7 @@ async def test_secrets_in_headers_stay_out_of_the_log(
     assert not any("secret" in line for line in ours)
 
 
-async def test_sockets_that_somebody_else_has_bound() -> None:
+async def test_the_server_listens_on_given_sockets() -> None:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [each.getsockname()[1] for each in sockets]
     async with Hub() as hub, hub.serve(sockets=sockets) as server:
@@ -213,12 +215,12 @@ async def test_sockets_that_somebody_else_has_bound() -> None:
             async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None):
                 await eventually(lambda: len(hub.connections) == 1)
             await eventually(lambda: not hub.connections)
-    # The server has closed them.
+    # The server has closed the sockets.
     assert [each.fileno() for each in sockets] == [-1, -1]
 
 
 @pytest.mark.parametrize("also", [{"host": "localhost", "port": 0}, {"unix": "x.sock"}])
-async def test_sockets_go_with_nothing_else(also: dict[str, Any]) -> None:
+async def test_given_sockets_exclude_other_addresses(also: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         async with Hub() as hub:
             with pytest.raises(ServeError, match="or sockets="):

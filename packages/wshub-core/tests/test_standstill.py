@@ -1,4 +1,4 @@
-"""A hub that stood still gives nobody up who is there."""
+"""A hub that stood still does not end clients that answer pings."""
 
 import asyncio
 import threading
@@ -17,22 +17,22 @@ class Member:
     slot = 0
 
 
-def test_after_a_standstill_everyone_is_pinged_and_has_time_to_answer() -> None:
+def test_after_a_standstill_all_members_are_pinged_and_have_time_to_answer() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(30.0, 60.0, 0.0)
     member = Member()
     wheel.add(member)
-    look = wheel.advance(500.0)
-    assert (look.to_ping, look.silent) == ([member], [])
-    # One that does not answer is still let go, and in time.
+    due = wheel.advance(500.0)
+    assert (due.to_ping, due.silent) == ([member], [])
+    # A member that does not answer still ends in time.
     now = 500.0
-    while not look.silent:
+    while not due.silent:
         now += 0.5
-        look = wheel.advance(now)
+        due = wheel.advance(now)
         assert now < 540.0
     assert now >= 530.0
 
 
-def test_a_busy_loop_is_no_standstill() -> None:
+def test_a_busy_loop_does_not_count_as_a_standstill() -> None:
     wheel: HeartbeatWheel[Member] = HeartbeatWheel(30.0, 60.0, 0.0)
     member = Member()
     wheel.add(member)
@@ -54,7 +54,7 @@ async def test_clients_that_answer_pings_outlive_a_standstill_of_the_hub(serve: 
     opened, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
-        # In a thread of its own, so that it answers while the loop stands still.
+        # In a separate thread, so that the client answers while the loop stands still.
         with dial(f"ws://127.0.0.1:{served.server.port}/ws", proxy=None):
             opened.set()
             leave.wait(20)

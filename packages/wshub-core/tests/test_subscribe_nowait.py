@@ -20,7 +20,7 @@ async def test_a_listener_subscribes_connections_in_time_for_the_message() -> No
         assert hub.subscribers("news") == hub.connections
 
 
-async def test_the_authorizer_is_asked() -> None:
+async def test_subscribe_nowait_asks_the_authorizer() -> None:
     def is_allowed(_: Connection, channel: str) -> bool:
         return channel == "public"
 
@@ -32,7 +32,7 @@ async def test_the_authorizer_is_asked() -> None:
         await client.sync()
 
 
-async def test_an_async_authorizer_decides_later() -> None:
+async def test_an_async_authorizer_subscribes_later() -> None:
     async def is_allowed(_: Connection, channel: str) -> bool:
         await asyncio.sleep(0)
         return channel == "public"

@@ -1,4 +1,4 @@
-"""The kit for applications' tests, where it is not used by the others."""
+"""Parts of `wshub_core.testing` that no other test uses."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from wshub_core import Hub, HubConfig, Message
 from wshub_core.testing import ManualClock, connect
 
 
-def test_the_clock_calls_each_at_its_time_and_in_order() -> None:
+def test_the_manual_clock_makes_each_call_at_its_time_and_in_order() -> None:
     clock = ManualClock()
     calls: list[tuple[str, float]] = []
     clock.call_at(2.0, lambda: calls.append(("late", clock.time())))
@@ -22,20 +22,21 @@ def test_the_clock_calls_each_at_its_time_and_in_order() -> None:
     assert clock.time() == 6.9
 
 
-async def test_settle_waits_for_what_was_published_and_leaves_other_pongs_alone() -> None:
+async def test_sync_waits_for_published_messages_and_keeps_other_pongs() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         client.send(Message(type="ping"))
+        client.send(b'{"type":"ping"}')
         hub.broadcast(Message(type="event", data=1))
-        settled = asyncio.create_task(client.sync())
+        synced = asyncio.create_task(client.sync())
         await asyncio.sleep(0)
         hub.broadcast(Message(type="event", data=2))
-        await settled
+        await synced
         await client.sync()
-        assert [message.type for message in client.messages] == ["pong", "event", "event"]
+        assert [message.type for message in client.messages] == ["pong", "pong", "event", "event"]
 
 
-async def test_one_that_takes_all_it_was_held_back_goes_on() -> None:
+async def test_a_stalled_client_that_takes_all_held_messages_can_resume() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         client.stall()
@@ -47,7 +48,7 @@ async def test_one_that_takes_all_it_was_held_back_goes_on() -> None:
         assert [(await client.receive()).data for _ in range(2)] == [1, 2]
 
 
-async def test_a_stalled_client_that_goes_on_in_time_reads_why_it_was_closed() -> None:
+async def test_a_stalled_client_that_resumes_in_time_reads_the_close_reason() -> None:
     clock = ManualClock()
     async with Hub(HubConfig(max_outbox_bytes=70_000), clock=clock) as hub:
         client = await connect(hub)
@@ -60,7 +61,7 @@ async def test_a_stalled_client_that_goes_on_in_time_reads_why_it_was_closed() -
         assert (client.close_code, client.close_reason) == (1013, "slow consumer")
 
 
-async def test_receiving_from_one_that_has_ended_says_so() -> None:
+async def test_receiving_after_the_end_raises_an_error_with_the_close_code() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         hub.send_event("last")

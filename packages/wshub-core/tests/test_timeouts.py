@@ -22,7 +22,7 @@ async def test_only_keys_that_were_not_discarded_expire() -> None:
     assert expired == ["first", "last"]
 
 
-async def test_a_timer_that_finds_nothing_goes_on_with_what_came_later() -> None:
+async def test_a_timer_that_fires_too_early_serves_later_keys() -> None:
     expired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     timeouts: Timeouts[str] = Timeouts(asyncio.get_running_loop(), 0.01, expired.set_result)
     timeouts.add("early")
@@ -33,7 +33,7 @@ async def test_a_timer_that_finds_nothing_goes_on_with_what_came_later() -> None
         assert await expired == "late"
 
 
-async def test_cancelled_timeouts_call_nobody() -> None:
+async def test_cancelled_timeouts_make_no_calls() -> None:
     expired: list[str] = []
     timeouts: Timeouts[str] = Timeouts(asyncio.get_running_loop(), 0.001, expired.append)
     timeouts.add("key")

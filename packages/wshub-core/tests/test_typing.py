@@ -1,12 +1,13 @@
-"""What type checkers see in an application.
+"""Type errors in applications that a type checker finds.
 
-Where a line says that an error is expected, the type check of this project fails if there is none.
+A ``type: ignore`` comment marks an expected error. The type check of this project fails if the
+error does not occur.
 """
 
 from wshub_core import AuthResult, Connection, HubConfig, Message, Request
 
 
-def test_right_callbacks_are_right() -> None:
+def test_correct_callbacks_have_no_type_errors() -> None:
     HubConfig(authenticator=lambda request: AuthResult(True, request.header("x-user") or "nobody"))
     HubConfig(channel_authorizer=lambda connection, channel: channel == connection.user_id)
     HubConfig(publish_authorizer=lambda *_: True)
@@ -16,13 +17,13 @@ def test_right_callbacks_are_right() -> None:
     async def later(connection: Connection, channel: str) -> bool:
         return bool(channel) and bool(connection)
 
-    async def who(request: Request) -> AuthResult:
+    async def authenticate(request: Request) -> AuthResult:
         return AuthResult(request.query == "let-me-in", "alice")
 
-    HubConfig(authenticator=who, channel_authorizer=later, publish_authorizer=later)
+    HubConfig(authenticator=authenticate, channel_authorizer=later, publish_authorizer=later)
 
 
-def test_wrong_callbacks_are_seen() -> None:
+def test_wrong_callbacks_have_type_errors() -> None:
     HubConfig(authenticator=lambda request: AuthResult(True, request.user))  # type: ignore[attr-defined]
     HubConfig(authenticator=lambda request: True)  # type: ignore[arg-type, return-value]
     HubConfig(authenticator=lambda: AuthResult(True))  # type: ignore[arg-type, misc]

@@ -1,4 +1,4 @@
-"""Newcomers' first mistakes get an error that names the right call."""
+"""Common mistakes raise errors that name the correct call."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from wshub_core.testing import MemoryBridge, MemoryExchange, connect
 from wshub_core.values.messages import REQUESTS_AND_ANSWERS
 
 
-async def test_publish_event_is_for_plain_data() -> None:
+async def test_publish_event_takes_plain_data() -> None:
     async with Hub() as hub:
         client = await connect(hub)
         await hub.subscribe(hub.connections[0], "a")
@@ -49,7 +49,9 @@ WRONG_CALLS: list[tuple[Callable[[Any], object], str]] = [
 
 
 @pytest.mark.parametrize(("call", "text"), WRONG_CALLS)
-async def test_a_wrong_call_names_the_right_one(call: Callable[[Any], object], text: str) -> None:
+async def test_a_wrong_call_raises_an_error_with_the_correct_call(
+    call: Callable[[Any], object], text: str
+) -> None:
     async with Hub() as hub:
         client = await connect(hub)
         with pytest.raises(TypeError, match=re.escape(text)):
@@ -58,18 +60,18 @@ async def test_a_wrong_call_names_the_right_one(call: Callable[[Any], object], t
         assert not client.messages
 
 
-def test_a_hub_that_was_not_started_names_the_lifespan() -> None:
+def test_the_error_of_a_hub_that_was_not_started_names_the_lifespan() -> None:
     with pytest.raises(HubNotStartedError, match="enters it in its lifespan"):
         Hub().send_event("x")
 
 
-async def test_a_client_of_a_hub_that_was_not_started_has_the_log_name_the_lifespan(
+async def test_the_log_names_the_lifespan_when_the_hub_was_not_started(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     hub = Hub()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        # An application with a lifespan of its own, which forgets the hub.
+        # An application with its own lifespan that does not enter the hub.
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
@@ -86,7 +88,7 @@ async def test_a_client_of_a_hub_that_was_not_started_has_the_log_name_the_lifes
 
 
 @pytest.mark.parametrize("type_", sorted(REQUESTS_AND_ANSWERS))
-async def test_requests_and_answers_are_not_published(type_: str) -> None:
+async def test_requests_and_answers_cannot_be_published(type_: str) -> None:
     async with Hub() as hub:
         client = await connect(hub)
         with pytest.raises(ReservedTypeError, match="publish it with a type of your own"):
@@ -95,12 +97,12 @@ async def test_requests_and_answers_are_not_published(type_: str) -> None:
             hub.broadcast(Message(type=type_))
         with pytest.raises(ReservedTypeError):
             hub.broadcast(Reply(type="error", id=1))
-        # One client may be sent anything.
+        # A message to a single client may have any type.
         assert hub.connections[0].send(Message(type=type_))
         assert (await client.receive()).type == type_
 
 
-async def test_a_broadcast_that_other_hubs_would_drop_is_refused() -> None:
+async def test_a_broadcast_with_an_invalid_channel_is_refused_with_a_bridge() -> None:
     message = Message(type="event", channel="a b")
     async with Hub() as hub, MemoryBridge(hub, MemoryExchange()):
         with pytest.raises(InvalidChannelError, match="a b"):
@@ -110,7 +112,7 @@ async def test_a_broadcast_that_other_hubs_would_drop_is_refused() -> None:
             hub.publish("", Message(type="event"))
 
 
-async def test_strangers_do_not_fill_the_log(
+async def test_refused_origins_do_not_fill_the_log(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(30):
@@ -138,7 +140,7 @@ async def test_a_callback_that_fails_for_each_message_does_not_fill_the_log(
     assert sum("on_connect failed" in each for each in messages) == 1
 
 
-async def test_the_hubs_own_channels_are_closed_to_clients(serve: Serve) -> None:
+async def test_channels_of_the_hub_are_closed_to_clients(serve: Serve) -> None:
     served = await serve(publish_authorizer=lambda *_: True)
     client = await served.connect()
     await client.send(type="event", id=1, channel="wshub:page", data=1)
@@ -149,7 +151,7 @@ async def test_the_hubs_own_channels_are_closed_to_clients(serve: Serve) -> None
     assert (await client.receive())["type"] == "subscribed"
 
 
-async def test_frames_that_cannot_be_understood_are_counted(served: Served) -> None:
+async def test_malformed_frames_are_counted(served: Served) -> None:
     client = await served.connect()
     for frame in ("junk", "[]", '{"type":5}', '{"type":"subscribe"}'):
         await client.socket.send(frame)
@@ -162,7 +164,7 @@ async def test_frames_that_cannot_be_understood_are_counted(served: Served) -> N
     assert served.hub.stats().ignored_frames == 5
 
 
-async def test_a_message_that_cannot_be_published_names_what_is_wrong(serve: Serve) -> None:
+async def test_the_answer_to_an_invalid_message_names_the_error(serve: Serve) -> None:
     served = await serve(publish_authorizer=lambda *_: True)
     client = await served.connect()
     deep = "[" * 30_000 + "]" * 30_000

@@ -1,6 +1,6 @@
 """A WebSocket hub: named channels, broadcast and live process output, in asyncio.
 
-Start with `Hub`; the settings are in `HubConfig`, what is sent is a `Message`.
+Start with `Hub`. `HubConfig` holds its settings, and `Message` is the unit that it sends.
 """
 
 from wshub_core.bridge.protocol import Bridge

@@ -1,4 +1,4 @@
-"""The bridge port: everything that a hub offers to a bridge."""
+"""The bridge port: the methods of a hub that a bridge calls."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,18 +9,19 @@ from wshub_core.values.messages import Message
 
 
 class BridgePort:
-    """The side of a hub that a bridge uses; `Hub.bridge_port` returns it.
+    """The interface of a hub for its bridge, as `Hub.bridge_port`.
 
     Use it on the hub's event loop. Unless noted otherwise, every method raises
-    `HubNotStartedError` before the hub is entered, and `HubClosedError` after its end.
+    `HubNotStartedError` before the hub is entered, `HubClosedError` after its end, and
+    `ForkedProcessError` in a forked child.
 
     Args:
-        max_message_bytes: Largest payload that the hub's clients accept, in bytes.
-        get_running: Returns the running hub, or raises.
-        get_unchecked: Returns the running hub, or None.
+        max_message_bytes: Largest payload of a message, in bytes.
+        get_running: Returns the running hub, or raises an error.
+        get_unchecked: Returns the hub that has been entered, even after its end, or None.
 
     Attributes:
-        max_message_bytes: Largest payload that the hub's clients accept, in bytes.
+        max_message_bytes: Largest payload of a message, in bytes.
     """
 
     def __init__(
@@ -34,10 +35,10 @@ class BridgePort:
         self._get_unchecked = get_unchecked
 
     def attach(self, bridge: Bridge) -> None:
-        """Attach a bridge; it calls this itself when it is ready.
+        """Attach a bridge. The bridge calls this method when it is ready.
 
         From then on, publishing methods reach the clients of all hubs, unless ``local_only`` is
-        given. The hub asks the bridge for the channels that have subscribers here.
+        given. The hub subscribes the bridge to the channels that have subscribers here.
 
         Raises:
             BridgeAttachedError: The hub has a bridge already.
@@ -45,7 +46,10 @@ class BridgePort:
         self._get_running().relay.attach(bridge)
 
     def detach(self) -> None:
-        """Detach the bridge; the hub goes on alone. Harmless without a bridge and after the end."""
+        """Detach the bridge, so that messages reach only the clients of this hub.
+
+        The call is harmless without a bridge, before the hub is entered, and after its end.
+        """
         running = self._get_unchecked()
         if running is not None:
             running.check_process()
@@ -53,7 +57,7 @@ class BridgePort:
 
     @property
     def bridged_channels(self) -> Collection[str]:
-        """The channels that the bridge must deliver now, for a bridge that connects again.
+        """The channels that the bridge must deliver now, for resubscribing after a reconnect.
 
         Empty before the hub is entered.
         """
@@ -61,10 +65,10 @@ class BridgePort:
         return () if running is None else running.relay.channels
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Deliver a message that another hub has published to this hub's own clients.
+        """Deliver a message of another hub to the clients of this hub.
 
-        Call it with the messages of one publisher and channel in order. The message keeps its
-        timestamp; a message without one is stamped.
+        Deliver the messages of one publisher and channel in the order in which they were published.
+        The message keeps its timestamp; a message without a timestamp is stamped.
 
         Args:
             channel: The channel; `BROADCAST` for a message to every connection.
@@ -79,10 +83,10 @@ class BridgePort:
         self._get_running().publishing.deliver(channel, payload)
 
     def publish(self, channel: str, message: Message) -> bytes:
-        """Publish to this hub's own clients, for a bridge that confirms what it sends.
+        """Publish to the clients of this hub alone, for a bridge that confirms its sending.
 
         Returns:
-            The payload for the other hubs, the same bytes that the clients here receive.
+            The payload for the other hubs: the same bytes that the clients here receive.
 
         Raises:
             WSHubError: As `Hub.publish` does.
@@ -90,7 +94,7 @@ class BridgePort:
         return self._get_running().publishing.publish_here(channel, message)
 
     def broadcast(self, message: Message) -> bytes:
-        """Broadcast to this hub's own clients; see `publish`.
+        """Broadcast to the clients of this hub alone; see `publish`.
 
         Raises:
             WSHubError: As `Hub.broadcast` does.
@@ -98,13 +102,14 @@ class BridgePort:
         return self._get_running().publishing.broadcast_here(message)
 
     def spawn_callback(self, name: str, callback: Callable[..., Any], *args: object) -> None:
-        """Call a function of the application, plain or async.
+        """Call a callback of the application, which may be plain or async.
 
         An exception is logged and counted, and does not reach the bridge.
 
         Args:
             name: The callback's name, for the log.
-            callback: The function; an async one runs in a task that the hub ends when it closes.
-            *args: Its arguments.
+            callback: The callback. An async callback runs in a task that the hub ends when it
+                closes.
+            *args: The arguments of the callback.
         """
         self._get_running().callbacks.spawn(name, callback, *args)

@@ -6,7 +6,7 @@ from wshub_core.values.errors import ForkedProcessError
 
 
 class ForkGuard:
-    """Remembers the process in which it was made.
+    """A check that an object is used in the process that created it.
 
     Args:
         name: The name of the guarded object in the error, such as ``hub``.
@@ -16,13 +16,14 @@ class ForkGuard:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        # A forked child holds a copy of the guard, with the process id of the parent.
         self._pid = os.getpid()
 
     def check(self) -> None:
-        """Raise an error in every other process.
+        """Raise an error in a forked child process.
 
         Raises:
-            ForkedProcessError: This is a forked child of the process that made the guard.
+            ForkedProcessError: This process is not the process that created the guard.
         """
         if os.getpid() != self._pid:
             raise ForkedProcessError(self._name)

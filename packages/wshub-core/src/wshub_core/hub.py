@@ -35,21 +35,25 @@ if TYPE_CHECKING:
 
 
 class Hub:
-    """Connections, channels and subscriptions of one process.
+    """The connections, channels and subscriptions of one process.
 
-    Enter it before use; it then belongs to that event loop::
+    Enter the hub before use; it then belongs to that event loop::
 
         async with Hub() as hub, hub.serve("localhost", 8080) as server:
             hub.send_event("deploy:started")
             await server.serve_forever()
 
-    Publishing methods are plain functions that never block and can be called from any thread: they
-    check, encode and queue. What one thread publishes reaches each connection in that order and at
-    most once, broadcasts, channel messages and replies alike.
+    Publishing methods are plain functions, and safe to call from any thread. They check, encode and
+    queue a message, and never wait. A connection receives the messages of one thread in the order
+    of the calls, and each message at most once. This holds across broadcasts, channel messages and
+    replies.
+
+    Methods that publish or subscribe raise `HubNotStartedError` before the hub is entered,
+    `HubClosedError` after its end, and `ForkedProcessError` in a forked child.
 
     Args:
         config: The settings; the defaults if None.
-        clock: What timeouts and the heartbeat go by; the event loop if None. Tests give a
+        clock: The clock of timeouts and of the heartbeat; the event loop if None. Tests pass a
             `wshub_core.testing.ManualClock`.
     """
 
@@ -84,18 +88,21 @@ class Hub:
         await self.close()
 
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "hub closed") -> None:
-        """Close every connection, after what was queued for it, and wait until all are gone.
+        """Send the queued messages, close every connection, and wait until all have ended.
 
-        First the processes that `run_process` runs for this hub are ended, and their last status
-        is published, for which they get ten seconds, or ``close_timeout`` if that is longer. From
-        then on the hub takes no new connections and no new messages. The wait for clients is
-        bounded by twice ``close_timeout``, and so is that for callbacks that still run: they get it
-        to end by themselves, and once more after they were cancelled. A callback that ignores its
-        cancellation is logged and left behind. Closing again is harmless, and waits for the same
-        end. If the call is cancelled, the closing goes on.
+        First the shutdown hooks run, for at most ten seconds, or ``close_timeout`` if that is
+        longer. The hook of `run_process` ends the process and publishes its last status. From then
+        on the hub takes no new connections and no new messages.
+
+        The wait for clients is bounded by twice ``close_timeout``. Callbacks that still run get
+        ``close_timeout`` to end by themselves, and the same again after they are cancelled. An
+        ``on_disconnect`` that had to wait for such a callback gets the same times. A callback that
+        ignores its cancellation is logged and left behind.
+
+        A second call waits for the same end. If a call is cancelled, the closing goes on.
 
         Args:
-            code: The close code that clients get.
+            code: The close code for the clients.
             reason: A text for the clients, at most 123 bytes of UTF-8.
 
         Raises:
@@ -120,21 +127,23 @@ class Hub:
         ssl: SSLContext | None = None,
         process_request: ProcessRequest | None = None,
     ) -> "Server":
-        """Return a server for this hub; ``async with`` it, and it listens.
+        """Return a server for this hub; the server listens inside ``async with``.
+
+        Give exactly one of host and port, ``unix``, and ``sockets``.
 
         Args:
             host: The name or address to listen at.
-            port: The TCP port; 0 for any free one, see `Server.port`.
-            unix: Instead of both, the path of a unix socket to listen at. A server that listens
-                there is relieved. A name that begins with a NUL is an abstract one.
-            sockets: Instead of these, bound sockets, as a service manager or a parent process
-                passes them on; the server closes them.
+            port: The TCP port; 0 for any free port, see `Server.port`.
+            unix: The path of a unix socket to listen at. The server takes the path over from a
+                server that listens there. A leading NUL stands for an abstract socket.
+            sockets: Bound sockets from a service manager or a parent process; the server closes
+                them.
             path: The path at which clients connect.
-            ssl: For ``wss://``: a context with the server's certificate.
+            ssl: A context with the server's certificate, for ``wss://``.
             process_request: Answers plain HTTP requests to other paths.
 
         Raises:
-            ServeError: Not exactly one of host and port, unix and sockets is given.
+            ServeError: The arguments name no address, or more than one.
         """
         from wshub_core.transports.server import Server  # above the facade, so imported on use
 
@@ -145,9 +154,9 @@ class Hub:
     def asgi(self) -> "HubApp":
         """Return an ASGI application whose WebSockets are this hub's connections.
 
-        Give it a route where clients connect, as in ``WebSocketRoute("/ws", hub.asgi())`` of
-        Starlette, and enter the hub in your application's lifespan. As the outermost application
-        it enters the hub itself.
+        Mount it at the path at which clients connect, as in ``WebSocketRoute("/ws", hub.asgi())``
+        of Starlette, and enter the hub in your application's lifespan. If it is the outermost
+        application, it enters the hub itself.
         """
         from wshub_core.transports.asgi import HubApp  # above the facade, so imported on use
 
@@ -155,11 +164,11 @@ class Hub:
 
     @property
     def clock(self) -> Clock:
-        """What timeouts and the heartbeat go by."""
+        """The clock of timeouts and of the heartbeat."""
         return self._clock or asyncio.get_running_loop()
 
     def _get_running(self) -> RunningHub:
-        """Return the running hub; its transports, in this package, call this too.
+        """Return the parts of the hub, which exist while it runs.
 
         Raises:
             HubNotStartedError: The hub has not been entered yet.
@@ -179,32 +188,27 @@ class Hub:
         """Queue a message for every connection.
 
         Args:
-            message: Sent as given, but for the timestamp, which the hub sets. Its ``channel`` is
-                kept and decides nothing.
-            local_only: Whether a bridge leaves it to this hub's own connections.
+            message: The message. The hub sets its timestamp and keeps its ``channel``, which does
+                not select the receivers.
+            local_only: Whether only connections of this hub receive the message.
 
         Raises:
-            InvalidChannelError: The name in the message's ``channel`` is not allowed, and there is
-                a bridge: other hubs would drop the message.
-            ReservedTypeError: Messages of this type are between one client and its hub.
-            InvalidProcessIDError: The message's ``process_id`` is not allowed.
-            MessageEncodeError: The message cannot be written as JSON.
-            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
-            TypeError: The message is no `Message`.
+            InvalidChannelError: The message names an invalid channel, and there is a bridge: other
+                hubs would drop the message.
+            WSHubError: As `publish` does.
+            TypeError: The message is not a `Message`.
         """
         self._get_running().publishing.broadcast(message, local_only=local_only)
 
     def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
         """Queue a message for every connection subscribed to a channel.
 
-        A channel without subscribers is no error: the message goes to nobody.
+        Publishing to a channel without subscribers is not an error.
 
         Args:
             channel: Channel name, 1 to 256 characters of ``A-Za-z0-9_.:-``.
-            message: Sent as given, but for ``channel`` and timestamp, which the hub sets.
-            local_only: Whether a bridge leaves it to this hub's own connections.
+            message: The message. The hub sets its ``channel`` and its timestamp.
+            local_only: Whether only connections of this hub receive the message.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
@@ -212,34 +216,20 @@ class Hub:
             ReservedTypeError: Messages of this type are between one client and its hub.
             MessageEncodeError: The message cannot be written as JSON.
             MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
-            TypeError: The message is no `Message`, or the channel no `str`.
+            TypeError: The message is not a `Message`, or the channel is not a `str`.
         """
         self._get_running().publishing.publish(channel, message, local_only=local_only)
 
     def publish_event(self, channel: str, data: JSON = None, *, local_only: bool = False) -> None:
-        """Publish an event with any data to a channel.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
+        """Publish an event to a channel; raise the errors of `publish`."""
         self.publish(channel, channel_event_message(channel, data), local_only=local_only)
 
     def send_event(self, name: str, data: JSON = None, *, local_only: bool = False) -> None:
-        """Broadcast that something happened, as ``{"event": name, "data": data}``.
-
-        Raises:
-            WSHubError: As `broadcast` does.
-        """
+        """Broadcast ``{"event": name, "data": data}``; raise the errors of `broadcast`."""
         self.broadcast(event_message(name, data), local_only=local_only)
 
     def send_error(self, text: str, *, local_only: bool = False) -> None:
-        """Broadcast that something failed.
-
-        Raises:
-            WSHubError: As `broadcast` does.
-        """
+        """Broadcast the text of an error; raise the errors of `broadcast`."""
         self.broadcast(error_message(text), local_only=local_only)
 
     def send_process_output(
@@ -250,9 +240,9 @@ class Hub:
         Args:
             process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
             line: The line without its end.
-            overwrites: Whether the line takes the place of the line before it, as progress
-                displays do with a carriage return.
-            local_only: Whether a bridge leaves it to this hub's own connections.
+            overwrites: Whether the line replaces the line before it, as progress displays do with a
+                carriage return.
+            local_only: Whether only connections of this hub receive the message.
 
         Raises:
             WSHubError: As `publish` does.
@@ -263,13 +253,13 @@ class Hub:
     def send_process_status(
         self, process_id: str, status: str, exit_code: int = 0, *, local_only: bool = False
     ) -> None:
-        """Publish that a process changed, to the channel ``process:<process_id>``.
+        """Publish the status of a process to the channel ``process:<process_id>``.
 
         Args:
             process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
-            status: Such as ``running`` or ``exited``.
-            exit_code: The exit code; negative for a signal. 0 as long as there is none.
-            local_only: Whether a bridge leaves it to this hub's own connections.
+            status: The status, such as ``running`` or ``exited``.
+            exit_code: The exit code; negative for a signal, 0 before the exit.
+            local_only: Whether only connections of this hub receive the message.
 
         Raises:
             WSHubError: As `publish` does.
@@ -278,11 +268,11 @@ class Hub:
         self.publish(message.channel, message, local_only=local_only)
 
     async def drain(self) -> None:
-        """Let what was published be delivered; for programs that publish in a loop.
+        """Give the hub and its bridge time to deliver; for programs that publish in a loop.
 
-        Publishing never blocks. Here others get a turn on the event loop, which a loop without an
-        ``await`` would keep from them, and a bridge that has more to send than it can gets time
-        to send it. An outage of the bridge is not waited for.
+        A loop of publishing calls without an ``await`` blocks the event loop. This method gives
+        other tasks a turn, and waits while the bridge is behind. It does not wait for the end of a
+        bridge's outage.
         """
         await asyncio.sleep(0)
         if self._running is not None:
@@ -293,97 +283,84 @@ class Hub:
 
     @property
     def bridge_port(self) -> BridgePort:
-        """The side of the hub for bridges; applications do not need it."""
+        """The interface of the hub for bridges; applications do not need it."""
         return self._bridge_port
 
     async def subscribe_all(self) -> None:
-        """Have a bridge carry the messages of every channel to this hub, from now on.
+        """Receive the messages of every channel from the other hubs, from now on.
 
-        For programs that watch all channels of a fleet, such as `LivePage`. The hub then reads
-        every message of the fleet. A bridge that cannot do this logs a warning. Like `subscribe`,
-        this returns when the messages arrive, or after a second.
-
-        Raises:
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
+        Programs that watch all channels of a fleet need this, such as `LivePage`. The hub then
+        reads every message of the fleet. A bridge without this ability logs a warning. Like
+        `subscribe`, this method returns when the messages arrive, or after a second.
         """
         await self._get_running().relay.subscribe_all()
 
     def add_publish_listener(self, listener: PublishListener) -> None:
-        """Have a function called with every message of a channel that reaches this hub.
+        """Add a function that is called with every message of a channel that reaches this hub.
 
-        These are the messages that are published here, and those that a bridge delivers. The
-        function is called before the message is delivered, so that connections that it subscribes
-        with `subscribe_nowait` receive the message. An exception is logged and counted. For
-        programs that watch a hub from the inside, such as `LivePage`.
+        It is called with messages that are published here and with messages from a bridge, before
+        their delivery: connections that it subscribes with `subscribe_nowait` receive the message.
+        An exception is logged and counted. `LivePage` watches its hub with such a function.
         """
         self._listeners.append(listener)
 
     def add_shutdown_hook(self, hook: ShutdownHook) -> None:
         """Add a function that is awaited when the hub begins to close.
 
-        The hub still takes messages then. Use a hook for an object that lives with a hub and
-        publishes something at its end, such as a process. The hub waits for ten seconds, or for
-        ``close_timeout`` if that is longer. An exception is logged and counted.
+        The hub still takes messages then. Use a hook for an object that publishes something at its
+        end, such as a process. The hub waits for at most ten seconds, or ``close_timeout`` if that
+        is longer. An exception is logged and counted.
         """
         self._hooks.append(hook)
 
     def remove_shutdown_hook(self, hook: ShutdownHook) -> None:
-        """Remove a function that `add_shutdown_hook` has added."""
+        """Remove a hook that `add_shutdown_hook` has added."""
         self._hooks.remove(hook)
 
     # Subscriptions.
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
-        """Subscribe a connection to a channel, under the rules that hold for its own frames.
+        """Subscribe a connection to a channel, under the same rules as for its own frames.
 
-        Subscribing again changes nothing, and neither does subscribing a connection that has ended.
-        With a bridge it returns when messages of other hubs arrive, too; if the bridge is not up,
-        or takes longer than a second, it returns earlier, and they arrive from when they can.
+        Subscribing again changes nothing; neither does subscribing a connection that has ended.
+        With a bridge, this method returns when messages of other hubs arrive too. If the bridge is
+        not up, or needs longer than a second, the method returns earlier, and those messages arrive
+        as soon as the bridge delivers them.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
             InvalidProcessIDError: The channel is a process's, and the id is not allowed.
-            SubscriptionDeniedError: The channel authorizer said no, or failed.
+            SubscriptionDeniedError: The channel authorizer did not allow it, or failed.
             SubscriptionLimitError: The connection has ``max_subscriptions`` already.
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
         """
         subscriptions = self._get_running().subscriptions
         await subscriptions.subscribe_and_wait(cast("ServerConnection", connection), channel)
 
     def subscribe_nowait(self, connection: Connection, channel: str) -> None:
-        """Start to subscribe a connection to a channel, and do not wait for the end.
+        """Start to subscribe a connection to a channel, without waiting for the result.
 
-        Without a channel authorizer, or with a plain one, the connection is subscribed when this
-        returns, or was refused; an async authorizer decides later, and is asked once at a time for
-        the same connection and channel. A refusal is not reported. Call it on the hub's event loop.
+        Without a channel authorizer, or with a plain one, the subscription is decided when this
+        method returns. An async authorizer decides later, and is called once at a time for the same
+        connection and channel. A refusal is not reported. Call it on the hub's event loop.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
             InvalidProcessIDError: The channel is a process's, and the id is not allowed.
-            TypeError: The channel is no `str`.
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
+            TypeError: The channel is not a `str`.
         """
         subscriptions = self._get_running().subscriptions
         subscriptions.subscribe_nowait(cast("ServerConnection", connection), channel)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        """End a connection's subscription to a channel; harmless if there is none.
-
-        Raises:
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed.
-        """
+        """End a connection's subscription to a channel, if there is one."""
         subscriptions = self._get_running().subscriptions
         subscriptions.unsubscribe(cast("ServerConnection", connection), channel)
 
-    # Looking.
+    # State.
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """All connections now, sorted by user id, remote address and id."""
+        """Current connections, sorted by user id, remote address and id."""
         if self._running is None:
             return ()
         connections = self._running.registry.connections
@@ -393,28 +370,28 @@ class Hub:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """All channels that have subscribers now, sorted."""
+        """Channels that have subscribers now, sorted."""
         return () if self._running is None else self._running.registry.channels
 
     def subscribers(self, channel: str) -> tuple[Connection, ...]:
-        """Return the connections that are subscribed to a channel now, in no order."""
+        """Return the current subscribers of a channel, in no particular order."""
         return (
             () if self._running is None else tuple(self._running.registry.subscribers_of(channel))
         )
 
     def subscriber_count(self, channel: str) -> int:
-        """Return how many connections are subscribed to a channel."""
+        """Return the number of subscribers of a channel."""
         return 0 if self._running is None else self._running.registry.subscriber_count(channel)
 
     def stats(self) -> HubStats:
-        """Return what there is now, and what has been done; of this process alone."""
+        """Return the current numbers and the running totals of this process."""
         if self._running is None:
             return HubStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         return self._running.stats()
 
 
 def running_hub(hub: Hub) -> RunningHub:
-    """Return the parts of a hub that has been entered, for transports in this package.
+    """Return the parts of a running hub, for the transports in this package.
 
     Raises:
         WSHubError: The hub is not running.

@@ -1,23 +1,27 @@
-"""Loggers that a flood of equal records cannot fill; all four packages take theirs here."""
+"""Loggers that limit the number of similar records. All four packages use them.
+
+Peers, servers and failing callbacks can cause a record for each message, which would fill the log.
+"""
 
 import logging
 import time
 from collections.abc import Callable
 
 RECORDS_PER_PERIOD = 5
-"""How many records of one kind are written within one period."""
+"""Number of records of one kind that are written in one period."""
 
 PERIOD_SECONDS = 60.0
-"""How long a period is."""
+"""Length of a period, in seconds."""
 
 
 class LogThrottle(logging.Filter):
-    """Lets through a few records of each kind a minute and counts the others.
+    """A logging filter that passes a few records of each kind per minute and counts the others.
 
-    A kind is a logger, a level and a message template, so the arguments do not matter. A record
-    logged with ``extra={"kind": name}`` is told apart by that name, too. The last record of a
-    period says that others are left out; the next one after it says how many were. Records below
-    ``INFO`` pass: nobody sees them who has not asked for each of them.
+    A kind is a logger, a level and a message template; the arguments do not count. With
+    ``extra={"kind": name}``, the name is a part of the kind, too. The last record of a period
+    says that further records are left out. The first record of the next period says how many
+    records were left out. Records below ``INFO`` always pass, because an application that enables
+    them needs all of them.
 
     Args:
         clock: Returns the time in seconds.
@@ -29,7 +33,7 @@ class LogThrottle(logging.Filter):
         self._periods: dict[tuple[object, ...], _Period] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written."""
+        """Return True if a record is to be written."""
         if record.levelno < logging.INFO:
             return True
         now = self._clock()
@@ -49,17 +53,17 @@ class LogThrottle(logging.Filter):
         return True
 
     def reset(self) -> None:
-        """Forget what was written and left out, as between two tests."""
+        """Forget all kinds and their counts, for example between two tests."""
         self._periods.clear()
 
 
 class _Period:
-    """What was done with one kind of record since the first of a period.
+    """The counts of one kind of record in one period.
 
     Attributes:
-        end: When the next period may begin.
-        written: How many records were written.
-        left_out: How many were not.
+        end: Time from which a record begins the next period.
+        written: Number of records that were written.
+        left_out: Number of records that were not written.
     """
 
     __slots__ = ("end", "left_out", "written")
@@ -71,6 +75,8 @@ class _Period:
 
 
 def _append(record: logging.LogRecord, note: str) -> None:
+    # The arguments are merged into the text and removed: formatting the text a second time would
+    # fail on a percent sign in it.
     record.msg = f"{record.getMessage()} ({note})"
     record.args = None
 
@@ -80,9 +86,9 @@ throttle = LogThrottle()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of a part of wshub, throttled.
+    """Return the throttled logger of a part of wshub.
 
-    Use it wherever somebody else can cause records: a peer, a server, or an application's code.
+    Use it wherever a peer, a server or application code can cause records.
     """
     logger = logging.getLogger(name)
     logger.addFilter(throttle)

@@ -1,1 +1,1 @@
-"""The bridge between hubs: its interface, its states, and the hub's use of it."""
+"""The bridge between hubs: its interface, its states, and the hub's calls to it."""

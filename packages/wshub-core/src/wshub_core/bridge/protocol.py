@@ -1,4 +1,4 @@
-"""The interface of a bridge: everything that a hub calls."""
+"""The interface of a bridge: the methods that a hub calls."""
 
 from asyncio import Future
 from typing import Protocol
@@ -7,7 +7,7 @@ from wshub_core.bridge.state import BridgeState
 
 
 class Bridge(Protocol):
-    """Carries messages between this hub and others, such as the hubs of other processes.
+    """Carries messages between this hub and other hubs, such as those of other processes.
 
     A bridge attaches itself with ``hub.bridge_port.attach(bridge)``. From then on the hub calls the
     methods below, on its event loop, and the bridge calls `BridgePort.deliver` with the messages of
@@ -15,9 +15,9 @@ class Bridge(Protocol):
     `wshub_core.testing.BridgeContract` has the tests that every bridge must pass.
 
     Attributes:
-        state: How well the bridge works now.
-        overhead_bytes: Number of bytes by which a message grows on its way. The hub refuses a
-            message that would exceed ``max_message_bytes`` with them, before any client gets it.
+        state: Current state of the bridge.
+        overhead_bytes: Number of bytes that the bridge adds to a message. The hub refuses a message
+            that would exceed ``max_message_bytes`` with them, before any client receives it.
     """
 
     @property
@@ -40,23 +40,26 @@ class Bridge(Protocol):
         """Start to deliver the messages that other hubs publish to a channel.
 
         Returns:
-            None if the bridge delivers them already. Otherwise a future that is done once every
-            later message will arrive, or once the bridge is stopped. It may take as long as an
-            outage, and never raises.
+            None if the bridge delivers them already. Otherwise a future that is done when every
+            later message will arrive, or when the bridge is stopped. During an outage the future
+            stays pending. It never has an exception.
         """
 
     def subscribe_all(self) -> Future[None] | None:
         """Start to deliver the messages of every channel, until the bridge is stopped.
 
-        Each message is still delivered once, also if its channel is subscribed to. A bridge that
-        cannot do this logs a warning and returns None.
+        Each message is still delivered once, even if its channel is subscribed to as well. A bridge
+        without this ability logs a warning and returns None.
 
         Returns:
-            A future as `subscribe` returns it.
+            A future or None, as `subscribe` returns.
         """
 
     def unsubscribe(self, channel: str) -> None:
-        """Stop delivering a channel that has had no subscriber here for a while."""
+        """Stop delivering the messages of a channel.
+
+        The hub calls this about one second after the last subscriber has left.
+        """
 
     async def drain(self) -> None:
-        """Wait until `forward` can take more messages; do not wait for an outage to end."""
+        """Wait until `forward` can take more messages, but not for the end of an outage."""

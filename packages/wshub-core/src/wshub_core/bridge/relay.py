@@ -1,4 +1,4 @@
-"""The relay: the hub's use of its bridge, and the channels that it asks the bridge for."""
+"""The relay: the hub's calls to its bridge, and the channels that it subscribes the bridge to."""
 
 import asyncio
 from asyncio import Future
@@ -12,11 +12,11 @@ from wshub_core.loop.timeouts import Timeouts
 from wshub_core.values.errors import BridgeAttachedError
 
 LINGER_SECONDS = 1.0
-"""Time for which a channel stays bridged after its last subscriber has left: a browser that reloads
-a page leaves and returns."""
+"""Seconds for which a channel stays bridged after its last subscriber has left. A browser that
+reloads a page leaves and returns within this time."""
 
 _CONFIRM_SECONDS = 1.0
-"""Longest time for which the frames of a client wait until the bridge relays a new channel."""
+"""Longest time in seconds for which the frames of a client wait until a new channel is bridged."""
 
 
 class SubscribedChannels(Protocol):
@@ -31,9 +31,9 @@ class SubscribedChannels(Protocol):
 
 
 class Relay:
-    """Forwards messages to the bridge, and asks it for the channels with subscribers here.
+    """Forwards messages to the bridge, and subscribes it to the channels with subscribers here.
 
-    Every method works without a bridge, too.
+    All methods may be called without a bridge.
 
     Args:
         clock: The hub's clock.
@@ -43,6 +43,7 @@ class Relay:
     def __init__(self, clock: Clock, subscribed: SubscribedChannels) -> None:
         self._bridge: Bridge | None = None
         self._subscribed = subscribed
+        # Kept for a bridge that is attached later.
         self._needs_all = False
         self._lingering: Timeouts[str] = Timeouts(clock, LINGER_SECONDS, self._unsubscribe_if_empty)
 
@@ -53,12 +54,12 @@ class Relay:
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes of each message that the bridge needs for its envelope."""
+        """Number of bytes that the bridge adds to each message."""
         return 0 if self._bridge is None else self._bridge.overhead_bytes
 
     @property
     def channels(self) -> Collection[str]:
-        """The channels that the bridge must relay, without those that only linger."""
+        """The channels with subscribers here; channels that only linger are not among them."""
         return self._subscribed.channels
 
     def attach(self, bridge: Bridge) -> None:
@@ -77,7 +78,7 @@ class Relay:
         self._bridge = None
 
     def forward(self, channel: str, payload: bytes) -> None:
-        """Give a message to the bridge; `BROADCAST` as the channel stands for all connections."""
+        """Pass a message to the bridge; the channel `BROADCAST` stands for every connection."""
         if self._bridge is not None:
             self._bridge.forward(channel, payload)
 
@@ -87,7 +88,7 @@ class Relay:
             await self._bridge.drain()
 
     def ensure_subscribed(self, channel: str) -> Future[None] | None:
-        """Ask the bridge for a channel.
+        """Subscribe the bridge to a channel.
 
         Returns:
             A future that is done when messages of other hubs arrive; None if they arrive already,
@@ -99,13 +100,13 @@ class Relay:
         return self._bridge.subscribe(channel)
 
     async def subscribe_all(self) -> None:
-        """Ask the bridge for every channel; see `Hub.subscribe_all`."""
+        """Subscribe the bridge to every channel; see `Hub.subscribe_all`."""
         self._needs_all = True
         if self._bridge is not None:
             await self.wait_bridged(self._bridge.subscribe_all())
 
     async def wait_bridged(self, bridged: Future[None] | None) -> bool:
-        """Wait for at most a second until a channel is bridged; do not wait for an outage to end.
+        """Wait for at most one second until a channel is bridged; do not wait during an outage.
 
         Returns:
             True if the channel is bridged.
@@ -117,7 +118,7 @@ class Relay:
         return bridged.done()
 
     def note_empty(self, channel: str) -> None:
-        """Note that the last subscriber of a channel has left."""
+        """Start the linger time of a channel whose last subscriber has left."""
         if self._bridge is not None:
             self._lingering.add(channel)
 

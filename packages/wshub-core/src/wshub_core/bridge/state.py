@@ -4,11 +4,11 @@ from enum import StrEnum
 
 
 class BridgeState(StrEnum):
-    """How well a bridge works now."""
+    """The state of a bridge."""
 
     UP = "up"
     """Messages published here reach the other hubs, and their messages arrive here."""
     DEGRADED = "degraded"
-    """One direction works, the other does not."""
+    """Only one direction works."""
     DOWN = "down"
-    """This hub works alone. Its clients receive only messages that are published here."""
+    """Neither direction works. Clients here receive only messages that are published here."""

@@ -1,1 +1,1 @@
-"""The `wshub` command."""
+"""The ``wshub`` command."""

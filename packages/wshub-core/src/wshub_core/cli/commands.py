@@ -1,4 +1,4 @@
-"""The ``wshub`` command."""
+"""The ``wshub`` command: its arguments, and the commands ``serve`` and ``run``."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
-from wshub_core.cli.workers import begin_work, run_workers, with_parent
+from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
 from wshub_core.process.runner import run_process
@@ -29,14 +29,14 @@ from wshub_core.values.messages import Message, MessageType
 from wshub_core.values.origins import is_loopback_host, origin_allowed
 
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
-"""Hosts that a server listens at and no client can connect to."""
+"""Hosts that stand for all addresses: a server can listen at them, a client cannot connect."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status.
+    """Run the command and return the exit status.
 
     Args:
-        argv: The arguments; those of this process if None.
+        argv: The arguments; the arguments of this process if None.
     """
     arguments = _make_parser().parse_args(argv)
     return _run_to_end(arguments.run(arguments))
@@ -49,7 +49,7 @@ def _run_to_end(work: Coroutine[Any, Any, int]) -> int:
         print(f"wshub: {exc}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        # Ended from outside and cleaned up; 130 is what shells report for Ctrl-C.
+        # Ctrl-C or SIGTERM, after the cleanup. Shells report Ctrl-C as 130.
         return 130
 
 
@@ -102,7 +102,7 @@ def _make_parser() -> argparse.ArgumentParser:
         for name in ("listen", "send"):
             missing = commands.add_parser(name, help="needs wshub-client")
             missing.add_argument("rest", nargs=argparse.REMAINDER)
-            missing.set_defaults(run=_tell_client_missing)
+            missing.set_defaults(run=_raise_client_missing)
     return parser
 
 
@@ -114,67 +114,68 @@ class _ClientMissingError(WSHubError):
 
 
 def _client_commands() -> Any:
-    """Return the module with the client's commands, which is another package's."""
+    """Return the module with the commands of the package wshub-client."""
     try:
         return import_module("wshub_client.commands")
     except ModuleNotFoundError as exc:
         raise _ClientMissingError from exc
 
 
-async def _tell_client_missing(arguments: argparse.Namespace) -> int:
+async def _raise_client_missing(arguments: argparse.Namespace) -> int:
     raise _ClientMissingError
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
     if arguments.workers < 1:
-        raise ServeError(f"cannot serve with {arguments.workers} workers: 1 is the least")
+        raise ServeError(f"--workers must be 1 or more, not {arguments.workers}")
     if arguments.workers == 1:
         return await _serve_here(arguments)
     if arguments.redis is None:
         raise ServeError(
-            "several workers need --redis URL: each has clients of its own, and Redis joins them"
+            "several workers need --redis URL: each worker is a hub of its own, which Redis joins"
         )
-    _new_bridge(Hub(), arguments.redis)  # what is wrong with it is said once
+    # A wrong URL is reported here, once, and not by every worker.
+    _new_bridge(Hub(), arguments.redis)
     sockets = await bind(arguments.host, arguments.port)
     port = sockets[0].getsockname()[1]
     return await run_workers(
         arguments.workers,
-        _work,
+        _serve_worker,
         arguments,
         sockets,
         on_ready=lambda: _print_addresses(arguments.host, port),
     )
 
 
-def _work(
+def _serve_worker(
     ready: Connection, arguments: argparse.Namespace, sockets: Sequence[socket.socket]
 ) -> None:
-    """Serve in one of several processes."""
-    tell_ready = begin_work(ready)
-    sys.exit(_run_to_end(with_parent(_serve_here(arguments, sockets, tell_ready))))
+    """Serve in a worker process."""
+    report_ready = prepare_worker(ready)
+    sys.exit(_run_to_end(cancel_with_parent(_serve_here(arguments, sockets, report_ready))))
 
 
 async def _serve_here(
     arguments: argparse.Namespace,
     sockets: Sequence[socket.socket] = (),
-    tell_ready: Callable[[], None] | None = None,
+    report_ready: Callable[[], None] | None = None,
 ) -> int:
-    # What several processes have to say is told apart.
+    # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
     allow: dict[str, Any] = (
         {"publish_authorizer": lambda *_: True} if arguments.allow_publish else {}
     )
     async with _serve_page(arguments, arguments.redis, sockets, **allow) as (_, server):
-        if tell_ready is None:
+        if report_ready is None:
             _print_addresses(arguments.host, server.port)
         else:
-            tell_ready()
+            report_ready()
         await server.serve_forever()
     return 0
 
 
 def _new_bridge(hub: Hub, url: str) -> Any:
-    """Return a bridge, which is another package's."""
+    """Return a bridge of the package wshub-redis."""
     try:
         return import_module("wshub_redis").RedisBridge(hub, url)
     except ModuleNotFoundError as exc:
@@ -186,13 +187,13 @@ def _new_bridge(hub: Hub, url: str) -> Any:
 async def _run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        raise ProcessStartError("no command: say `wshub run -- COMMAND`")
+        raise ProcessStartError("no command given: use `wshub run -- COMMAND`")
     validate_process_id(arguments.id)
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
     async with _serve_page(arguments) as (hub, server):
-        # Standard output is the command's.
+        # Standard output belongs to the command.
         print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_Echo())
         exit_code = await run_process(hub, arguments.id, *command)
@@ -200,17 +201,17 @@ async def _run(arguments: argparse.Namespace) -> int:
 
 
 def _shell_status(exit_code: int) -> int:
-    """Return an exit status as shells report it, signals too."""
+    """Return an exit status as shells report it: 128 and the number of the signal for a signal."""
     return exit_code if exit_code >= 0 else 128 - exit_code
 
 
 class _Echo:
-    """Prints what the command prints, for as long as somebody reads it."""
+    """Prints the output of the command until standard output is closed."""
 
     def __init__(self) -> None:
         self._is_read = True
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # A terminal that cannot show a character is no reason to end the command.
+            # A character that the terminal cannot show must not end the command.
             sys.stdout.reconfigure(errors="replace")
 
     def __call__(self, channel: str, message: Message) -> None:
@@ -220,19 +221,28 @@ class _Echo:
             print(message.data, flush=True)
         except BrokenPipeError:
             self._is_read = False
-            # Nothing is to be flushed at the end, where it would be complained about.
+            # Python flushes standard output at its exit, which would report the broken pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Guard:
-    """Keeps strangers' pages away from a server that listens on loopback only."""
+class _LoopbackGuard:
+    """Refuses requests of foreign web pages at a server that listens on loopback only.
+
+    A foreign page can reach a local server by DNS rebinding: its own host name then resolves to a
+    loopback address. Such requests have that name in the ``Host`` header.
+
+    Attributes:
+        is_local: Whether the server listens on loopback only.
+        hub: The hub, which checks the same rule for WebSockets.
+    """
 
     def __init__(self, **settings: Any) -> None:
+        # True before the server listens, so that no early request passes.
         self.is_local = True
         self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
 
     def admits(self, request: Request) -> bool:
-        """Tell whether a request is for this machine's own name."""
+        """Return whether the ``Host`` header of a request may name this server."""
         return not self.is_local or is_loopback_host(request.header("host"))
 
     def _check_origin(self, request: Request) -> bool:
@@ -246,7 +256,7 @@ async def _serve_page(
     sockets: Sequence[socket.socket] = (),
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    guard = _Guard(**settings)
+    guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
 
@@ -265,30 +275,30 @@ async def _serve_page(
         else:
             server = hub.serve(arguments.host, arguments.port, process_request=answer)
         await stack.enter_async_context(server)
-        # However the address was spelled.
+        # From the bound addresses: a host name does not show whether it stands for loopback.
         guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
         yield hub, server
 
 
 def _print_addresses(host: str, port: int) -> None:
-    """Print where the page is, and where clients connect."""
+    """Print the address of the page and the address for clients."""
     address = _address(host, port)
     print(address, f"ws{address.removeprefix('http')}ws", sep="\n", flush=True)
 
 
 def _address(host: str, port: int) -> str:
-    """Return an address that can be opened on this machine."""
+    """Return the address at which a browser on this machine finds the page."""
     name = "localhost" if host in _ALL_ADDRESSES else _bracket(host)
     return f"http://{name}:{port}/"
 
 
 def _bracket(host: str) -> str:
-    """Return a host as it stands in a URL."""
+    """Return a host in the form for a URL, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host
 
 
 async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
-    """Await work; SIGTERM cancels it as Ctrl-C does, so that it can clean up."""
+    """Await a coroutine; SIGTERM cancels it as Ctrl-C does, so that it can clean up."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     if sys.platform != "win32":
@@ -297,7 +307,7 @@ async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
 
 
 def _new_event_loop_runner() -> Callable[[Coroutine[Any, Any, int]], int]:
-    """Return uvloop's runner if it is installed (``wshub-core[speed]``), else asyncio's."""
+    """Return uvloop's runner if uvloop is installed (``wshub-core[speed]``), else asyncio's."""
     try:
         import uvloop
     except ImportError:

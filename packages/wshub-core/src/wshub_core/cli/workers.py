@@ -1,4 +1,4 @@
-"""Several processes that do the same work, and are replaced when they die."""
+"""Worker processes, which are replaced when they die."""
 
 import asyncio
 import contextlib
@@ -13,34 +13,36 @@ from typing import Any
 from wshub_core.protocol.backoff import Backoff
 
 _STOP_SECONDS = 20.0
-"""How long a worker may take to end after SIGTERM, before SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL for a worker that does not end."""
 
 _STABLE_SECONDS = 10.0
-"""After how long a worker counts as one that works."""
+"""Seconds after which a worker counts as stable; the restart backoff then begins again."""
 
 Work = Callable[..., None]
-"""What a worker does; it gets a `Connection` to say on that it is ready, and its arguments."""
+"""The function of a worker. It gets a `Connection` on which it reports that it is ready, and its
+arguments."""
 
 
 async def run_workers(
     count: int, work: Work, *arguments: object, on_ready: Callable[[], object]
 ) -> int:
-    """Run work in several processes until this task is cancelled.
+    """Run a function in several worker processes until this task is cancelled.
 
-    A process that dies is replaced. If the first does not get ready, nothing is replaced.
+    A worker that dies is replaced. If a worker ends before it is ready, all workers are stopped.
 
     Args:
-        count: How many processes.
-        work: A function of a module, so that it can be found by a process that starts afresh.
-        *arguments: What it gets besides its connection; they are pickled.
-        on_ready: Called once, when all are ready.
+        count: Number of workers.
+        work: The function. It must be importable, because each worker is a new interpreter.
+        *arguments: Further arguments of the function; they are pickled.
+        on_ready: Called once, when all workers are ready.
 
     Returns:
-        The exit status of a process that did not get ready; otherwise this does not return.
+        The exit status of a worker that ended before it was ready. Otherwise this function does
+        not return.
     """
     slots = [_Slot(work, arguments) for _ in range(count)]
     try:
-        # One after the other: what keeps the first from working is said once.
+        # One after the other, so that an error that all workers would have is reported once.
         for slot in slots:
             status = await slot.start()
             if status is not None:
@@ -51,11 +53,11 @@ async def run_workers(
                 group.create_task(slot.keep())
     finally:
         await asyncio.gather(*(slot.stop() for slot in slots))
-    raise AssertionError("places are kept for as long as nobody cancels that")
+    raise AssertionError("workers are replaced until the task is cancelled")
 
 
 class _Slot:
-    """The place of one worker, whichever process has it now."""
+    """The slot of one worker, which its replacements take over."""
 
     def __init__(self, work: Work, arguments: tuple[object, ...]) -> None:
         self._work = work
@@ -63,15 +65,16 @@ class _Slot:
         self._process: SpawnProcess | None = None
 
     async def start(self) -> int | None:
-        """Start a process; return None when it is ready, or its exit status if it has ended."""
+        """Start a process; return None when it is ready, or its exit status if it ends before."""
+        # `spawn`, because a fork would copy the event loop of this process.
         context = multiprocessing.get_context("spawn")
         ready, writer = context.Pipe(duplex=False)
         process = context.Process(target=self._work, args=(writer, *self._arguments))
         process.start()
         self._process = process
+        # The worker then has the only copy of this end, so its death ends the pipe.
         writer.close()
         with ready:
-            # It is at its end when the process is, too.
             await _wait_readable(ready.fileno())
             with contextlib.suppress(EOFError):
                 ready.recv()
@@ -83,7 +86,7 @@ class _Slot:
         loop = asyncio.get_running_loop()
         backoff = Backoff(0.1, 5.0, 2.0)
         while True:
-            assert self._process is not None, "it was started"
+            assert self._process is not None, "the process was started"
             started = loop.time()
             pid, status = self._process.pid, await self._wait_ended(self._process)
             if loop.time() - started > _STABLE_SECONDS:
@@ -91,12 +94,12 @@ class _Slot:
             backoff.fail()
             print(f"wshub: worker {pid} has ended with {status}, starting another", file=sys.stderr)
             await asyncio.sleep(backoff.delay())
-            # If the machine cannot do it now, the next round tries again.
+            # If no process can be started now, the next round tries again.
             with contextlib.suppress(OSError):
                 await self.start()
 
     async def stop(self) -> None:
-        """End the process, politely at first."""
+        """Stop the process with SIGTERM, and with SIGKILL if it does not end in time."""
         process = self._process
         if process is None:
             return
@@ -111,7 +114,7 @@ class _Slot:
     async def _wait_ended(self, process: SpawnProcess) -> int:
         await _wait_readable(process.sentinel)
         process.join()
-        assert process.exitcode is not None, "it was joined"
+        assert process.exitcode is not None, "the process was joined"
         return process.exitcode
 
 
@@ -125,22 +128,20 @@ async def _wait_readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-def begin_work(ready: Connection) -> Callable[[], None]:
-    """Prepare a worker's process; return what it calls when it is ready.
-
-    Ctrl-C in a terminal reaches all processes; the parent decides what it means.
-    """
+def prepare_worker(ready: Connection) -> Callable[[], None]:
+    """Prepare the process of a worker; return the function that reports that it is ready."""
+    # Ctrl-C in a terminal reaches all processes. Only the parent handles it, and stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def tell_ready() -> None:
+    def report_ready() -> None:
         ready.send(None)
         ready.close()
 
-    return tell_ready
+    return report_ready
 
 
-async def with_parent(work: Coroutine[Any, Any, int]) -> int:
-    """Await work; it is cancelled if the parent dies, so that nobody is left behind."""
+async def cancel_with_parent(work: Coroutine[Any, Any, int]) -> int:
+    """Await a coroutine; cancel it if the parent process dies, so that no worker is left behind."""
     parent = multiprocessing.parent_process()
     task = asyncio.current_task()
     assert parent is not None, "a worker has a parent"

@@ -1,1 +1,1 @@
-"""One hub at run time: admission, connections, commands, subscriptions, delivery."""
+"""The connections of a running hub: admission, commands, subscriptions, delivery, lifecycle."""

@@ -1,4 +1,4 @@
-"""Admission: accepts or refuses the requests of clients with 503, 403, 401 or 429."""
+"""Admission: accepts the requests of clients, or refuses them with 503, 403, 401 or 429."""
 
 from collections.abc import Callable
 from contextvars import Context
@@ -23,23 +23,24 @@ from wshub_core.values.origins import origin_allowed
 logger = get_logger("wshub.admission")
 
 _RETRY_AFTER_SECONDS = "5"
-"""``Retry-After`` of a hub that has reached ``max_connections``."""
+"""Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
 
 ANYONE = AuthResult(True)
 """The identity of every client of a hub without an authenticator."""
 
 
 class Admission:
-    """Accepts or refuses requests, in this order.
+    """Accepts or refuses the opening requests of clients.
 
-    503 if the hub is closed or full, 403 for a foreign origin, 401 or 429 as the authenticator
-    decides.
+    The checks run in this order: 503 if the hub is closed or full, 403 if the origin is not
+    allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full runs no
+    callback of the application.
 
     Args:
         config: The hub's settings.
         callbacks: Calls of the application's callbacks.
         counters: The hub's counters.
-        count_connections: Returns the number of connections.
+        count_connections: Returns the number of connections whose transport has not ended.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Admission:
         self._is_closed = True
 
     async def admit(self, request: Request, context: Context) -> AuthResult | Response:
-        """Apply all rules to a request.
+        """Run all checks on a request.
 
         Args:
             request: The request.
@@ -75,15 +76,15 @@ class Admission:
         identity = await self.authenticate(request, context)
         if isinstance(identity, Response):
             return identity
-        # The hub may have been closed, or filled up, meanwhile.
+        # The hub may have been closed, or may have become full, while the authenticator ran.
         return self.check_room() or identity
 
     def check(self, request: Request) -> Response | None:
-        """Apply the rules that need no authenticator; return the refusal, or None."""
+        """Run the checks that need no authenticator; return the refusal, or None."""
         refusal = self.check_room()
         if refusal is None and not self._is_origin_allowed(request):
             logger.warning(
-                "refused origin %r from %s; HubConfig.allowed_origins decides",
+                "refused origin %r from %s; see HubConfig.allowed_origins",
                 request.header("origin"),
                 request.remote_address,
             )
@@ -91,7 +92,7 @@ class Admission:
         return refusal
 
     def check_room(self) -> Response | None:
-        """Check whether the hub takes one more connection now; return the refusal, or None."""
+        """Check that the hub can take one more connection; return the refusal, or None."""
         if self._is_closed:
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
         limit = self._config.max_connections
@@ -106,7 +107,7 @@ class Admission:
     async def authenticate(self, request: Request, context: Context) -> AuthResult | Response:
         """Authenticate a client; return its identity, or the refusal.
 
-        The authenticator gets ``open_timeout``, and so does ``on_auth_failure``.
+        The authenticator and ``on_auth_failure`` have a time limit of ``open_timeout`` each.
         """
         authenticator = self._config.authenticator
         if authenticator is None:
@@ -114,7 +115,8 @@ class Admission:
         result = await self._run_authenticator(authenticator, request, context)
         if result.valid:
             return result
-        # The text of an AuthError holds no secret. The text of another exception might.
+        # The text of an AuthError holds no secret. The text of another exception may hold one, so
+        # only its type is logged.
         error = result.error
         why = error if isinstance(error, AuthError) else type(error).__name__
         logger.info("refused authentication from %s: %s", request.remote_address, why)
@@ -137,7 +139,7 @@ class Admission:
         return isinstance(self._config.authenticator, TokenAuthenticator)
 
     async def authenticate_token(self, token: str, context: Context) -> AuthResult:
-        """Authenticate a client by a token that it sends later; takes at most ``open_timeout``."""
+        """Authenticate a connected client by a new token, within ``open_timeout``."""
         authenticator = cast("TokenAuthenticator", self._config.authenticator)
         return await self._run_authenticator(authenticator.authenticate_token, token, context)
 
@@ -149,7 +151,7 @@ class Admission:
             self._config.open_timeout, context, "authenticator", failed, authenticate, presented
         )
         try:
-            # An authenticator without annotations can return anything; no value admits by accident.
+            # An authenticator without annotations can return any value. Only an AuthResult counts.
             return normalize_auth_result(result, time())
         except (AttributeError, TypeError):
             logger.exception("the authenticator returned no valid AuthResult")
@@ -157,6 +159,7 @@ class Admission:
 
     def _refuse_authentication(self, result: AuthResult) -> Response:
         headers = {}
+        # Whole seconds, rounded up: a client that retries on time must not be too early.
         if isinstance(result.error, AuthError) and result.error.retry_after is not None:
             headers["Retry-After"] = str(ceil(result.error.retry_after))
         if isinstance(result.error, TooManyAttemptsError):
@@ -168,6 +171,7 @@ class Admission:
     def _is_origin_allowed(self, request: Request) -> bool:
         config = self._config
         if config.check_origin is not None:
+            # Only True allows; other truthy values do not.
             return (
                 self._callbacks.call_plain("check_origin", False, config.check_origin, request)
                 is True
@@ -181,5 +185,5 @@ class Admission:
         return Response(status, f"{text}\n".encode(), headers or {})
 
     def count_refusal(self) -> None:
-        """Count a request that was refused, here or by its transport."""
+        """Count a refused request; transports count the requests that they refuse themselves."""
         self._counters.refusals += 1

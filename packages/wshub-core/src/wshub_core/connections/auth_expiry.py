@@ -1,4 +1,4 @@
-"""The end of authentication: connections whose time is over are closed with 3000."""
+"""The expiry of authentication: connections with an expired identity are closed with 3000."""
 
 from functools import partial
 from time import time
@@ -12,11 +12,13 @@ logger = get_logger("wshub.connections")
 
 
 class AuthExpiry:
-    """A timer for each connection whose authentication ends; others cost nothing.
+    """Closes connections when their authentication expires.
+
+    Only connections whose authentication expires have a timer.
 
     Args:
         clock: The hub's clock.
-        end: Ends a connection.
+        end: Ends a connection with a close frame.
     """
 
     def __init__(self, clock: Clock, end: EndConnection) -> None:
@@ -25,15 +27,15 @@ class AuthExpiry:
         self._timers: dict[ServerConnection, Timer] = {}
 
     def set(self, connection: ServerConnection, expires_at: float | None) -> None:
-        """Replace the end of a connection's authentication.
+        """Set or replace the time at which a connection's authentication expires.
 
         Args:
             connection: The connection.
-            expires_at: Unix time in seconds; None for no end.
+            expires_at: Unix time in seconds; None if the authentication does not expire.
         """
         self.discard(connection)
         if expires_at is not None:
-            # The hub's clock has another zero than Unix time.
+            # The hub's clock starts at an arbitrary time, so only the difference is meaningful.
             due = self._clock.time() + (expires_at - time())
             self._timers[connection] = self._clock.call_at(due, partial(self._expire, connection))
 
@@ -44,6 +46,7 @@ class AuthExpiry:
             timer.cancel()
 
     def _expire(self, connection: ServerConnection) -> None:
+        # Before `_end`, which calls `discard`: the timer has run and needs no cancellation.
         del self._timers[connection]
         logger.info("authentication of %r has expired, closing it", connection)
         self._end(

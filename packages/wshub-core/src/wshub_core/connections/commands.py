@@ -56,27 +56,30 @@ REFUSAL_CODES: dict[type[WSHubError], str] = {
     SubscriptionDeniedError: "subscription_denied",
     SubscriptionLimitError: "subscription_limit",
 }
-"""Codes for programs, in answers to frames that carry an ``id``."""
+"""Machine-readable codes, for answers to frames with an ``id``."""
 
 _PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
 """Types that clients may publish, with a publish authorizer."""
 
 _MAX_NAME_LENGTH = 256
-"""Length to which an invalid channel name is cut in an answer; it may be as long as a message."""
+"""Number of characters of a channel name in a refusal; an invalid name can fill the message."""
 
 
 class Commands:
     """Serves the frames of clients.
+
+    The frames of one connection are served one after the other. A frame with an ``id`` gets an
+    answer with this ``id``, unless ``on_message`` serves it.
 
     Args:
         config: The hub's settings.
         counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
         callbacks: Calls of the application's callbacks.
-        admission: Authentication by tokens.
-        auth_expiry: The ends of authentication.
-        subscriptions: Subscribing.
-        publishing: Publishing, and sending to one connection.
+        admission: Authenticates clients by tokens.
+        auth_expiry: Closes connections whose authentication expires.
+        subscriptions: Subscribes connections to channels.
+        publishing: Publishes messages, and sends messages to one connection.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class Commands:
         Returns:
             A coroutine that finishes the command, or None if the command is finished.
         """
-        # The frame may have waited while the hub closed the connection.
+        # The frame may have waited in the queue while the hub closed the connection.
         if connection.ending is not None:
             return None
         match read_client_frame(payload):
@@ -143,6 +146,7 @@ class Commands:
                 return self._serve_publish(connection, message, frame_id, authorizer)
         if self._config.on_message is not None:
             return self._callbacks.run("on_message", self._config.on_message, connection, message)
+        # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"
         self._reply(connection, frame_id, Message(type=MessageType.ERROR, data=text), "not_served")
         return None
@@ -160,11 +164,11 @@ class Commands:
 
         Args:
             connection: The client's connection.
-            frame_id: The ``id`` of the frame. A frame without one gets no answer, because clients
-                of go-ws do not expect any.
+            frame_id: The ``id`` of the frame; None for a frame without one, which gets no answer
+                because clients of go-ws do not expect any.
             message: The answer.
             code: The code of a refusal.
-            always: Whether a frame without an ``id`` is answered too, as in go-ws.
+            always: Whether a frame without an ``id`` is answered too, as go-ws does.
         """
         if frame_id is not None:
             fields = {field: getattr(message, field) for field in message.__struct_fields__}
@@ -174,6 +178,7 @@ class Commands:
         try:
             self._publishing.send(connection, message)
         except MessageTooLargeError:
+            # The answer repeats the frame's ``id``, which may be almost as long as a message.
             logger.warning("an answer to %r exceeds max_message_bytes and is not sent", connection)
 
     # Subscribing.
@@ -210,6 +215,8 @@ class Commands:
     async def _confirm_when_bridged(
         self, connection: ServerConnection, channel: str, frame_id: RequestID, bridged: Bridged
     ) -> None:
+        # A frame without an ``id`` gets no confirmation. The following frames still wait until the
+        # channel is bridged, as they do behind a frame with an ``id``.
         confirm = None
         if frame_id is not None:
             confirm = partial(self._confirm_subscription, connection, channel, frame_id)
@@ -224,7 +231,7 @@ class Commands:
         self, connection: ServerConnection, channel: str, frame_id: RequestID, error: WSHubError
     ) -> None:
         text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
-        # go-ws does not name the channel; a frame with an id gets it back with the answer.
+        # go-ws does not name the channel in a refusal. Answers to frames with an ``id`` do.
         named = "" if frame_id is None else channel[:_MAX_NAME_LENGTH]
         message = Message(type=MessageType.ERROR, channel=named, data=text)
         self._reply(connection, frame_id, message, code, always=True)
@@ -238,7 +245,7 @@ class Commands:
         frame_id: RequestID,
         authorizer: PublishAuthorizer,
     ) -> Work:
-        # A connection that has left since is served too: it sent the message before.
+        # The client may have left meanwhile. It sent the frame before, so the message is published.
         try:
             validate_channel(message.channel)
             if is_for_hubs(message.channel):
@@ -292,7 +299,7 @@ class Commands:
         self, connection: ServerConnection, token: str, frame_id: RequestID
     ) -> None:
         result = await self._admission.authenticate_token(token, connection.context)
-        # A connection cannot change its user: its subscriptions were authorized for the first.
+        # A connection cannot change its user: its subscriptions were authorized for the first user.
         if not result.valid or result.user_id != connection.user_id:
             logger.info("refused a new token of %r", connection)
             refusal = Message(type=MessageType.ERROR, data="Authenticate: token refused")
@@ -301,12 +308,14 @@ class Commands:
         # The connection may have ended while the authenticator ran.
         if connection not in self._registry:
             return
+        # Before the authorizer is asked again, which may read the claims.
         connection.claims = result.claims
         self._auth_expiry.set(connection, result.expires_at)
         async for channel in self._subscriptions.reauthorize(connection):
             text = REFUSAL_TEXTS[SubscriptionDeniedError]
             message = Message(type=MessageType.ERROR, channel=channel, data=text)
             self._publishing.send(connection, message)
+        # Last: the client then knows all subscriptions that it has lost.
         data = {"expiresAt": result.expires_at}
         message = Message(type=MessageType.AUTHENTICATED, data=data)
         self._reply(connection, frame_id, message, always=True)

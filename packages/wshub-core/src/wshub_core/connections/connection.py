@@ -1,4 +1,4 @@
-"""The hub's own object for one accepted WebSocket, behind the application's `Connection`."""
+"""The server connection: the hub's implementation of the application's `Connection`."""
 
 import asyncio
 import math
@@ -27,10 +27,10 @@ class ConnectionOwner(Protocol):
         """Queue a message for one connection; return False if the connection has ended."""
 
     def close_connection(self, connection: "ServerConnection", code: int, reason: str) -> None:
-        """Remove a connection from the hub and start its closing handshake."""
+        """End a connection with a close frame, after its queued messages."""
 
     def serve_frame(self, connection: "ServerConnection", payload: bytes | bytearray) -> Work:
-        """Serve one frame of a client."""
+        """Serve one frame of a client; return a coroutine that finishes the work, or None."""
 
     def spawn(
         self, work: Coroutine[Any, Any, object], context: Context | None = None
@@ -49,18 +49,20 @@ class ConnectionOwner(Protocol):
 
 
 class ServerConnection(Connection):
-    """A connection with its transport, its outbox, and its queue of frames.
+    """A connection with its transport, its outbox and its queue of frames.
 
     This module alone writes the liveness (`last_heard`), the writability (`is_writable`) and the
     end (`ending`) of a connection.
 
     Attributes:
-        outbox: The messages that wait to be written; filled and emptied by the delivery.
+        outbox: The messages that wait to be written; only the delivery changes it.
         transport: The transport; None after its end.
         is_writable: Whether the transport takes more bytes now.
-        ending: Cause, code and reason with which the hub has ended the connection; None before.
+        ending: Cause, code and reason with which the hub ends the connection; None if the hub does
+            not end it.
         last_heard: Time of the last byte from the peer; infinity while the peer is not read.
-        next_ping, slot: The connection's place in the heartbeat wheel, which writes both.
+        next_ping: Time of the next ping; written by the heartbeat wheel.
+        slot: Slot in the heartbeat wheel, which writes it.
         context: The context variables that all callbacks of the connection share.
     """
 
@@ -99,11 +101,11 @@ class ServerConnection(Connection):
         self.next_ping = math.inf
         self.slot = 0
         self._owner = owner
+        # Both exist only while they are needed, so that an idle connection takes little memory.
         self._gone: asyncio.Event | None = None
-        # Exists only while a frame or callback is being served, so idle connections do not pay.
         self._inbound: InboundQueue | None = None
 
-    # The application's view; documented on Connection.
+    # The interface for applications; documented on Connection.
 
     @property
     def subscriptions(self) -> tuple[str, ...]:  # noqa: D102
@@ -119,14 +121,17 @@ class ServerConnection(Connection):
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:  # noqa: D102
         validate_close(code, reason)
         self._owner.close_connection(self, code, reason)
-        # A callback of this connection would wait for its own end.
+        # A callback of this connection must not hold up what follows it: the waiting frames are
+        # ignored, and `on_disconnect` runs after the callback.
         if self._inbound is None or asyncio.current_task() is not self._inbound.working:
             await self.wait_gone()
 
     # Frames and callbacks, in order.
 
     def receive(self, payload: bytes | bytearray) -> None:
-        """Serve one frame of the peer, after all earlier frames; ignore it if the hub has closed.
+        """Serve one frame of the peer, after all earlier frames.
+
+        The frame is ignored if the hub has ended the connection.
 
         Args:
             payload: The payload of a text or binary message.
@@ -139,18 +144,18 @@ class ServerConnection(Connection):
                 self._inbound.push(serve, len(payload))
 
     def run_on_connect(self, callback: Callable[[], Work]) -> None:
-        """Run the callback that precedes all frames."""
+        """Run ``on_connect``, before all frames."""
         self._open_inbound().run(callback)
 
     def run_on_disconnect(self, callback: Callable[[], Work]) -> None:
-        """Run the last callback, after the running one has ended or has been abandoned."""
+        """Run ``on_disconnect``, after the running callback has ended or has been abandoned."""
         if self._inbound is None:
             self._open_inbound().run_last(callback)
         else:
             self._inbound.push_last(callback)
 
     def cancel_callback(self) -> bool:
-        """Cancel the running callback and drop the waiting frames; the connection has ended.
+        """Cancel the running callback of an ended connection, and drop its waiting frames.
 
         Returns:
             False if no callback runs, or if it was cancelled before.
@@ -158,7 +163,7 @@ class ServerConnection(Connection):
         return self._inbound is not None and self._inbound.cancel()
 
     def abandon_callback(self) -> None:
-        """Stop waiting for a callback that ignores its cancellation; run the last callback."""
+        """Stop waiting for a callback that ignores its cancellation; run ``on_disconnect``."""
         if self._inbound is not None:
             self._inbound.abandon()
 
@@ -172,51 +177,51 @@ class ServerConnection(Connection):
         return self._inbound
 
     def close_inbound(self) -> None:
-        """Drop the queue of frames, which has nothing left to do."""
+        """Drop the queue of frames, which is empty."""
         self._inbound = None
 
     # Liveness and writability.
 
     def note_heard(self, now: float) -> None:
-        """Note a sign of life: a byte from the peer, or a byte that the peer has taken."""
-        # Infinity stays: the peer is not read, so its silence proves nothing.
+        """Record a sign of life: a byte from the peer, or a byte that the peer has taken."""
+        # Infinity stays: silence proves nothing while the peer is not read.
         self.last_heard = max(self.last_heard, now)
 
     def pause_reading(self) -> None:
-        """Stop reading the peer, whose frames fill the queue; suspend the silence limit."""
+        """Stop reading the peer while its frames fill the queue; suspend the pong timeout."""
         if self.transport is not None:
-            # Pongs are not read either, so the peer's silence proves nothing.
+            # Pongs are not read either, so silence proves nothing.
             self.last_heard = math.inf
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read the peer again; its silence counts from now on."""
+        """Read the peer again; the pong timeout counts from now on."""
         if self.transport is not None:
             self.last_heard = self._owner.clock.time()
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """Note that the transport takes no more bytes."""
+        """Record that the transport takes no more bytes."""
         self.is_writable = False
 
     def resume_writing(self) -> None:
-        """Note that the transport takes bytes again."""
+        """Record that the transport takes bytes again."""
         self.is_writable = True
 
     def ping(self) -> None:
-        """Send a ping, unless the peer takes no bytes now."""
+        """Send a ping, unless the connection is not writable; the write timeout then applies."""
         if self.transport is not None and self.is_writable:
             self.transport.ping()
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the transport holds."""
+        """Number of bytes that the transport holds."""
         return 0 if self.transport is None else self.transport.unsent_bytes()
 
     # The end.
 
     def note_ending(self, cause: DisconnectCause, code: int, reason: str) -> None:
-        """Note that the hub ends the connection; the first cause counts."""
+        """Record why the hub ends the connection; the first cause counts."""
         if self.ending is None:
             self.ending = (cause, code, reason)
 
@@ -224,16 +229,16 @@ class ServerConnection(Connection):
         """Start the closing handshake."""
         if self.transport is not None:
             self.transport.close(code, reason)
-            # The peer's close frame must be read, even while a callback runs.
+            # The peer's close frame must be read, even if a full queue has paused the reading.
             self.transport.resume_reading()
 
     def abort(self) -> None:
-        """End the network connection at once."""
+        """End the network connection at once, without a close frame."""
         if self.transport is not None:
             self.transport.abort()
 
     def lose_transport(self) -> None:
-        """Note the end of the transport, and wake everybody who waits for it."""
+        """Record the end of the transport, and wake the tasks in `wait_gone`."""
         self.transport = None
         if self._gone is not None:
             self._gone.set()
@@ -246,4 +251,4 @@ class ServerConnection(Connection):
 
 
 EndConnection: TypeAlias = Callable[[ServerConnection, DisconnectCause, int, str], bool]
-"""Ends a connection with a cause, a close code and a reason; returns False if it had ended."""
+"""Ends a connection with a cause, a close code and a reason; False if it had ended before."""

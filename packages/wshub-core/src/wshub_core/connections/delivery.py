@@ -1,7 +1,7 @@
 """The delivery of messages: from fan-out jobs into outboxes, and from outboxes to transports.
 
-This module alone writes to outboxes. Long work is cut into slices of about 2 ms, so that the event
-loop stays responsive.
+This module alone writes to outboxes. A fan-out to many connections takes longer than the event loop
+may be blocked, so the work runs in slices of about 2 ms.
 """
 
 import math
@@ -20,53 +20,61 @@ from wshub_core.values.closing import CloseCode, DisconnectCause
 logger = get_logger("wshub.delivery")
 
 _SLICE_SECONDS = 0.002
-"""How long one slice may hold the event loop. Others wait for at most this and one chunk."""
+"""Time for which one slice blocks the event loop; a slice exceeds it by at most one chunk."""
 
 _PUSH_CHUNK = 256
-"""How many outboxes are filled between two looks at the clock: about 0.1 ms of work."""
+"""Number of outboxes that are filled between two checks of the clock: about 0.1 ms of work."""
 
 _WRITE_CHUNK = 16
-"""How many sockets are written between two looks at the clock: about 0.2 ms of work."""
-
+"""Number of sockets that are written between two checks of the clock: about 0.2 ms of work."""
 
 _PHASE_BYTES = 131_072
-"""How many bytes go into one outbox, and from there to the transport, before the next phase, but
-for one more message. What the transport has cannot be dropped any more, so it gets no more."""
+"""Bytes that one phase moves into an outbox, and from there to its transport; exceeded by at most
+one message. Bytes in the transport cannot be dropped any more, so it gets them in small parts."""
 
-
-_MOST_JOB_BYTES = 8_388_608
-"""How many bytes of messages may wait to be fanned out before publishing does the work itself."""
+_MAX_JOB_BYTES = 8_388_608
+"""Bytes of messages that may wait for their fan-out; above it, the publishing call fans out."""
 
 
 class Loop(Protocol):
-    """What the fan-out needs of an event loop."""
+    """The parts of an event loop that the delivery uses."""
 
     def time(self) -> float:
         """Return the time in seconds."""
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call back in the next round of the loop."""
+        """Call back in the next round of the event loop."""
 
 
 class _Job(NamedTuple):
+    """The fan-out of one message.
+
+    Attributes:
+        position: Number of the job; later jobs have higher numbers.
+        message: The message.
+        targets: The connections to deliver it to.
+    """
+
     position: int
     message: PreparedMessage
     targets: Collection[ServerConnection]
 
 
 class Delivery:
-    """Delivers messages to connections, in one order for each, without holding the event loop.
+    """Delivers messages to connections, in order, without blocking the event loop for long.
 
-    Work alternates between two phases: first the messages that wait go into the outboxes of their
-    targets, then every outbox that has something goes out with one write. What is published during
-    one phase is taken up by the next, so messages that come close together share a write.
+    The work alternates between two phases. The fan-out phase moves waiting messages into the
+    outboxes of their targets. The write phase hands each filled outbox to its transport with one
+    write. Messages that are published during one phase are fanned out in the next, so messages that
+    are published in quick succession share a write.
 
-    A message to a single connection does not wait for the others' turn: that connection alone is
-    brought up to date, so its order holds, and it is written before the work for all goes on.
+    A message to a single connection does not wait for the fan-out to all others. The delivery
+    first catches up with all earlier messages of that connection, so their order holds, and writes
+    to that connection before the fan-out continues.
 
     Args:
-        loop: The event loop to work on.
-        counters: Where drops are counted.
+        loop: The event loop.
+        counters: The hub's counters.
         end: Ends a connection whose outbox overflows under the policy ``close``.
     """
 
@@ -75,10 +83,15 @@ class Delivery:
         self._counters = counters
         self._end = end
         self._jobs: deque[_Job] = deque()
+        # Number of the last job. An outbox whose position is this number has been served from every
+        # job.
         self._position = 0
         self._job_bytes = 0
+        # Every writable connection with messages is in one of the two, or in the current write
+        # phase, possibly more than once. An unwritable connection returns through `resume`.
         self._ready: list[ServerConnection] = []
         self._urgent: deque[ServerConnection] = deque()
+        # The work that a slice has left for the next one.
         self._steps: Iterator[None] | None = None
         self._is_scheduled = False
         self._is_running = False
@@ -87,35 +100,39 @@ class Delivery:
         """Queue a message for many connections.
 
         Args:
-            targets: A collection that does not change and finds members quickly.
-            message: What to deliver.
+            targets: The connections: a collection that does not change any more, with a fast
+                membership test.
+            message: The message.
         """
         if not targets:
             return
         self._position += 1
         self._jobs.append(_Job(self._position, message, targets))
         self._job_bytes += message.size
-        if self._job_bytes > _MOST_JOB_BYTES and not self._is_running:
-            # Who publishes faster than can be delivered does the work instead of hoarding it.
+        # A call from within the work, by a log handler for example, only queues its message: the
+        # generator of the work cannot be resumed while it runs.
+        if self._job_bytes > _MAX_JOB_BYTES and not self._is_running:
+            # A loop without an await publishes faster than the delivery gets its turns. The fan-out
+            # within the call slows that loop down and bounds the memory.
             self._run(math.inf)
         else:
             self._schedule()
 
     def send_one(self, connection: ServerConnection, message: PreparedMessage) -> None:
-        """Queue a message for one connection, behind all that was queued for it before."""
+        """Queue a message for one connection, behind all messages queued for it before."""
         self._catch_up(connection)
         self._push(connection, message)
         self._urgent.append(connection)
         self._schedule()
 
     def note_progress(self, connection: ServerConnection) -> bool:
-        """Return whether the transport has passed on bytes since the last write or call."""
+        """Return whether the transport has sent bytes since the last write or call."""
         before = connection.outbox.unsent_bytes
         connection.outbox.unsent_bytes = connection.unsent_bytes
         return connection.outbox.unsent_bytes < before
 
     def resume(self, connection: ServerConnection) -> None:
-        """Continue with a connection whose transport has passed on all its bytes."""
+        """Continue with a connection whose transport holds no more bytes."""
         connection.outbox.unsent_bytes = 0
         self._ready.append(connection)
         self._schedule()
@@ -125,7 +142,7 @@ class Delivery:
         connection.outbox.close()
 
     def flush(self, connection: ServerConnection) -> None:
-        """Hand all that waits for a connection to its transport, now, even if that has to wait."""
+        """Hand all messages of a connection to its transport at once, whatever it has to buffer."""
         self._catch_up(connection)
         self._write_outbox(connection, sys.maxsize)
 
@@ -141,8 +158,9 @@ class Delivery:
             self._schedule()
 
     def _run(self, deadline: float) -> None:
-        """Work until the deadline, or until there is nothing left to do."""
+        """Work until the deadline, or until no work is left."""
         self._is_running = True
+        # Reset first: a generator that has raised is finished, and the next run needs a new one.
         steps, self._steps = self._steps or self._work(), None
         try:
             for _ in steps:
@@ -153,16 +171,18 @@ class Delivery:
             self._is_running = False
 
     def _work(self) -> Iterator[None]:
-        """Do all the work there is; each step is a moment at which a slice may end."""
+        """Do all the work; a slice may end after each step."""
         while self._urgent or self._jobs or self._ready:
             phase_bytes = 0
-            # Only what waits now: who keeps publishing must not keep the others from being written.
+            # Only the jobs that wait now: continuous publishing must not delay the write phase.
             for _ in range(len(self._jobs)):
+                # The job stays in the queue until all targets have it: `_catch_up` must find it
+                # there for a target that this loop has not reached yet.
                 position, message, targets = self._jobs[0]
                 connections = iter(targets)
                 while chunk := tuple(islice(connections, _PUSH_CHUNK)):
                     for connection in chunk:
-                        # Served already if it was brought up to date out of turn.
+                        # `_catch_up` may have served the connection from this job already.
                         if connection.outbox.position < position:
                             connection.outbox.position = position
                             self._push(connection, message)
@@ -173,6 +193,8 @@ class Delivery:
                 if phase_bytes >= _PHASE_BYTES:
                     break
             yield from self._write_urgent()
+            # A new list: a connection with messages left is added for the next write phase, after
+            # all others have had their write.
             ready, self._ready = self._ready, []
             for start in range(0, len(ready), _WRITE_CHUNK):
                 for connection in ready[start : start + _WRITE_CHUNK]:
@@ -180,7 +202,10 @@ class Delivery:
                 yield from self._write_urgent()
 
     def _write_urgent(self) -> Iterator[None]:
-        """Write to those that got a message of their own, before the work for all goes on."""
+        """Write to the connections with a message of their own, before the fan-out continues.
+
+        There is at least one step, so callers need no step of their own.
+        """
         while self._urgent:
             for _ in range(min(_WRITE_CHUNK, len(self._urgent))):
                 self._write(self._urgent.popleft())
@@ -188,36 +213,37 @@ class Delivery:
         yield
 
     def _write(self, connection: ServerConnection) -> None:
-        # One that became unwritable meanwhile comes back through `resume`.
+        # The connection may have become unwritable since it was queued; see `_ready`.
         if connection.is_writable:
             try:
                 self._write_outbox(connection, _PHASE_BYTES)
             except Exception:
-                # No transport should raise; if one does, that is the end of it and of no other.
+                # A transport must not raise. If one does, only its own connection ends.
                 logger.exception("writing to %r failed", connection)
                 connection.abort()
             if connection.outbox.messages and connection.is_writable:
                 self._ready.append(connection)
 
     def _write_outbox(self, connection: ServerConnection, max_bytes: int) -> None:
-        """Hand waiting messages to the transport, which may hold some of the bytes for now."""
+        """Hand messages to the transport, which may buffer some of their bytes."""
         outbox = connection.outbox
         if connection.transport is not None and outbox.messages:
             before = outbox.queued_bytes
-            messages = outbox.take(max_bytes)
+            messages = outbox.pop(max_bytes)
             self._counters.deliveries += len(messages)
             self._counters.bytes += before - outbox.queued_bytes
             outbox.unsent_bytes = connection.transport.send(messages)
 
     def _catch_up(self, connection: ServerConnection) -> None:
-        """Serve one connection from every waiting job, out of turn."""
+        """Serve one connection from every waiting job, ahead of the fan-out."""
         outbox = connection.outbox
         if outbox.position >= self._position:
             return
-        # A copy, because a log handler may publish when a connection is thrown out on the way.
+        # A copy: an overflow ends the connection and is logged, and a log handler may publish.
         for position, message, targets in tuple(self._jobs):
             if position > outbox.position and connection in targets:
                 self._push(connection, message)
+        # An outbox that was closed on the way has the highest position, and keeps it.
         outbox.position = max(outbox.position, self._position)
 
     def _push(self, connection: ServerConnection, message: PreparedMessage) -> None:
@@ -225,15 +251,15 @@ class Delivery:
         if not outbox.push(message):
             self._overflow(connection, message)
         elif len(outbox.messages) == 1 and connection.is_writable:
-            # Its first message makes it ready; one that is not writable comes back by `resume`.
+            # An outbox with earlier messages is in `_ready` already.
             self._ready.append(connection)
 
     def _overflow(self, connection: ServerConnection, message: PreparedMessage) -> None:
         outbox = connection.outbox
         if connection.is_writable:
-            # It was full because it was not its turn yet, and not because the client is slow.
+            # The outbox is full because its write phase has not come, not because the peer is slow.
             self._write(connection)
-        # The transport may have passed on some of what it held.
+        # The transport may have sent bytes since the last write, which makes room.
         outbox.unsent_bytes = connection.unsent_bytes
         if outbox.push(message):
             if connection.is_writable:

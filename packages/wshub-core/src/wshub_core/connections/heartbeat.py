@@ -1,4 +1,4 @@
-"""The heartbeat: pings every connection on time, and ends silent connections with 1011."""
+"""The heartbeat: pings every connection regularly, and closes silent connections with 1011."""
 
 from wshub_core.connections.connection import EndConnection, ServerConnection
 from wshub_core.logs import get_logger
@@ -10,13 +10,15 @@ logger = get_logger("wshub.connections")
 
 
 class Heartbeat:
-    """One timer that turns the heartbeat wheel of all connections; no timer without connections.
+    """Turns the heartbeat wheel of all connections with one timer.
+
+    A timer for each connection would cost memory and time. Without connections there is no timer.
 
     Args:
         clock: The hub's clock.
         interval: Time between two pings, in seconds.
         timeout: Longest silence of a peer, in seconds.
-        end: Ends a silent connection.
+        end: Ends a connection with a close frame.
     """
 
     def __init__(self, clock: Clock, interval: float, timeout: float, end: EndConnection) -> None:
@@ -35,7 +37,7 @@ class Heartbeat:
         self._schedule()
 
     def discard(self, connection: ServerConnection) -> None:
-        """Stop the heartbeat of a connection that was added."""
+        """Stop the heartbeat of a connection; call it once for each `add`."""
         self._wheel.discard(connection)
         self._count -= 1
         if self._count == 0 and self._timer is not None:
@@ -47,8 +49,8 @@ class Heartbeat:
             self._timer = self._clock.call_at(self._wheel.next_tick, self._wait_a_round)
 
     def _wait_a_round(self) -> None:
-        # After a standstill of the process, pongs may wait unread in the sockets. The loop gets one
-        # more round to read them before silence is judged.
+        # After the process stood still, pongs may wait unread in the sockets. The event loop gets
+        # one more round to read them before the silence is measured.
         self._timer = self._clock.call_at(self._clock.time(), self._beat)
 
     def _beat(self) -> None:
@@ -57,6 +59,7 @@ class Heartbeat:
         for connection in due.to_ping:
             connection.ping()
         for connection in due.silent:
+            # The wheel has dropped the connection already. `_end` removes it from the count.
             logger.info("%r is silent, closing it", connection)
             self._end(
                 connection, DisconnectCause.PONG_TIMEOUT, CloseCode.PONG_TIMEOUT, "pong timeout"

@@ -1,4 +1,4 @@
-"""The queue of one connection's frames and callbacks, served strictly one after the other."""
+"""The inbound queue: the frames and callbacks of one connection, served one after the other."""
 
 import asyncio
 from collections import deque
@@ -10,13 +10,13 @@ Work: TypeAlias = Coroutine[Any, Any, object] | None
 """A coroutine that finishes the step, or None if the step is finished."""
 
 _MAX_BACKLOG_BYTES = 65_536
-"""Bytes of waiting frames above which the peer is not read."""
+"""Bytes of waiting frames above which reading from the peer pauses."""
 
 _STEP_BYTES = 128
-"""Bytes that a waiting frame counts beside its payload, so that tiny frames are bounded too."""
+"""Bytes that a waiting frame counts in addition to its payload, so that tiny frames are bounded."""
 
 _STEPS_PER_TURN = 50
-"""Number of steps that run without an await before other tasks get a turn."""
+"""Number of plain steps in a row before other tasks get a turn."""
 
 
 class InboundConnection(Protocol):
@@ -52,16 +52,17 @@ class InboundOwner(Protocol):
 class InboundQueue:
     """The steps of one connection: ``on_connect``, each frame, ``on_disconnect``, in this order.
 
-    A step is plain, or it returns a coroutine, which then runs in a task. While a task runs,
-    further frames wait, and the peer is still read, so that its pongs and its end are noticed. When
-    too many bytes wait, reading pauses. A connection has a queue only while it has steps.
+    A plain step is finished when it returns. Any other step returns a coroutine, which runs in a
+    task. While the task runs, further frames wait. The peer is still read, so that its pongs and
+    its close frame are noticed; when too many bytes wait, reading pauses. A connection has a queue
+    only while it has steps.
 
     Args:
         connection: The connection.
         owner: The hub.
 
     Attributes:
-        working: The task of the step that runs; None if no step awaits anything.
+        working: The task of the running step; None between tasks.
     """
 
     __slots__ = (
@@ -78,17 +79,18 @@ class InboundQueue:
         self.working: asyncio.Task[Any] | None = None
         self._connection = connection
         self._owner = owner
+        # The task that was cancelled. A second cancellation would cut its cleanup short.
         self._cancelled: asyncio.Task[Any] | None = None
         self._steps: deque[tuple[int, Callable[[], Work]]] = deque()
         self._backlog_bytes = 0
         self._last_step: Callable[[], Work] | None = None
 
     def run(self, step: Callable[[], Work]) -> None:
-        """Run the first step, and all steps that arrive meanwhile."""
+        """Run the first step, and the steps that arrive meanwhile."""
         self._run_steps(step)
 
     def push(self, step: Callable[[], Work], payload_bytes: int) -> None:
-        """Add the step of a frame behind all others."""
+        """Add the step of a frame behind all other steps."""
         size = payload_bytes + _STEP_BYTES
         self._steps.append((size, step))
         self._backlog_bytes += size
@@ -96,12 +98,12 @@ class InboundQueue:
             self._connection.pause_reading()
 
     def run_last(self, step: Callable[[], Work]) -> None:
-        """Run the only step left."""
+        """Run the last step of a connection that has no queue yet."""
         self._last_step = step
         self._run_last()
 
     def push_last(self, step: Callable[[], Work]) -> None:
-        """Set the step that ends the queue; the running one has a limited time from now on."""
+        """Set the last step; the running step has a time limit from now on."""
         self._last_step = step
         self._owner.limit_callback(self._connection)
 
@@ -120,22 +122,23 @@ class InboundQueue:
         return True
 
     def abandon(self) -> None:
-        """Stop waiting for a step that ignores its cancellation, and run the last one."""
+        """Stop waiting for a step that ignores its cancellation, and run the last step."""
         if self.working is not None and self._last_step is not None:
             self.working = None
             self._finish()
 
     def _run_steps(self, step: Callable[[], Work] | None = None) -> None:
-        """Run steps until one awaits something or none is left.
+        """Run steps until a step returns a coroutine, or no step is left.
 
         Args:
-            step: The first step; the waiting ones if None.
+            step: The first step; the next waiting step if None.
         """
         work: Work = None
         count = 0
         try:
             while work is None and (step is not None or self._steps):
                 if count == _STEPS_PER_TURN:
+                    # The queue stays open meanwhile, so new frames line up behind the waiting ones.
                     self._owner.call_soon(self._run_steps)
                     return
                 if step is None:
@@ -145,7 +148,8 @@ class InboundQueue:
                 work = self._connection.context.run(next_step)
                 count += 1
         except BaseException:
-            # Only a bug in the hub raises here; callbacks cannot. The connection stays usable.
+            # Callbacks cannot raise here, so this is a bug in the hub. Without `_finish` the queue
+            # would stay, and the connection would never be served again.
             self._finish()
             raise
         if work is None:
@@ -161,6 +165,7 @@ class InboundQueue:
         # An abandoned task may end late; it must not start the next step.
         if task is self.working:
             self.working = None
+            # The next frame's step may start a task, which gets the whole time limit.
             if self._last_step is not None:
                 self._owner.limit_callback(self._connection)
             self._run_steps()
@@ -171,7 +176,8 @@ class InboundQueue:
             self._set_backlog(0)
             self._run_last()
         else:
-            # First, because frames that arrive when reading resumes need a new queue.
+            # Close first: `_set_backlog` may resume reading, and frames that arrive then need a new
+            # queue.
             self._connection.close_inbound()
             self._set_backlog(0)
 

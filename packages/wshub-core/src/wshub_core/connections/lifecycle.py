@@ -1,4 +1,4 @@
-"""The life of connections: connect, leave, close, abort, and the end of all."""
+"""The lifecycle of connections: connect, leave, end, disconnect, and the end of all."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,9 @@ logger = get_logger("wshub.connections")
 class Lifecycle:
     """Adds connections to the hub and removes them again.
 
-    A connection that ends goes through two steps. `leave` ends the conversation: the connection
-    leaves the registry, receives nothing more and its frames are ignored. `disconnect` follows when
-    its transport has ended, and runs ``on_disconnect``.
+    A connection ends in two steps. `leave` removes it from the registry: from then on it receives
+    no messages, and if the hub has ended it, its frames are ignored. `disconnect` follows when its
+    transport has ended, and runs ``on_disconnect``.
 
     Args:
         config: The hub's settings.
@@ -42,13 +42,13 @@ class Lifecycle:
         clock: The hub's clock.
         counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
-        subscriptions: Subscribing, which may be under way when a connection leaves.
+        subscriptions: Subscribes connections to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
 
     Attributes:
         delivery: Delivers messages to the connections.
-        auth_expiry: Ends connections whose authentication is over.
+        auth_expiry: Closes connections whose authentication expires.
         stalled_writes: Aborts connections whose peer takes no bytes.
     """
 
@@ -80,7 +80,8 @@ class Lifecycle:
             clock, config.close_timeout, self._end_late_callback
         )
         self._ids = count(1)
-        # Every connection with a transport, so also those whose closing handshake is under way.
+        # Every connection with a transport. The registry no longer holds those whose closing
+        # handshake is under way.
         self._connections: set[ServerConnection] = set()
 
     @property
@@ -105,6 +106,9 @@ class Lifecycle:
             identity: Result of the authenticator.
             context: Context of the connection's callbacks, in which no code runs now; a copy of the
                 current context if None.
+
+        Returns:
+            The connection. It may have ended already: ``on_connect`` can close it.
         """
         connection = ServerConnection(
             next(self._ids),
@@ -122,6 +126,7 @@ class Lifecycle:
         self._heartbeat.add(connection)
         self._counters.connections += 1
         logger.debug("%r connected", connection)
+        # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect
         if on_connect is not None:
             connection.run_on_connect(
@@ -130,7 +135,8 @@ class Lifecycle:
         return connection
 
     def leave(self, connection: ServerConnection) -> None:
-        """End the conversation with a connection: it receives nothing more, and is not served."""
+        """Remove a connection from the registry; it receives no more messages."""
+        # First: it reads the subscriptions, which `Registry.remove` deletes.
         self._subscriptions.cancel_pending(connection)
         if self._registry.remove(connection):
             self._heartbeat.discard(connection)
@@ -144,12 +150,14 @@ class Lifecycle:
 
         Args:
             connection: The connection.
-            cause: Cause as the transport saw it; the hub's own cause counts if there is one.
-            code: Close code.
-            reason: Close reason.
+            cause: Cause that the transport reports. If the hub has ended the connection, its own
+                cause, code and reason count instead.
+            code: Close code that the transport reports.
+            reason: Close reason that the transport reports.
         """
         if connection not in self._connections:
-            return  # `close_all` has given up on the transport already
+            # `close_all` has given up on this transport, and has disconnected the connection.
+            return
         self.leave(connection)
         self.stalled_writes.discard(connection)
         self._connections.discard(connection)
@@ -177,14 +185,16 @@ class Lifecycle:
         if cause is DisconnectCause.SLOW_CONSUMER:
             self._counters.evictions += 1
         elif cause in (DisconnectCause.SERVER_CLOSED, DisconnectCause.AUTH_EXPIRED):
-            # The peer is not at fault, so it receives its queued messages first.
+            # The peer is not at fault, so it receives its queued messages before the close frame.
+            # `leave` would drop them.
             self.delivery.flush(connection)
         self.leave(connection)
         connection.start_close(code, reason)
         return True
 
     def limit_callback(self, connection: ServerConnection) -> None:
-        """Give the running callback of an ended connection ``close_timeout`` from now on."""
+        """Limit the running callback of an ended connection to ``close_timeout`` from now on."""
+        # `add` keeps a time that runs already.
         self._late_callbacks.discard(connection)
         self._late_callbacks.add(connection)
 
@@ -197,13 +207,14 @@ class Lifecycle:
         connections = tuple(self._connections)
         for connection in connections:
             self.end(connection, DisconnectCause.SERVER_CLOSED, code, reason)
-        # Transports apply the same timeout by the hub's clock; this wait goes by the loop's.
+        # Transports apply the same timeout by the hub's clock. This wait uses the event loop's
+        # clock, so it ends even if the hub's clock stands still.
         await self._wait_gone(connections)
         for connection in connections:
             connection.abort()
         await self._wait_gone(connections)
         for connection in self._connections & {*connections}:
-            logger.error("the transport of %r does not end", connection)
+            logger.error("the transport of %r did not end after its abort", connection)
             self.disconnect(connection, DisconnectCause.LOST, 1006, "")
         await self._finish_callbacks()
         self.stalled_writes.cancel()
@@ -215,38 +226,44 @@ class Lifecycle:
                     await connection.wait_gone()
 
     async def _finish_callbacks(self) -> None:
+        """Wait for callbacks, cancel the late ones, and do the same for the last callbacks."""
         timeout = self._config.close_timeout
+        # The tasks to cancel after the first wait. An ``on_disconnect`` that starts during the wait
+        # is not among them: it gets a timeout of its own.
         tasks = self._tasks.running
         await self._tasks.wait(timeout)
+        # From here on this method ends the late callbacks, and no timer does.
         late = self._late_callbacks.keys
         self._late_callbacks.cancel()
         for connection in late:
             connection.cancel_callback()
         self._tasks.cancel(tasks)
         await self._tasks.wait(timeout)
-        # An abandoned callback makes room for `on_disconnect`, which gets the same time.
+        # `on_disconnect` runs once its connection's callback is abandoned, and gets the same time.
         for connection in late:
             connection.abandon_callback()
         await self._tasks.wait(timeout)
         self._tasks.cancel(self._tasks.running)
         await self._tasks.wait(timeout)
         if self._tasks.running:
-            logger.error("%d callbacks ignore their cancellation", len(self._tasks.running))
+            logger.error("%d callbacks ignored their cancellation", len(self._tasks.running))
         self._late_callbacks.cancel()
 
     def _end_late_callback(self, connection: ServerConnection) -> None:
         if not connection.is_callback_running:
             return
+        # The first expiry cancels the callback, which starts the time limit again. At the second
+        # expiry the callback has ignored its cancellation.
         if connection.cancel_callback():
             logger.warning(
-                "a callback of %r takes too long after its end, cancelling it", connection
+                "a callback of %r still runs after the end of the connection, cancelling it",
+                connection,
             )
         else:
             connection.abandon_callback()
 
     def _abort_stalled(self, connection: ServerConnection) -> None:
-        # A connection whose closing handshake is under way has its cause, and was counted if it
-        # was slow.
+        # During the closing handshake the cause is set already, and a slow consumer is counted.
         if connection.ending is None:
             logger.warning("%r takes no bytes, aborting it", connection)
             self._counters.evictions += 1

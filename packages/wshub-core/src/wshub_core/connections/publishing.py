@@ -1,4 +1,4 @@
-"""Publishing: from the application, from clients and from other hubs into the delivery."""
+"""Publishing: the path of messages from applications, clients and other hubs to the delivery."""
 
 import contextlib
 import threading
@@ -22,18 +22,19 @@ from wshub_core.values.messages import Message, decode_message
 from wshub_core.values.publishing import encode_stamped, prepare_message
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
-"""Called on the hub's loop with every channel and message published; must not block."""
+"""A function that gets the channel and the message of each publish, on the hub's event loop. It
+must not block."""
 
 
 class Publishing:
-    """Checks, stamps and encodes messages, and queues them for delivery here and on other hubs.
+    """Validates, stamps and encodes messages, and queues them for the delivery and the bridge.
 
     Args:
         config: The hub's settings.
-        loop: The event loop; the thread that creates this object runs it.
+        loop: The event loop, which runs in the thread that creates this object.
         registry: The hub's connections and their subscriptions.
-        delivery: The delivery to connections.
-        relay: The way to other hubs.
+        delivery: Delivers messages to connections.
+        relay: Forwards messages to the bridge.
         callbacks: Calls of the application's callbacks.
         counters: The hub's counters.
         listeners: Called with every message of a channel; the list may grow.
@@ -78,6 +79,7 @@ class Publishing:
 
     def broadcast_here(self, message: Message) -> bytes:
         """Broadcast to this hub's connections; return the payload for the other hubs."""
+        # Not `local_only`: the payload goes to other hubs, so the rules for other hubs apply.
         _, prepared = self._prepare(message, None, False)
         self._broadcast(prepared, local_only=True)
         return prepared.payload
@@ -93,7 +95,8 @@ class Publishing:
             self._delivery.send_all(self._registry.connections, prepared)
             return
         if self._listeners:
-            # A number that no float holds is relayed, but Python cannot decode it.
+            # JSON allows numbers that exceed a float. They are delivered to clients, but cannot be
+            # decoded here.
             with contextlib.suppress(MessageDecodeError):
                 self._call_listeners(channel, decode_message(normalized))
         self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
@@ -108,6 +111,7 @@ class Publishing:
         if message.process_id:
             validate_process_id(message.process_id)
         _, payload = encode_stamped(message, message.channel, self._max_message_bytes)
+        # After the checks: an invalid message raises an error for an ended connection too.
         if connection not in self._registry:
             return False
         self._delivery.send_one(connection, PreparedMessage(payload))
@@ -123,7 +127,7 @@ class Publishing:
             reserved_bytes=0 if local_only else self._relay.reserved_bytes,
         )
         if channel is None and message.channel and not local_only and self._relay.has_bridge:
-            # Other hubs drop a broadcast that names an invalid channel.
+            # Other hubs drop a broadcast whose message names an invalid channel.
             validate_channel(message.channel)
         return stamped, PreparedMessage(payload)
 
@@ -131,7 +135,7 @@ class Publishing:
         self, channel: str, message: Message, prepared: PreparedMessage, local_only: bool
     ) -> None:
         self._counters.messages += 1
-        # Before the delivery, so that a listener can subscribe connections to the first message.
+        # Before the delivery: connections that a listener subscribes receive this message too.
         self._call_listeners(channel, message)
         self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
         if not local_only:
@@ -148,10 +152,11 @@ class Publishing:
             self._callbacks.call_plain("publish listener", None, listener, channel, message)
 
     def _call_on_loop(self, call: Callable[[], None]) -> None:
+        # A call on the hub's thread is not deferred, so its errors and its order are immediate.
         if threading.get_ident() == self._thread_id:
             call()
             return
         try:
             self._loop.call_soon_threadsafe(call)
-        except RuntimeError as exc:  # the loop has ended, and the hub was never closed
+        except RuntimeError as exc:  # the event loop was closed before the hub
             raise HubClosedError from exc

@@ -1,4 +1,4 @@
-"""A hub that has been entered: its parts, and how they are wired."""
+"""The running hub: the parts of a hub that has been entered, and their wiring."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -29,7 +29,9 @@ from wshub_core.values.stats import HubStats
 
 
 class RunningHub:
-    """The parts of a hub on its event loop. Transports, `Hub` and `BridgePort` call them.
+    """The parts of a hub on its event loop, for transports, `Hub` and `BridgePort`.
+
+    This class creates the parts and passes calls on. The rules are in the parts.
 
     Args:
         config: The hub's settings.
@@ -44,7 +46,7 @@ class RunningHub:
         registry: The connections and their subscriptions.
         tasks: The tasks that the hub waits for when it closes.
         callbacks: Calls of the application's callbacks.
-        relay: The way to other hubs.
+        relay: Forwards messages to the bridge.
         admission: Accepts or refuses requests.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
@@ -64,6 +66,7 @@ class RunningHub:
         self._loop = loop
         self._guard = ForkGuard("hub")
         self._counters = Counters()
+        # Each part gets the parts that it uses. The two lambdas name parts that are created later.
         self.registry: Registry[ServerConnection] = Registry(
             config.max_subscriptions, lambda channel: self.relay.note_empty(channel)
         )
@@ -138,6 +141,7 @@ class RunningHub:
         await self._shutdown.run(code, reason)
 
     async def _close_connections(self, code: int, reason: str) -> None:
+        # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
         await self.lifecycle.close_all(code, reason)
 
@@ -159,7 +163,7 @@ class RunningHub:
             callback_errors=counters.callback_errors,
         )
 
-    # The calls of connections; documented on ConnectionOwner.
+    # The methods that connections call; documented on ConnectionOwner.
 
     def subscriptions_of(self, connection: ServerConnection) -> tuple[str, ...]:  # noqa: D102
         return self.registry.channels_of(connection)

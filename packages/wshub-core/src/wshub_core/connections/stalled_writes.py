@@ -1,4 +1,4 @@
-"""The write timeout: connections whose peer takes no bytes are aborted."""
+"""The write timeout: aborts connections whose peer takes no bytes."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,15 @@ from wshub_core.loop.timeouts import Timeouts
 
 
 class StalledWrites:
-    """The connections whose transport takes no more bytes now.
+    """The time limits of the connections that are not writable.
+
+    The timeout restarts with every sign of progress, so a slow peer is not aborted.
 
     Args:
         clock: The hub's clock.
-        timeout: Longest time in which a peer takes no byte, in seconds.
-        delivery: The delivery, which measures progress and continues afterwards.
-        abort: Called with a connection that is over its time.
+        timeout: Longest time without progress, in seconds.
+        delivery: The delivery, which measures the progress.
+        abort: Aborts a connection that made no progress.
     """
 
     def __init__(
@@ -31,13 +33,14 @@ class StalledWrites:
         self._timeouts: Timeouts[ServerConnection] = Timeouts(clock, timeout, self._check_progress)
 
     def pause_writing(self, connection: ServerConnection) -> None:
-        """Note that a transport takes no more bytes for now."""
+        """Stop writing to a connection whose transport buffer is full; start its time limit."""
         connection.pause_writing()
         self._timeouts.add(connection)
 
     def resume_writing(self, connection: ServerConnection) -> None:
-        """Note that a transport has passed on all its bytes and takes more."""
+        """Write to a connection again; its transport has sent all its bytes."""
         self._timeouts.discard(connection)
+        # Writable first: the delivery skips connections that are not.
         connection.resume_writing()
         self._delivery.resume(connection)
 
@@ -51,7 +54,8 @@ class StalledWrites:
 
     def _check_progress(self, connection: ServerConnection) -> None:
         if self._delivery.note_progress(connection):
-            # A slow peer is alive, even if the hub does not read its pongs meanwhile.
+            # Taken bytes are a sign of life. A ping is not sent while the transport is full, so
+            # there may be no pong.
             connection.note_heard(self._clock.time())
             self._timeouts.add(connection)
         else:

@@ -1,4 +1,4 @@
-"""Subscriptions: validate, authorize, add, confirm. The one place for these rules."""
+"""Subscriptions: validate, authorize, add, confirm. These rules are in this module alone."""
 
 import contextlib
 from asyncio import Future, Task
@@ -16,10 +16,11 @@ from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import SubscriptionDeniedError, SubscriptionLimitError
 
 Bridged: TypeAlias = Future[None] | None
-"""Done when messages of other hubs arrive on the channel; None if they do, or without a bridge."""
+"""A future that is done when messages of other hubs arrive on the channel; None if they arrive
+already, or without a bridge."""
 
 OnConfirmed: TypeAlias = Callable[[], object]
-"""Called once when a subscription holds for the messages of all hubs."""
+"""A callback that runs once, when the messages of all hubs arrive for a subscription."""
 
 
 class Subscriptions:
@@ -28,7 +29,7 @@ class Subscriptions:
     Args:
         config: The hub's settings.
         registry: The hub's connections and their subscriptions.
-        relay: The channels that a bridge relays.
+        relay: Subscribes the bridge to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
     """
@@ -46,7 +47,7 @@ class Subscriptions:
         self._relay = relay
         self._callbacks = callbacks
         self._tasks = tasks
-        # Subscriptions of `subscribe_nowait` whose asynchronous authorizer has not answered yet.
+        # Tasks of `subscribe_nowait` that wait for an asynchronous authorizer.
         self._deciding: dict[ServerConnection, dict[str, Task[Any]]] = {}
         # Confirmations that wait for a bridge. A later request of the same connection and channel
         # replaces an earlier one, so a client cannot pile them up.
@@ -58,8 +59,8 @@ class Subscriptions:
         """Validate the channel, ask the authorizer, and add the subscription.
 
         Returns:
-            When messages of other hubs will arrive. With an asynchronous authorizer a coroutine
-            that returns this; it raises the same errors.
+            A future for the messages of other hubs, or None; see `Bridged`. With an asynchronous
+            authorizer, a coroutine that returns the same and raises the same errors.
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
@@ -67,7 +68,7 @@ class Subscriptions:
             SubscriptionDeniedError: The authorizer did not return True.
             SubscriptionLimitError: The connection has ``max_subscriptions`` already.
         """
-        # A frame may have waited until after the end of its connection.
+        # The connection may have ended while the frame waited in the queue.
         if connection not in self._registry:
             return None
         validate_channel(channel)
@@ -85,6 +86,8 @@ class Subscriptions:
 
     def subscribe_nowait(self, connection: ServerConnection, channel: str) -> None:
         """Start to subscribe; see `Hub.subscribe_nowait`."""
+        # One authorizer call at a time for each channel: a publish listener may call this method
+        # for every message.
         deciding = self._deciding.get(connection, {})
         if channel in deciding:
             return
@@ -99,7 +102,7 @@ class Subscriptions:
         self._registry.unsubscribe(connection, channel)
 
     async def reauthorize(self, connection: ServerConnection) -> AsyncIterator[str]:
-        """Ask the authorizer again for every channel; yield those whose subscription has ended."""
+        """Ask the authorizer again for every channel; yield the channels that it has ended."""
         for channel in connection.subscriptions:
             is_allowed = self._authorize(connection, channel)
             if isawaitable(is_allowed):
@@ -115,10 +118,10 @@ class Subscriptions:
         bridged: Bridged,
         on_confirmed: OnConfirmed | None,
     ) -> None:
-        """Call back when messages of all hubs arrive, however long that takes.
+        """Call ``on_confirmed`` when messages of all hubs arrive, even if that takes an outage.
 
-        This waits for at most a second, so that an outage of the bridge does not stop the frames
-        of the connection. The call may come later.
+        An outage of the bridge must not stop the frames of the connection, so this method returns
+        after at most one second. The callback may run later.
         """
         is_bridged = await self._relay.wait_bridged(bridged)
         if on_confirmed is None:
@@ -129,7 +132,10 @@ class Subscriptions:
             self._confirm_later(channel, bridged, {connection: on_confirmed})
 
     def cancel_pending(self, connection: ServerConnection) -> None:
-        """Cancel everything that a connection waits for; it is about to leave the registry."""
+        """Cancel the pending confirmations and authorizations of a connection that leaves.
+
+        Call it before the registry forgets the subscriptions of the connection.
+        """
         if self._unconfirmed:
             for channel in connection.subscriptions:
                 self._unconfirmed.get(channel, {}).pop(connection, None)
@@ -145,7 +151,7 @@ class Subscriptions:
         return self._callbacks.call("channel_authorizer", False, authorizer, connection, channel)
 
     def _add(self, connection: ServerConnection, channel: str, is_allowed: object) -> Bridged:
-        # Only True allows: a coroutine that nobody has awaited, for example, is truthy.
+        # Only True allows. Other truthy values do not, such as a coroutine that was not awaited.
         if is_allowed is not True:
             raise SubscriptionDeniedError(channel)
         # The connection may have ended while the authorizer ran.
@@ -183,7 +189,7 @@ class Subscriptions:
             # The client may have unsubscribed meanwhile.
             if channel in connection.subscriptions
         }
-        # The bridge may have lost its connection again.
+        # The bridge may have lost its connection again; then the confirmation waits again.
         bridged = self._relay.ensure_subscribed(channel) if waiting else None
         if bridged is not None:
             self._confirm_later(channel, bridged, waiting)

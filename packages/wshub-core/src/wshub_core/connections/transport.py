@@ -1,4 +1,4 @@
-"""What a connection needs of whatever carries its bytes."""
+"""The interface of a transport, which carries the bytes of one connection."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,32 +7,32 @@ from wshub_core.protocol.prepared import PreparedMessage
 
 
 class Transport(Protocol):
-    """Carries one WebSocket's messages. No method blocks, and none raises for a lost peer."""
+    """Carries the messages of one WebSocket. Methods do not block; a lost peer raises no error."""
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
-        """Write messages in order, in one go.
+        """Write messages in order, with one write.
 
         Returns:
-            How many bytes the transport still holds, which is 0 while the peer keeps up.
+            Number of bytes that the transport still holds; 0 while the peer keeps up.
         """
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes the transport still holds."""
+        """Return the number of bytes that the transport still holds."""
 
     def ping(self) -> None:
-        """Send a WebSocket ping; any sign of life is an answer."""
+        """Send a WebSocket ping; any byte of the peer counts as the answer."""
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake, behind all that was sent; repeating it does nothing.
+        """Start the closing handshake, behind all sent messages; repeated calls do nothing.
 
-        The transport ends the connection itself when the peer does not answer in time.
+        If the peer does not answer in time, the transport ends the connection itself.
         """
 
     def abort(self) -> None:
-        """End the connection at once; what the transport holds is lost."""
+        """End the connection at once; the bytes that the transport holds are lost."""
 
     def pause_reading(self) -> None:
-        """Stop taking messages from the peer, until `resume_reading`."""
+        """Stop reading messages of the peer, until `resume_reading`."""
 
     def resume_reading(self) -> None:
-        """Take messages from the peer again."""
+        """Read messages of the peer again."""

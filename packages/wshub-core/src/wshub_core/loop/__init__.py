@@ -1,1 +1,1 @@
-"""Helpers on the event loop: clock, timeouts, tasks, calls of callbacks, shutdown."""
+"""Helpers on the event loop: the clock, timeouts, tasks, calls of callbacks, and the shutdown."""

@@ -1,4 +1,4 @@
-"""Calls of the application's functions, which may raise anything and take any time."""
+"""Calls of the application's callbacks, which may raise any exception and take any time."""
 
 import asyncio
 from asyncio import AbstractEventLoop, CancelledError
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 class Callbacks:
-    """Calls an application's functions, plain or async.
+    """Calls an application's callbacks, plain or async.
 
-    No exception of a function reaches the caller, so the caller finishes its work whatever the
-    function does. Exceptions are counted and logged. `KeyboardInterrupt` and `SystemExit` also end
-    the event loop's run, as they would have done by themselves, but in a turn of their own.
+    An exception of a callback never reaches the caller, so the caller always finishes its own work.
+    Exceptions are counted and logged. `KeyboardInterrupt` and `SystemExit` end the run of the event
+    loop, as they would without wshub, but they are raised in a separate call of the event loop.
 
     Args:
         loop: The event loop.
-        counters: Where exceptions are counted.
-        tasks: Where calls with a time limit run.
+        counters: The counters of the hub, which count exceptions.
+        tasks: The tasks of the hub, which run calls with a time limit.
     """
 
     def __init__(self, loop: AbstractEventLoop, counters: Counters, tasks: Tasks) -> None:
@@ -49,14 +49,14 @@ class Callbacks:
 
         Args:
             name: The callback's name, for the log.
-            if_raised: The result when the function raises.
+            if_raised: The result when the function raises an exception.
             function: The application's function.
-            *args: Its arguments.
-            **kwargs: Its arguments.
+            *args: The function's positional arguments.
+            **kwargs: The function's keyword arguments.
 
         Returns:
-            The result, or for an async function a coroutine of it. The coroutine raises only when
-            its own task is cancelled.
+            The result, or for an async function a coroutine that returns the result. The coroutine
+            raises an exception only when its own task is cancelled.
         """
         try:
             result = function(*args, **kwargs)
@@ -69,7 +69,7 @@ class Callbacks:
     def run(
         self, name: str, callback: Callable[..., Any], *args: object
     ) -> Coroutine[Any, Any, object] | None:
-        """Call a function whose result means nothing.
+        """Call a function and ignore its result.
 
         Returns:
             A coroutine that finishes the call, or None if the call has finished.
@@ -78,7 +78,7 @@ class Callbacks:
         return result if isinstance(result, Coroutine) else None
 
     def spawn(self, name: str, callback: Callable[..., Any], *args: object) -> None:
-        """Call a function whose result means nothing; an async one runs in a task of its own."""
+        """Call a function and ignore its result; finish an async function in a new task."""
         work = self.run(name, callback, *args)
         if work is not None:
             self._tasks.spawn(work)
@@ -86,13 +86,17 @@ class Callbacks:
     def call_plain(
         self, name: str, if_raised: T, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call a function that must not be async; see `call`."""
+        """Call a function that must not be async; see `call`.
+
+        An async function counts as an error, because its caller cannot wait.
+        """
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
             return self._note_error(name, if_raised, error)
         if not isinstance(result, Coroutine):
             return result
+        # Python would warn about a coroutine that is neither awaited nor closed.
         result.close()
         self._counters.callback_errors += 1
         logger.error("%s must be a plain function, not an async one", name, extra={"kind": name})
@@ -109,21 +113,23 @@ class Callbacks:
     ) -> T:
         """Call a function and wait for its result for a limited time.
 
-        A function that does not end in time is cancelled and not waited for: it may ignore that.
+        An async function that exceeds the limit is cancelled. Nothing waits for its end, because it
+        may ignore the cancellation.
 
         Args:
             seconds: The time limit.
-            context: The context of the calling task; an async function runs in it, too.
+            context: The context of the calling task, in which an async function runs too.
             name: The callback's name, for the log.
-            if_raised: The result when the function raises or takes too long.
+            if_raised: The result when the function raises an exception or takes too long.
             function: The application's function.
-            *args: Its arguments.
+            *args: The function's arguments.
         """
-        answer: Any = self.call(name, if_raised, function, *args)
-        if not isinstance(answer, Coroutine):
-            return answer  # type: ignore[no-any-return]
-        task = self._tasks.spawn(answer, context)
+        result: Any = self.call(name, if_raised, function, *args)
+        if not isinstance(result, Coroutine):
+            return result  # type: ignore[no-any-return]
+        task = self._tasks.spawn(result, context)
         try:
+            # Unlike `asyncio.wait_for`, this does not wait for the end of a cancelled task.
             await asyncio.wait({task}, timeout=seconds)
         except CancelledError:
             task.cancel()
@@ -139,6 +145,8 @@ class Callbacks:
         try:
             return await result
         except BaseException as error:
+            # A cancellation of this task comes from the hub. Any other `CancelledError` was raised
+            # by the callback.
             if is_end_of_caller(error):
                 raise
             return self._note_error(name, if_raised, error)
@@ -146,7 +154,8 @@ class Callbacks:
     def _note_error(self, name: str, if_raised: T, error: BaseException) -> T:
         self._counters.callback_errors += 1
         if isinstance(error, KeyboardInterrupt | SystemExit) and not self._is_exiting:
-            # Once: a second one would break off the clean-up that the first has begun.
+            # Only once: a second exception would interrupt the cleanup that the first has started.
+            # It is raised in a separate call, so that the caller first finishes its work.
             self._is_exiting = True
             self._loop.call_soon(_raise, error)
         else:

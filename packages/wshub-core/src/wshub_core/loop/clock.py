@@ -1,21 +1,21 @@
-"""The clock that timeouts and the heartbeat go by."""
+"""The clock of the timeouts and the heartbeat."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 
 class Timer(Protocol):
-    """A call that is to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Have it not come."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """Tells the time and calls back; an asyncio event loop is one."""
+    """A source of time with scheduled calls. An asyncio event loop is a clock."""
 
     def time(self) -> float:
-        """Return the time in seconds, from any start, never going back."""
+        """Return the monotonic time in seconds; its zero is arbitrary."""
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
-        """Call back at a time, on the event loop."""
+        """Schedule a call on the event loop at a time of this clock."""

@@ -1,4 +1,4 @@
-"""The shutdown of a hub: hooks first, then the connections; once, and within bounded time."""
+"""The shutdown of a hub: the shutdown hooks first, then the connections, each in bounded time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -11,14 +11,16 @@ from wshub_core.loop.tasks import Tasks
 logger = get_logger("wshub.hub")
 
 ShutdownHook: TypeAlias = Callable[[], Awaitable[None]]
-"""Awaited when the hub begins to close, while it still takes messages."""
+"""An async function that is awaited when the hub begins to close, while it still takes messages."""
 
-_HOOK_SECONDS = 10.0
-"""Time limit of all hooks, at least: a process gets SIGTERM and five seconds before SIGKILL."""
+_MIN_HOOKS_SECONDS = 10.0
+"""Shortest time limit of all shutdown hooks together, in seconds. The hook of a child process waits
+up to 5 seconds between SIGTERM and SIGKILL.
+"""
 
 
 class Shutdown:
-    """Closes a hub once, however often and from wherever that is asked for.
+    """Closes a hub once. Further calls, from any task, wait for the same end.
 
     Args:
         hooks: The shutdown hooks; the list may change until they are called.
@@ -28,7 +30,7 @@ class Shutdown:
         close_connections: Closes all connections with a code and a reason.
 
     Attributes:
-        is_over: Whether the hooks have ended, so that the hub takes no messages any more.
+        is_over: True after the end of the hooks; the hub then takes no more messages.
     """
 
     def __init__(
@@ -43,23 +45,24 @@ class Shutdown:
         self._hooks = hooks
         self._callbacks = callbacks
         self._tasks = tasks
-        self._hooks_timeout = max(close_timeout, _HOOK_SECONDS)
+        self._hooks_timeout = max(close_timeout, _MIN_HOOKS_SECONDS)
         self._close_connections = close_connections
         self._hook_tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self, code: int, reason: str) -> None:
-        """Close the hub, or wait for the closing that is under way.
+        """Close the hub, or wait for the shutdown that is under way.
 
-        If the call is cancelled, the closing goes on.
+        If the call is cancelled, the shutdown goes on.
         """
         caller = asyncio.current_task()
         if caller in self._hook_tasks:
-            return  # a hook would wait for its own end
-        # A callback that closes the hub must not be waited for: it waits for the closing itself.
+            return  # a hook that waits for the shutdown would wait for its own end
+        # A callback may call this method. The shutdown must not wait for the callback's task, which
+        # waits for the shutdown.
         self._tasks.exempt(caller)
         if self._closing is None:
-            # In a task of its own, which outlives a cancelled caller.
+            # A separate task goes on when the caller is cancelled.
             self._closing = asyncio.create_task(self._close(code, reason))
         await asyncio.shield(self._closing)
 
@@ -74,12 +77,13 @@ class Shutdown:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._hooks_timeout
         called: set[ShutdownHook] = set()
-        # A hook may be added while others run, for example by a process that starts then.
+        # A hook may be added while others run, for example by a child process that starts now.
         while new := [hook for hook in self._hooks if hook not in called]:
             if loop.time() >= deadline:
-                logger.error("%d shutdown hooks came too late and are not called", len(new))
+                logger.error("%d shutdown hooks were added too late and are not called", len(new))
                 break
             called.update(new)
+            # All hooks run at the same time, and one time limit is enough for all.
             calls = [self._callbacks.call("shutdown hook", None, hook) for hook in new]
             tasks = {self._tasks.spawn(each) for each in calls if isinstance(each, Coroutine)}
             self._hook_tasks |= tasks

@@ -1,16 +1,16 @@
-"""The tasks of a hub: held while they run, and awaited for a bounded time at the end."""
+"""The tasks of a hub: kept alive while they run, and awaited for a bounded time at the end."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from typing import Any
 
-_LOOK_SECONDS = 0.25
-"""How often a wait looks which tasks are to be waited for."""
+_CHECK_SECONDS = 0.25
+"""Time between two checks of the list of tasks to wait for, in seconds."""
 
 
 class Tasks:
-    """Starts tasks and ends them.
+    """Starts tasks, waits for them and cancels them.
 
     Args:
         loop: The event loop of the tasks.
@@ -18,7 +18,7 @@ class Tasks:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        # The event loop itself holds only weak references.
+        # The event loop holds only weak references, so a task could be collected while it runs.
         self._tasks: set[asyncio.Task[Any]] = set()
         self._exempt: set[asyncio.Task[Any]] = set()
 
@@ -29,7 +29,7 @@ class Tasks:
 
         Args:
             work: The coroutine to run.
-            context: The context to run it in; a copy of the present one if None.
+            context: The context of the task; a copy of the current context if None.
         """
         task = self._loop.create_task(work, context=context)
         self._tasks.add(task)
@@ -37,28 +37,28 @@ class Tasks:
         return task
 
     def exempt(self, task: asyncio.Task[Any] | None) -> None:
-        """Neither wait for a task nor cancel it: it waits for the end of the others itself."""
+        """Exclude a task from `wait` and `cancel`, because it waits for the end of the others."""
         if task is not None:
             self._exempt.add(task)
 
     @property
     def running(self) -> set[asyncio.Task[Any]]:
-        """The tasks that have not ended and are not exempt."""
+        """The tasks that run and are not exempt, without the current task."""
         return self._tasks - self._exempt - {asyncio.current_task()}
 
     async def wait(self, timeout: float) -> None:
-        """Wait until all tasks have ended, those that they start at their end included.
+        """Wait until all tasks have ended, including tasks that start meanwhile.
 
         Args:
-            timeout: The longest wait, in seconds.
+            timeout: Longest wait, in seconds.
         """
         deadline = self._loop.time() + timeout
         while (tasks := self.running) and (left := deadline - self._loop.time()) > 0:
-            # A task may become exempt meanwhile.
-            await asyncio.wait(tasks, timeout=min(left, _LOOK_SECONDS))
+            # Short waits, because a task may become exempt meanwhile.
+            await asyncio.wait(tasks, timeout=min(left, _CHECK_SECONDS))
 
     def cancel(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Cancel tasks, but none twice, so that what they do at their end is not cut short."""
+        """Cancel tasks. A task is cancelled once only, so that its cleanup is not interrupted."""
         for task in tasks:
             if not task.cancelling() and task not in self._exempt:
                 task.cancel()

@@ -1,4 +1,4 @@
-"""One timeout for any number of keys, with one timer."""
+"""A time limit for any number of keys, with one timer."""
 
 from collections.abc import Callable
 from typing import Generic
@@ -8,12 +8,12 @@ from wshub_core.protocol.deadlines import Deadlines, K
 
 
 class Timeouts(Generic[K]):
-    """A callback for each key that is not discarded in time.
+    """A set of keys with the same time limit, and a callback for keys that exceed it.
 
     Args:
         clock: The hub's clock.
         timeout: Time limit of every key, in seconds.
-        on_expired: Called with a key whose time is over.
+        on_expired: Called with each key that was not discarded in time.
     """
 
     def __init__(self, clock: Clock, timeout: float, on_expired: Callable[[K], None]) -> None:
@@ -23,36 +23,36 @@ class Timeouts(Generic[K]):
         self._timer: Timer | None = None
 
     def add(self, key: K) -> None:
-        """Start the time of a key, unless it runs already."""
+        """Start the time limit of a key, unless it runs already."""
         self._deadlines.add(key, self._clock.time())
         self._schedule()
 
     def discard(self, key: K) -> None:
-        """Forget a key, if it is there."""
+        """Remove a key, if it is present."""
         self._deadlines.discard(key)
 
     @property
     def keys(self) -> tuple[K, ...]:
-        """The keys that wait, in the order of their deadlines."""
+        """All keys, in the order of their deadlines."""
         return self._deadlines.keys
 
     def cancel(self) -> None:
-        """Forget all keys and stop the timer."""
+        """Remove all keys and cancel the timer."""
         self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _schedule(self) -> None:
-        # A timer that fires too early costs one check; a timer that fires too late would be wrong.
-        # The next deadline never moves closer, so a timer that is set stays right.
+        # A timer that is set stays valid, because the next deadline never moves closer. If keys
+        # were discarded, the timer fires too early, which costs one check.
         due = self._deadlines.next
         if self._timer is None and due is not None:
-            self._timer = self._clock.call_at(due, self._wait_a_round)
+            self._timer = self._clock.call_at(due, self._expire_next_round)
 
-    def _wait_a_round(self) -> None:
-        # After a standstill of the process, the awaited bytes may wait unread in a socket. The loop
-        # gets one more round to read them before deadlines are judged.
+    def _expire_next_round(self) -> None:
+        # After a standstill of the process, the expected bytes may wait unread in a socket. The
+        # loop gets one more round to read them before a key expires.
         self._timer = self._clock.call_at(self._clock.time(), self._expire)
 
     def _expire(self) -> None:

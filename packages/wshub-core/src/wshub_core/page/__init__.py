@@ -1,1 +1,1 @@
-"""The live page: its content, its files, and its ASGI application."""
+"""The live page: its channel list, its files and its ASGI application."""

@@ -1,4 +1,4 @@
-"""The live page as an ASGI application, for Starlette, FastAPI and others (ASGI 3.0)."""
+"""The live page as an ASGI 3.0 application, for Starlette, FastAPI and other frameworks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +13,12 @@ _NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
 
 
 class LivePageApp:
-    """An ASGI application with the page, its files and the hub; `LivePage.asgi` makes one.
+    """An ASGI application with the page, its files and the hub; see `LivePage.asgi`.
 
     Args:
-        answer: Answers requests for the page, with paths below the mount.
-        hub: The hub of the page, served at ``ws`` beside it.
+        answer: Answers requests for the page, with paths below the mount point; None if the page
+            has no such path.
+        hub: The hub of the page, which clients connect to at ``ws`` below the mount point.
     """
 
     def __init__(self, answer: Callable[[Request], Response | None], hub: Hub) -> None:
@@ -25,7 +26,7 @@ class LivePageApp:
         self._hub_app = hub.asgi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or connection, as ASGI has it."""
+        """Serve an HTTP request, a WebSocket or the lifespan, as ASGI specifies."""
         if scope["type"] == "lifespan" or _path_below_mount(scope) == "/ws":
             await self._hub_app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -33,6 +34,7 @@ class LivePageApp:
             await send({"type": "websocket.close"})
         else:
             response = self._respond(scope)
+            # The answer to HEAD has the headers of the answer to GET, and no body.
             if scope["method"] == "HEAD":
                 length = {"Content-Length": str(len(response.body))}
                 response = replace(response, body=b"", headers={**response.headers, **length})
@@ -41,15 +43,16 @@ class LivePageApp:
     def _respond(self, scope: Scope) -> Response:
         path = _path_below_mount(scope)
         if path == "":
-            # The links of the page are relative, so its address has to end with a slash. The
-            # redirect is relative as well, because a proxy in front may have added to the path.
+            # The links of the page are relative, so its address must end with a slash. The redirect
+            # is relative too, because a proxy in front may have removed a part of the path.
             name = quote(_root_of(scope).rpartition("/")[2])
             return Response(HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": f"./{name}/"})
         return self._answer(replace(read_request(scope), path=path)) or _NOT_FOUND
 
 
 def _path_below_mount(scope: Scope) -> str:
-    """Return the path without the mount's; some frameworks leave it in ``path``, some do not."""
+    """Return the path below the mount point."""
+    # Some frameworks leave the mount point in ``path``, others remove it.
     path: str = scope["path"]
     root = _root_of(scope)
     if path == root or path.startswith(f"{root}/"):

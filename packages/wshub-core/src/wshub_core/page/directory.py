@@ -1,4 +1,4 @@
-"""The directory: which channels were published to of late, and the statuses of their processes."""
+"""The channel directory: the latest channels with messages, and the statuses of their processes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,23 +8,24 @@ import msgspec
 
 from wshub_core.values.messages import JSON, Message, MessageType
 
-LONGEST_STATUS = 64
-"""How many characters of a status are kept; the usual ones are one word."""
+MAX_STATUS_LENGTH = 64
+"""Number of characters of a status that are kept; usual statuses are one word."""
 
-_HIGHEST_EXIT_CODE = 2**53 - 1
-"""The highest exit code that every reader of JSON keeps exact."""
+_MAX_EXIT_CODE = 2**53 - 1
+"""Highest exit code: the largest integer that every JSON parser reads exactly."""
 
 
 @dataclass(slots=True)
 class ChannelActivity:
-    """What was published to one channel.
+    """The messages of one channel, in numbers, and its last process status.
 
     Attributes:
         message_count: Number of messages.
-        status: The last process status; None if there was none.
-        exit_code: The exit code of that status; None if it had none.
-        status_at: When that status was published, in Unix seconds.
-        has_begun: Whether a process has published here and has not exited since.
+        status: The last process status; None before the first.
+        exit_code: The exit code in that status; None without an exit code.
+        status_at: Unix time in seconds at which that status was published.
+        has_begun: Whether a run is under way: messages were published, and the process has not
+            exited since.
     """
 
     message_count: int = 0
@@ -35,13 +36,13 @@ class ChannelActivity:
 
 
 class Recorded(NamedTuple):
-    """What a message has changed in the directory.
+    """The changes that a message makes in the directory.
 
     Attributes:
         is_new: Whether the channel was not in the directory.
         has_new_status: Whether the channel has a new process status.
-        begins: Whether this is the first message of the channel, or the first since its process
-            has exited.
+        begins: Whether a run begins: the message is the first of the channel, or the first since
+            its process has exited.
     """
 
     is_new: bool
@@ -50,16 +51,16 @@ class Recorded(NamedTuple):
 
 
 class ChannelDirectory:
-    """The channels that were published to last, with their last process status.
+    """The channels with the latest messages, and their last process status.
 
     Args:
-        limit: The most channels to remember. Beyond it the channel that was silent longest is
-            forgotten.
+        limit: Largest number of channels. A new channel then replaces the channel whose last
+            message is the oldest.
     """
 
     def __init__(self, limit: int = 1_000) -> None:
         self._limit = limit
-        # In the order of their last message, the most recent last.
+        # In the order of their last messages, the most recent last.
         self._activities: dict[str, ChannelActivity] = {}
 
     def __contains__(self, channel: str) -> bool:
@@ -67,15 +68,16 @@ class ChannelDirectory:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels remembered, sorted."""
+        """The channels in the directory, sorted."""
         return tuple(sorted(self._activities))
 
     def activity(self, channel: str) -> ChannelActivity:
-        """Return what was published to a channel; nothing for an unknown one."""
+        """Return the activity of a channel; an empty activity for an unknown channel."""
         return self._activities.get(channel) or ChannelActivity()
 
     def record(self, channel: str, message: Message) -> Recorded:
-        """Note that a message was published to a channel."""
+        """Record a message of a channel."""
+        # Removed and added again, so that the channel moves to the end of the order.
         known = self._activities.pop(channel, None)
         activity = known or ChannelActivity()
         self._activities[channel] = activity
@@ -95,10 +97,10 @@ class ChannelDirectory:
         return Recorded(known is None, has_new_status, begins)
 
     def snapshot(self, size: int) -> Iterator[dict[str, ChannelActivity]]:
-        """Yield everything in parts, the most recent channels first.
+        """Yield the whole directory in parts, the part with the most recent channels first.
 
         Args:
-            size: The most channels of one part.
+            size: Largest number of channels in one part.
         """
         channels = list(self._activities)
         for end in range(len(channels), 0, -size):
@@ -106,9 +108,9 @@ class ChannelDirectory:
             yield {channel: self._activities[channel] for channel in part}
 
     def merge(self, others: Mapping[str, ChannelActivity]) -> list[str]:
-        """Take in what another directory knows: the higher count, the more recent status.
+        """Merge the entries of another directory: the higher count and the more recent status win.
 
-        Its channels count as older than all that are remembered, and never displace one.
+        New channels count as older than all channels here, and never replace one of them.
 
         Args:
             others: Channels with valid names, the most recent last.
@@ -133,12 +135,12 @@ class ChannelDirectory:
 
 def _read_status(data: JSON) -> tuple[str, int | None] | None:
     """Return the status and exit code of a process status; None for data of another shape."""
-    # A publisher in this process may give a dataclass, which clients get as an object.
+    # A publisher in this process may pass a dataclass, which clients receive as an object.
     match msgspec.to_builtins(data):
         case {"status": str(status), "exitCode": int(exit_code)} if (
-            not isinstance(exit_code, bool) and abs(exit_code) <= _HIGHEST_EXIT_CODE
+            not isinstance(exit_code, bool) and abs(exit_code) <= _MAX_EXIT_CODE
         ):
-            return status[:LONGEST_STATUS], exit_code
+            return status[:MAX_STATUS_LENGTH], exit_code
         case {"status": str(status)}:
-            return status[:LONGEST_STATUS], None
+            return status[:MAX_STATUS_LENGTH], None
     return None

@@ -1,4 +1,4 @@
-"""The live page: shows a hub's channels in a browser, and follows processes line by line."""
+"""The live page: shows the channels of a hub in a browser, and follows processes line by line."""
 
 import secrets
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import msgspec
 
 from wshub_core.hub import Hub
 from wshub_core.page.app import LivePageApp
-from wshub_core.page.directory import LONGEST_STATUS, ChannelActivity, ChannelDirectory
+from wshub_core.page.directory import MAX_STATUS_LENGTH, ChannelActivity, ChannelDirectory
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, is_for_hubs, validate_channel
 from wshub_core.values.errors import HubClosedError, MessageTooLargeError, WSHubError
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Request, Response
@@ -28,61 +28,61 @@ _FILES = {
 }
 
 _HEADERS = {
-    # What processes print is shown as text, and should that ever fail, no script runs.
+    # The output of processes is shown as text. If that fails, this policy still runs no script.
     "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    # The page and the server it talks to are of one version, also after an upgrade.
+    # After an upgrade, the browser must not combine old files with the new server.
     "Cache-Control": "no-cache",
 }
 
 PAGE_CHANNEL = "wshub:page"
-"""Open pages subscribe to this channel; it tells them about new channels and process statuses."""
+"""The channel of announcements to open pages: new channels and new process statuses."""
 
 _PRIVATE_CHANNEL = "wshub:private:page"
-"""Live pages of several hubs ask and answer each other here; clients cannot subscribe to it."""
+"""The channel on which the live pages of several hubs synchronize; clients cannot subscribe."""
 
-_TELL_SECONDS = 0.2
-"""How long changes are collected before the open pages are told."""
+_ANNOUNCE_SECONDS = 0.2
+"""Seconds for which changes are collected before one announcement to the open pages."""
 
 _ANSWER_SECONDS = 0.2
-"""How long requests of other live pages are collected before they are answered together."""
+"""Seconds for which requests of other live pages are collected before one answer to all."""
 
 _ACCEPT_SECONDS = 10.0
-"""How long after its request a live page takes answers."""
+"""Seconds after its request for which a live page accepts answers."""
 
-_MOST_PARTS = 320
-"""How many parts of answers a live page takes: the whole directories of 16 others."""
+_MAX_ANSWER_PARTS = 320
+"""Number of answer parts that a live page accepts: the whole directories of 16 other pages."""
 
 _PART_CHANNELS = 50
-"""How many channels one message tells about: 20 KB if all names are as long as they can be."""
+"""Number of channels in one message: 20 KB if all names have the greatest length."""
 
-_MOST_LISTED = 2_000
-"""The most channels in one answer to ``/channels``."""
+_MAX_LISTED = 2_000
+"""Number of channels in one answer to ``/channels``."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-class _Shared(msgspec.Struct):
-    """What a live page tells another one about a channel."""
+class _DirectoryEntry(msgspec.Struct):
+    """One channel in an answer; the fields of `ChannelActivity` that live pages exchange."""
 
     messages: _Count
-    status: Annotated[str, msgspec.Meta(max_length=LONGEST_STATUS)] | None = None
+    status: Annotated[str, msgspec.Meta(max_length=MAX_STATUS_LENGTH)] | None = None
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | None = None
     status_at: float = 0.0
 
 
-class _News(msgspec.Struct):
-    """A request of a live page, with ``ask``, or a part of an answer."""
+class _SyncMessage(msgspec.Struct):
+    """A message between live pages: a request if ``ask`` is true, otherwise a part of an answer."""
 
     source: Annotated[str, msgspec.Meta(max_length=64)]
     ask: bool = False
-    channels: Annotated[dict[str, _Shared], msgspec.Meta(max_length=_PART_CHANNELS)] = {}
+    channels: Annotated[dict[str, _DirectoryEntry], msgspec.Meta(max_length=_PART_CHANNELS)] = {}
 
 
 class LivePage:
-    """A page that lists a hub's channels and follows them live.
+    """A page that lists the channels of a hub and follows them live.
 
-    It expects the hub at ``ws`` beside it::
+    The page expects the hub at ``ws`` beside it::
 
         page = LivePage(hub)
         async with hub.serve("localhost", 8080, process_request=page.process_request):
@@ -90,9 +90,9 @@ class LivePage:
 
     In an ASGI application, mount `asgi` instead.
 
-    A page that is open follows every process from its first line on. Everyone who can open the
-    page sees the names of the channels; the hub decides what they can follow. With a bridge, `join`
-    makes the page list the channels of all hubs.
+    An open page follows every process from its first line on. Everyone who can open the page sees
+    the names of the channels. The channel authorizer of the hub decides which channels they can
+    follow. With a bridge, `join` makes the page list the channels of all hubs.
 
     Args:
         hub: The hub to show.
@@ -102,9 +102,9 @@ class LivePage:
         self._hub = hub
         self._directory = ChannelDirectory()
         self._changed: set[str] = set()
-        self._is_telling = False
+        self._is_announcement_planned = False
         self._source = secrets.token_hex(8)
-        self._is_answering = False
+        self._is_answer_planned = False
         self._accepts_until = 0.0
         self._parts_left = 0
         hub.add_publish_listener(self._record)
@@ -115,18 +115,18 @@ class LivePage:
         }
 
     def process_request(self, request: Request) -> Response | None:
-        """Answer a request for the page; None for a path that is not the page's.
+        """Answer a request for the page; return None for any other path.
 
-        ``/channels`` is the list of channels as JSON: those that were published to of late, and
-        those that have subscribers, at most 2,000. The answer to HEAD is that to GET; servers leave
-        its body out.
+        ``/channels`` is the list of channels as JSON: channels with recent messages, and channels
+        with subscribers, at most 2,000. HEAD gets the same answer as GET; the server omits the
+        body.
         """
         if request.path != "/channels" and request.path not in self._responses:
             return None
         if request.method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
         if request.path == "/channels":
-            content = msgspec.json.encode({"channels": self._list()})
+            content = msgspec.json.encode({"channels": self._list_channels()})
             return Response(HTTPStatus.OK, content, _HEADERS, "application/json")
         return self._responses[request.path]
 
@@ -134,17 +134,17 @@ class LivePage:
         """Return an ASGI application with the page, its files, and the hub at ``ws`` below it.
 
         ``app.mount("/live", page.asgi())`` of Starlette or FastAPI puts the page at ``/live/``.
-        Enter the hub in your application's lifespan. As the outermost application it enters the hub
-        itself.
+        Enter the hub in your application's lifespan. If this is the outermost application, it
+        enters the hub itself.
         """
         return LivePageApp(self.process_request, self._hub)
 
     async def join(self) -> None:
         """List the channels of all hubs that a bridge joins.
 
-        The hub then reads every message of the fleet, see `Hub.subscribe_all`. What was published
-        before, the live pages of the other hubs tell, if they have joined. Call this after the hub
-        has been entered and has its bridge.
+        The hub then reads every message of the fleet; see `Hub.subscribe_all`. Other live pages
+        that have joined report the channels that were published to before. Call this method after
+        the hub has been entered and has its bridge.
 
         Raises:
             HubNotStartedError: The hub has not been entered yet.
@@ -152,52 +152,55 @@ class LivePage:
         """
         await self._hub.subscribe_all()
         self._accepts_until = self._hub.clock.time() + _ACCEPT_SECONDS
-        self._parts_left = _MOST_PARTS
+        self._parts_left = _MAX_ANSWER_PARTS
         self._publish(_PRIVATE_CHANNEL, {"source": self._source, "ask": True})
 
-    # What is published.
+    # Messages that reach the hub.
 
     def _record(self, channel: str, message: Message) -> None:
-        """Note a message, before it is delivered."""
+        """Record a message before its delivery."""
         if is_for_hubs(channel):
             if channel == _PRIVATE_CHANNEL:
-                self._take_news(message)
+                self._receive_sync(message)
             return
         recorded = self._directory.record(channel, message)
-        # Once per run: a page that has left the channel meanwhile does not get it back.
+        # Once for each run: a page that has left the channel since is not subscribed again. The
+        # hub calls this method before the delivery, so the pages receive the first line too.
         if recorded.begins and channel.startswith(PROCESS_CHANNEL_PREFIX):
             for connection in self._hub.subscribers(PAGE_CHANNEL):
                 self._hub.subscribe_nowait(connection, channel)
         if recorded.is_new:
-            self._tell([channel])
+            self._announce([channel])
         elif recorded.has_new_status:
-            self._tell_soon([channel])
+            self._announce_soon([channel])
 
-    # What open pages are told.
+    # Announcements to open pages.
 
-    def _tell_soon(self, channels: Iterable[str]) -> None:
+    def _announce_soon(self, channels: Iterable[str]) -> None:
         self._changed.update(channels)
-        if self._changed and not self._is_telling:
-            self._is_telling = True
-            self._hub.clock.call_at(self._hub.clock.time() + _TELL_SECONDS, self._tell_changes)
+        if self._changed and not self._is_announcement_planned:
+            self._is_announcement_planned = True
+            self._hub.clock.call_at(
+                self._hub.clock.time() + _ANNOUNCE_SECONDS, self._announce_changes
+            )
 
-    def _tell_changes(self) -> None:
-        self._is_telling = False
+    def _announce_changes(self) -> None:
+        self._is_announcement_planned = False
         changed = iter(self._changed)
         self._changed = set()
         while part := list(islice(changed, _PART_CHANNELS)):
-            self._tell(part)
+            self._announce(part)
 
-    def _tell(self, channels: Iterable[str]) -> None:
+    def _announce(self, channels: Iterable[str]) -> None:
         if self._hub.subscriber_count(PAGE_CHANNEL) > 0:
             data = {"channels": [self._describe(channel) for channel in channels]}
             self._publish(PAGE_CHANNEL, data, local_only=True)
 
-    def _list(self) -> list[dict[str, object]]:
+    def _list_channels(self) -> list[dict[str, object]]:
         names = set(self._directory.channels)
-        # Whoever can subscribe can make up names without end.
+        # The number of channels with subscribers has no bound: a client can subscribe to any name.
         others = (name for name in self._hub.channels if not is_for_hubs(name))
-        names.update(islice(others, _MOST_LISTED - len(names)))
+        names.update(islice(others, _MAX_LISTED - len(names)))
         return [self._describe(name) for name in sorted(names)]
 
     def _describe(self, channel: str) -> dict[str, object]:
@@ -210,49 +213,50 @@ class LivePage:
             "exitCode": activity.exit_code,
         }
 
-    # What live pages of several hubs tell each other.
+    # Synchronization of the live pages of several hubs.
 
-    def _take_news(self, message: Message) -> None:
-        """Take a request or an answer of another live page, or junk: Redis has other writers."""
+    def _receive_sync(self, message: Message) -> None:
+        """Serve a request or an answer of another live page; ignore an invalid message."""
+        # Any program that can write to the bridge's broker can send here.
         try:
-            news = msgspec.convert(message.data, _News)
-            for channel in news.channels:
+            sync = msgspec.convert(message.data, _SyncMessage)
+            for channel in sync.channels:
                 validate_channel(channel)
         except (msgspec.ValidationError, WSHubError):
             return
-        if news.source == self._source:
+        if sync.source == self._source:
             return
-        if news.ask:
+        if sync.ask:
             self._answer_soon()
         elif self._hub.clock.time() < self._accepts_until and self._parts_left > 0:
             self._parts_left -= 1
             now = time()
-            self._tell_soon(
+            self._announce_soon(
                 self._directory.merge(
                     {
                         channel: ChannelActivity(
-                            shared.messages,
-                            shared.status,
-                            shared.exit_code,
-                            # A clock that is ahead does not make a status last for ever.
-                            min(shared.status_at, now),
+                            entry.messages,
+                            entry.status,
+                            entry.exit_code,
+                            # A status from a clock that is ahead would outlast all later statuses.
+                            min(entry.status_at, now),
                         )
-                        for channel, shared in news.channels.items()
+                        for channel, entry in sync.channels.items()
                         if not is_for_hubs(channel)
                     }
                 )
             )
 
     def _answer_soon(self) -> None:
-        if not self._is_answering:
-            self._is_answering = True
+        if not self._is_answer_planned:
+            self._is_answer_planned = True
             self._hub.clock.call_at(self._hub.clock.time() + _ANSWER_SECONDS, self._answer)
 
     def _answer(self) -> None:
-        self._is_answering = False
+        self._is_answer_planned = False
         for part in self._directory.snapshot(_PART_CHANNELS):
             channels = {
-                channel: _Shared(
+                channel: _DirectoryEntry(
                     activity.message_count, activity.status, activity.exit_code, activity.status_at
                 )
                 for channel, activity in part.items()
@@ -260,6 +264,7 @@ class LivePage:
             self._publish(_PRIVATE_CHANNEL, {"source": self._source, "channels": channels})
 
     def _publish(self, channel: str, data: JSON, *, local_only: bool = False) -> None:
-        # A hub with a tiny max_message_bytes does without news; `/channels` has everything.
+        # With a very small max_message_bytes there are no announcements. The list at ``/channels``
+        # is complete all the same.
         with suppress(HubClosedError, MessageTooLargeError):
             self._hub.publish(channel, Message(type="page", data=data), local_only=local_only)

@@ -48,10 +48,14 @@ class Lines:
         # The decoder keeps a character that is cut in two between reads.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._cursor = cursor
+        # The text since the last line end, in the pieces in which it was read.
         self._rest: list[str] = []
         self._rest_length = 0
+        # The incomplete line that `flush` has returned, or an empty text.
         self._shown = ""
-        self._has_returned = False
+        # Whether the text so far ends with a carriage return, which may be the first half of
+        # ``\r\n``.
+        self._ends_with_return = False
 
     def feed(self, data: bytes) -> list[Line]:
         """Return the lines that these bytes complete."""
@@ -73,13 +77,13 @@ class Lines:
         return self._cut(self._decoder.decode(b"", final=True)) + self.flush()
 
     def _cut(self, text: str) -> list[Line]:
-        if self._has_returned and text:
+        if self._ends_with_return and text:
             if text.startswith("\n"):
-                # A read has cut ``\r\n``. The line was returned at its carriage return, which was
-                # not a lone one.
+                # A read has cut ``\r\n``. The line was returned at the carriage return, as if it
+                # were a lone one; the next line must not overwrite it.
                 text = text[1:]
                 self._cursor.overwriters = ()
-            self._has_returned = False
+            self._ends_with_return = False
         # Only the new text is searched: a line in one-byte reads would otherwise take quadratic
         # time.
         first, *pieces = _LINE_END.split(text)
@@ -92,7 +96,7 @@ class Lines:
             self._rest = [piece]
             self._rest_length = len(piece)
         if pieces:
-            self._has_returned = pieces[-2] == "\r" and not self._rest_length
+            self._ends_with_return = pieces[-2] == "\r" and not self._rest_length
         if self._rest_length >= _MAX_REST_LENGTH:
             # A line without an end must not fill the memory.
             rest = "".join(self._rest)

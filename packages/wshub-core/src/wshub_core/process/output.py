@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 _PAUSE_SECONDS = 0.5
-"""Time for which a line without an end is held back, because its end may come."""
+"""Seconds for which a line without an end is held back, because its end may follow."""
 
 _MAX_CHUNKS_AHEAD = 4
-"""Number of reads of a pipe that may wait to be published before the pipe is not read."""
+"""Number of unpublished reads at which reading from a pipe pauses."""
 
 _MAX_LATE_BYTES = 2_097_152
 """Bytes that are read after the exit while the hub is behind: the capacity of two pipes."""
 
 _DRAIN_SECONDS = 1.0
-"""Time for which output is read after the exit, if a child of the process keeps the pipes open."""
+"""Seconds for which output is read after the exit if a child of the process keeps a pipe open."""
 
 
 class Output(asyncio.SubprocessProtocol):
@@ -36,11 +36,11 @@ class Output(asyncio.SubprocessProtocol):
         self._changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the process."""
+        """Keep the transport of the process."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Queue the bytes of a read, and stop reading a pipe that is ahead."""
+        """Queue the bytes of a read; stop reading the pipe if the publishing is behind."""
         self._chunks.append((fd, data))
         if self.exit_code.done():
             self._late_bytes += len(data)
@@ -49,12 +49,12 @@ class Output(asyncio.SubprocessProtocol):
         self._changed.set()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Note the end of a pipe."""
+        """Record the end of a pipe."""
         self._open_pipes.discard(fd)
         self._changed.set()
 
     def process_exited(self) -> None:
-        """Note the exit, after which the pipes may still hold output."""
+        """Record the exit; the pipes may still hold output."""
         exit_code = self._transport.get_returncode()
         assert exit_code is not None, "the process has exited"
         self.exit_code.set_result(exit_code)
@@ -62,7 +62,7 @@ class Output(asyncio.SubprocessProtocol):
         self._changed.set()
 
     async def chunks(self) -> AsyncIterator[tuple[int, bytes] | None]:
-        """Yield the pipe (1 or 2) and the bytes of each read, and None after each longer pause."""
+        """Yield the pipe (1 or 2) and the bytes of each read, and None after each long pause."""
         while True:
             while self._chunks:
                 yield self._chunks.popleft()

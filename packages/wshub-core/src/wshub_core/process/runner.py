@@ -22,7 +22,7 @@ _LINES_PER_TURN = 100
 """Number of lines that are published before other tasks get a turn: about 0.5 ms of work."""
 
 _TERMINATE_SECONDS = 5.0
-"""Time between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class ProcessPublisher(Protocol):
@@ -35,7 +35,7 @@ class ProcessPublisher(Protocol):
         """Publish a status."""
 
     async def drain(self) -> None:
-        """Wait until more can be published."""
+        """Wait until the hub or publisher can take more messages."""
 
     def add_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Add a function that is awaited when the hub begins to close."""
@@ -74,8 +74,8 @@ async def run_process(
         process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
         program: The program, found on ``PATH`` unless it contains a slash.
         *args: The arguments of the program.
-        cwd: Its working directory; that of this process if None.
-        env: Its whole environment; that of this process if None.
+        cwd: Working directory of the program; that of this process if None.
+        env: Whole environment of the program; that of this process if None.
 
     Returns:
         The exit code; the negative number of the signal that ended the command.
@@ -95,7 +95,7 @@ async def run_process(
 
     async def end() -> None:
         nonlocal is_hub_closing, is_ending
-        # A second cancellation would shorten the time between SIGTERM and SIGKILL.
+        # A cancellation during `_terminate` would shorten the time between SIGTERM and SIGKILL.
         if not is_ending:
             is_hub_closing = is_ending = True
             task.cancel()
@@ -113,10 +113,12 @@ async def run_process(
         # Publishing may be the reason for this end, so it may fail again.
         with contextlib.suppress(WSHubError):
             hub.send_process_status(process_id, "exited", exit_code)
+        # If only the shutdown hook has cancelled this task, the caller gets the reason instead.
         if is_hub_closing and task.uncancel() == 0:
             raise HubClosedError from None
         raise
     finally:
+        # `close` kills a process that still runs, which the system may forbid.
         with contextlib.suppress(PermissionError):
             transport.close()
         hub.remove_shutdown_hook(end)
@@ -193,7 +195,7 @@ async def _terminate(pid: int, output: Output) -> int:
     except TimeoutError:
         pass
     finally:
-        # Also for children that have outlived the process, and after a second cancellation.
+        # For children that have outlived the process too, and after a second cancellation.
         _signal_group(pid, signal.SIGKILL)
     return await output.exit_code
 

@@ -1,1 +1,4 @@
-"""State without input or output: registry, outbox, frames, deadlines. Time is an argument."""
+"""State without input and output: registry, outbox, frames, heartbeat and deadlines.
+
+These modules use neither asyncio nor a clock. The current time is an argument.
+"""

@@ -1,23 +1,23 @@
-"""How long to wait before the next dial."""
+"""Exponential backoff with full jitter, for reconnects and restarts."""
 
 import random
 from collections.abc import Callable
 
 
 class Backoff:
-    """Counts failures in a row and says how long to wait: longer each time, and never in step.
+    """The delay before the next attempt, computed from the number of consecutive failures.
 
-    The wait is a random time between nothing and a bound that grows with each failure ("full
-    jitter"), so that clients that were lost together do not come back together.
+    The delay is a random time between zero and a bound that grows with each failure ("full
+    jitter"). Clients that were disconnected together therefore reconnect at different times.
 
     Args:
         initial: The bound after the first failure, in seconds.
-        maximum: The highest bound.
-        multiplier: By what the bound grows.
-        uniform: Returns a random number between two others.
+        maximum: The highest bound, in seconds.
+        multiplier: The factor by which the bound grows with each further failure.
+        uniform: Returns a random number between its two arguments.
 
     Attributes:
-        failures: How many failures there were since the last success that held.
+        failures: Number of failures since the last `reset`.
     """
 
     def __init__(
@@ -38,22 +38,24 @@ class Backoff:
         self.failures += 1
 
     def reset(self) -> None:
-        """Forget all failures."""
+        """Set the number of failures to zero, after a stable success."""
         self.failures = 0
 
     @property
     def bound(self) -> float:
-        """The longest wait now, in seconds."""
+        """Longest random part of the delay now, in seconds."""
         try:
             bound = self._initial * self._multiplier ** max(0, self.failures - 1)
         except OverflowError:
+            # After many failures the power exceeds the range of a float.
             return self._maximum
         return min(bound, self._maximum)
 
     def delay(self, retry_after: float | None = None) -> float:
-        """Return how long to wait, in seconds.
+        """Return the delay before the next attempt, in seconds.
 
         Args:
-            retry_after: When the server wants to be asked again; the random time comes on top.
+            retry_after: Shortest delay that the server has asked for, in seconds; the random time
+                is added to it.
         """
         return (retry_after or 0.0) + self._uniform(0.0, self.bound)

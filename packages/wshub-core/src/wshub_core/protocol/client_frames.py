@@ -1,7 +1,7 @@
-"""What clients may ask for, read from the text of their frames (wire protocol, "Client frames").
+"""The parser of client frames (wire protocol, "Client frames").
 
-A frame that is not understood harms nobody: not the connection, not the hub. It is ignored, unless
-it carries an ``id``, which asks for an answer.
+A malformed frame does not end the connection. It is ignored, unless it carries an ``id``: then the
+client gets an error as the answer.
 """
 
 import re
@@ -14,16 +14,16 @@ import msgspec
 from wshub_core.values.errors import MessageDecodeError
 from wshub_core.values.messages import Message, decode_message
 
-_GREATEST_ID = 2**53 - 1
-"""The integers that every reader of JSON keeps exact (RFC 8259 section 6)."""
+_MAX_ID = 2**53 - 1
+"""Largest integer that all JSON parsers keep exact (RFC 8259 section 6)."""
 
 RequestID: TypeAlias = str | int | None
-"""What a client calls a frame that it wants an answer to; None for one that needs none."""
+"""The ``id`` of a frame, which its answer carries too; None for a frame without an ``id``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Send me the messages of a channel."""
+    """A request to subscribe to a channel."""
 
     channel: str
     id: RequestID = None
@@ -31,7 +31,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Stop sending me the messages of a channel."""
+    """A request to unsubscribe from a channel."""
 
     channel: str
     id: RequestID = None
@@ -39,14 +39,14 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there?"""
+    """A request for a pong message."""
 
     id: RequestID = None
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A message of a type that has to do with more than the connection itself."""
+    """A message of any other type."""
 
     message: Message
     id: RequestID = None
@@ -54,10 +54,11 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that cannot be understood and wants an answer.
+    """A malformed frame with an ``id``, so the client gets an answer.
 
     Attributes:
-        why: What is wrong with it.
+        why: Description of the error, for the answer.
+        id: The ``id``.
     """
 
     why: str
@@ -65,10 +66,11 @@ class Malformed:
 
 
 class _Frame(msgspec.Struct):
-    """The fields that matter. All others may hold anything, so they are not even decoded."""
+    """The fields that the parser reads. Other fields may hold any JSON value."""
 
     type: str
     channel: str | None = None
+    # Raw values: `data` may be any JSON value, and an invalid `id` is ignored.
     data: msgspec.Raw = msgspec.Raw(b"null")
     id: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -77,7 +79,7 @@ _frame_decoder = msgspec.json.Decoder(_Frame)
 _string_decoder = msgspec.json.Decoder(str)
 _id_decoder: msgspec.json.Decoder[RequestID] = msgspec.json.Decoder(
     Annotated[str, msgspec.Meta(max_length=128)]
-    | Annotated[int, msgspec.Meta(ge=-_GREATEST_ID, le=_GREATEST_ID)]
+    | Annotated[int, msgspec.Meta(ge=-_MAX_ID, le=_MAX_ID)]
     | None
 )
 
@@ -85,11 +87,14 @@ _id_decoder: msgspec.json.Decoder[RequestID] = msgspec.json.Decoder(
 def read_client_frame(
     payload: bytes | bytearray,
 ) -> Subscribe | Unsubscribe | Ping | Other | Malformed | None:
-    """Read one frame of a client; return None for one that cannot be understood and has no ``id``.
+    """Parse one frame of a client.
 
     The channel of a subscription is ``channel`` if that is a non-empty string, else ``data`` if
-    that is a string. The name is not checked here. An ``id`` that is neither an integer of at most
-    53 bits nor a string of at most 128 characters is none.
+    that is a string. The name of the channel is not validated here. An ``id`` counts only if it is
+    an integer of at most 53 bits or a string of at most 128 characters.
+
+    Returns:
+        The request, or None for a malformed frame without an ``id``.
     """
     try:
         frame = _frame_decoder.decode(payload)
@@ -98,12 +103,12 @@ def read_client_frame(
             return Ping(frame_id)
         if frame.type not in ("subscribe", "unsubscribe"):
             return Other(decode_message(payload), frame_id)
-        # Older clients know only `data`.
+        # Older clients send the channel in `data`.
         channel = frame.channel or _string_decoder.decode(frame.data)
     except RecursionError:
-        return _note_malformed(payload, "nested too deeply")
+        return _describe_malformed(payload, "nested too deeply")
     except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError) as exc:
-        return _note_malformed(payload, str(exc))
+        return _describe_malformed(payload, str(exc))
     request = Subscribe if frame.type == "subscribe" else Unsubscribe
     return request(channel, frame_id)
 
@@ -116,24 +121,30 @@ def _read_id(raw: msgspec.Raw) -> RequestID:
 
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]++', re.DOTALL)
-"""A string, which may lack its end, or brackets in a row. No byte is looked at twice."""
+"""A string, possibly without its end, or a run of brackets. Possessive quantifiers exclude
+backtracking, so the time is linear in the size of the frame.
+"""
 
-_MOST_TOKENS = 10_000
-"""How far an ``id`` is searched for: a few milliseconds of work."""
+_MAX_TOKENS = 10_000
+"""Number of tokens in which an ``id`` is searched for: a few milliseconds of work."""
 
 _ID = re.compile(rb'\s*+:\s*+("(?:[^"\\]++|\\.)*+"|-?\d++)\s*+[,}]')
-"""What follows the key ``id``."""
+"""The colon, the value and the end of the field, behind the key ``id``."""
 
 
-def _note_malformed(payload: bytes | bytearray, why: str) -> Malformed | None:
+def _describe_malformed(payload: bytes | bytearray, why: str) -> Malformed | None:
     frame_id = _find_id(payload)
     return None if frame_id is None else Malformed(why, frame_id)
 
 
 def _find_id(payload: bytes | bytearray) -> RequestID:
-    """Return the ``id`` of an object that is no valid JSON; None if there is none to be found."""
+    """Return the ``id`` of a malformed object; None if no ``id`` is found.
+
+    The payload may be invalid JSON, so it is searched as text.
+    """
+    # Only the fields of the outermost object count, at depth 1.
     depth = 0
-    for token in islice(_TOKEN.finditer(payload), _MOST_TOKENS):
+    for token in islice(_TOKEN.finditer(payload), _MAX_TOKENS):
         text = token[0]
         if text[0] != ord('"'):
             depth += text.count(b"[") + text.count(b"{") - text.count(b"]") - text.count(b"}")

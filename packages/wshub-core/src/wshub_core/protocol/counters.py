@@ -1,8 +1,8 @@
-"""What a hub has done since it started, counted as it happens."""
+"""The counters of a hub."""
 
 
 class Counters:
-    """Running totals; `HubStats` says what each means."""
+    """Running totals since the hub was entered; `HubStats` describes them."""
 
     __slots__ = (
         "bytes",

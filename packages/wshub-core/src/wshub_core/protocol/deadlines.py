@@ -1,4 +1,4 @@
-"""Deadlines that all lie the same time ahead, so that one timer serves any number of them."""
+"""Deadlines with one common time limit, so that one timer serves any number of them."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -7,12 +7,13 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """Who has to be done by when, if everyone gets the same time.
+    """The deadlines of keys that all have the same time limit.
 
-    What is added later is due later, so the first is always the next.
+    A key that is added later has a later deadline. The keys are therefore always in the order of
+    their deadlines, without sorting.
 
     Args:
-        timeout: The time that everyone gets, in seconds.
+        timeout: Time limit of every key, in seconds.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -20,15 +21,15 @@ class Deadlines(Generic[K]):
         self._due: dict[K, float] = {}
 
     def add(self, key: K, now: float) -> None:
-        """Give a key its time, from now on; a key that is there already keeps its deadline."""
+        """Start the time limit of a key; a key that is present keeps its deadline."""
         self._due.setdefault(key, now + self._timeout)
 
     def discard(self, key: K) -> None:
-        """Forget a key, if it is there."""
+        """Remove a key, if it is present."""
         self._due.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all keys."""
+        """Remove all keys."""
         self._due.clear()
 
     @property
@@ -38,11 +39,11 @@ class Deadlines(Generic[K]):
 
     @property
     def next(self) -> float | None:
-        """When the next deadline is; None for none."""
+        """Time of the next deadline; None without keys."""
         return next(iter(self._due.values()), None)
 
     def pop_expired(self, now: float) -> list[K]:
-        """Remove and return the keys whose deadline has come, in order."""
+        """Remove and return the keys whose deadline has passed, in order."""
         expired = []
         for key, due in self._due.items():
             if due > now:

@@ -1,4 +1,4 @@
-"""Messages that another hub has published: validated, and normalized for this hub's clients."""
+"""Validation and normalization of messages that another hub has published."""
 
 import re
 from datetime import datetime
@@ -11,7 +11,7 @@ from wshub_core.values.errors import MessageDecodeError
 from wshub_core.values.messages import REQUESTS_AND_ANSWERS, MessageType
 
 _ANSWER_FIELDS = ("id", "code")
-"""Fields that only answers have: a client takes a message with one of them for an answer."""
+"""Fields of answers alone. A client would take a message with such a field for an answer."""
 
 _NULL = msgspec.Raw(b"null")
 _TRUE = msgspec.Raw(b"true")
@@ -19,10 +19,10 @@ _TRUE = msgspec.Raw(b"true")
 _is_strict_timestamp = re.compile(
     rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"'
 ).fullmatch
-"""Hubs and clients of go-ws take RFC 3339 to the letter; msgspec also reads a blank for ``T``."""
+"""The strict form of RFC 3339, which go-ws requires. msgspec also accepts a space for the ``T``."""
 
 
-class _Known(msgspec.Struct, rename="camel"):
+class _CheckedFields(msgspec.Struct, rename="camel"):
     """The fields whose types and values are checked."""
 
     type: Annotated[str, msgspec.Meta(min_length=1)]
@@ -31,67 +31,70 @@ class _Known(msgspec.Struct, rename="camel"):
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
-_known_decoder = msgspec.json.Decoder(_Known)
-# Values stay as they came, so that no number and no digit of a timestamp changes.
+_checked_decoder = msgspec.json.Decoder(_CheckedFields)
+# Raw values, so that no number and no digit of a timestamp changes.
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
 def normalize_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
-    """Return a message of another hub in the form for this hub's clients.
+    """Validate a message of another hub, and return it in the form for this hub's clients.
 
-    The message keeps its timestamp; a message without one is stamped, and Go's zero time counts as
-    none. Null fields and the fields of answers are removed. Unknown fields are kept.
+    The message keeps its timestamp. A message without a timestamp, or with the zero time of Go, is
+    stamped. Null fields and the fields of answers are removed. Unknown fields are kept.
 
     Args:
         payload: The message, one JSON object.
-        channel: Where it was published; empty for a broadcast, which keeps the channel it names.
-        now: The time, with a zone.
+        channel: The channel of the message; empty for a broadcast, whose ``channel`` field stays.
+        now: The current time, with a time zone.
 
     Raises:
-        InvalidChannelError: The channel's name is not allowed, or for a broadcast the name in the
-            message is not.
-        InvalidProcessIDError: The channel is a process's and its id is not allowed, or the
-            message's ``processId`` is not.
-        MessageDecodeError: The payload is no message, or is a request or an answer.
+        InvalidChannelError: The name of the channel is invalid. For a broadcast, the name in the
+            message is invalid.
+        InvalidProcessIDError: The process id in the channel's name or the message's ``processId``
+            is invalid.
+        MessageDecodeError: The payload is not a message, or is a request or an answer.
     """
     if channel:
         validate_channel(channel)
-    known, fields = _decode(payload)
-    if known.process_id:
-        validate_process_id(known.process_id)
+    checked, fields = _decode(payload)
+    if checked.process_id:
+        validate_process_id(checked.process_id)
     if channel:
         fields["channel"] = channel
-    elif known.channel:
-        validate_channel(known.channel)
-    if known.timestamp is None or known.timestamp.year == 1:
+    elif checked.channel:
+        validate_channel(checked.channel)
+    # Year 1 is the zero time of Go, which a Go program sends for a field that was not set.
+    if checked.timestamp is None or checked.timestamp.year == 1:
         fields["timestamp"] = now
     elif not _is_strict_timestamp(fields["timestamp"]):
-        fields["timestamp"] = known.timestamp
+        fields["timestamp"] = checked.timestamp
+    # ``true`` is the only value of this field on the wire.
     if fields.get("overwrites") != _TRUE:
         fields.pop("overwrites", None)
     return _encoder.encode(fields)
 
 
-def _decode(payload: bytes) -> tuple[_Known, dict[str, Any]]:
+def _decode(payload: bytes) -> tuple[_CheckedFields, dict[str, Any]]:
     try:
         if b"\n" in payload:
-            # Clients of go-ws take every line for a message.
+            # Clients of go-ws parse each line as a message, so a message must be one line.
             payload = msgspec.json.format(payload, indent=-1)
-        known = _known_decoder.decode(payload)
+        checked = _checked_decoder.decode(payload)
         fields: dict[str, Any] = _fields_decoder.decode(payload)
+        # msgspec 0.22 does not check raw values for valid UTF-8.
         payload.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageDecodeError(f"not a message: {exc}") from exc
     if b"null" in payload:
-        # Null stands for an absent field, but not every client knows that.
+        # A null field means an absent field, but not every client treats it so.
         fields = {name: value for name, value in fields.items() if value != _NULL}
     is_answer = not fields.keys().isdisjoint(_ANSWER_FIELDS)
-    if known.type in REQUESTS_AND_ANSWERS or (known.type == MessageType.ERROR and is_answer):
+    if checked.type in REQUESTS_AND_ANSWERS or (checked.type == MessageType.ERROR and is_answer):
         raise MessageDecodeError(
-            f"a message of type {known.type!r} is between one client and its hub: "
+            f"a message of type {checked.type!r} is between one client and its hub: "
             "publish it with a type of your own"
         )
     for name in _ANSWER_FIELDS:
         fields.pop(name, None)
-    return known, fields
+    return checked, fields

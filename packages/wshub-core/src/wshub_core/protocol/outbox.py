@@ -1,4 +1,4 @@
-"""The outbox: what waits to be written to one connection."""
+"""The outbox: the messages that wait to be written to one connection."""
 
 import sys
 
@@ -9,21 +9,22 @@ from wshub_core.values.config import Overflow
 class Outbox:
     """The messages that wait for one connection, in order and bounded in bytes.
 
-    Bytes that the transport has taken but not passed on yet still count, so that the bound covers
-    all that is held for the connection. They cannot be dropped any more.
+    The bound covers all bytes that are held for the connection. It therefore includes the bytes
+    that the transport holds, which cannot be dropped any more.
 
     Args:
-        limit: The most bytes that may wait.
-        overflow: What to do with a message that does not fit.
+        limit: Most bytes that may wait.
+        overflow: The policy for a message that exceeds the limit.
 
     Attributes:
-        messages: What waits, oldest first.
-        queued_bytes: The bytes of these messages.
-        unsent_bytes: The bytes that the transport holds.
-        position: The number of the last fan-out that this outbox has been served from.
-        dropped: How many messages were dropped because they did not fit.
+        messages: The waiting messages, oldest first.
+        queued_bytes: Bytes of the waiting messages.
+        unsent_bytes: Bytes that the transport has taken and not yet passed to the kernel.
+        position: Number of the last fan-out that was applied to this outbox.
+        dropped: Number of messages that were dropped because of the limit.
     """
 
+    # Slots save memory: there is one outbox per connection.
     __slots__ = (
         "_limit",
         "_overflow",
@@ -44,7 +45,7 @@ class Outbox:
         self.dropped = 0
 
     def push(self, message: PreparedMessage) -> bool:
-        """Add a message; return False, and change nothing, if it does not fit."""
+        """Add a message; return False and change nothing if it exceeds the limit."""
         queued_bytes = self.queued_bytes + message.size
         if queued_bytes + self.unsent_bytes > self._limit:
             return False
@@ -53,13 +54,14 @@ class Outbox:
         return True
 
     def overflow(self, message: PreparedMessage) -> bool:
-        """Do what the policy says with a message that does not fit.
+        """Apply the overflow policy to a message that exceeds the limit.
 
         Returns:
-            False if the policy is to close the connection, which is for the caller to do.
+            False if the policy is ``close``: the caller must close the connection.
         """
         if self._overflow == "close":
             return False
+        # Dropping old messages makes room only if the message fits beside the unsent bytes.
         if self._overflow == "drop_oldest" and message.size + self.unsent_bytes <= self._limit:
             self._make_room(message.size)
             self.push(message)
@@ -67,36 +69,39 @@ class Outbox:
             self.dropped += 1
         return True
 
-    def take(self, most_bytes: int) -> list[PreparedMessage]:
-        """Take messages out, in order, to hand them to the transport.
+    def pop(self, max_bytes: int) -> list[PreparedMessage]:
+        """Remove messages from the front and return them, for the transport.
 
         Args:
-            most_bytes: How many bytes to take; at least one message is taken.
+            max_bytes: Most bytes to return; the result has at least one message.
         """
-        if self.queued_bytes <= most_bytes:
+        if self.queued_bytes <= max_bytes:
+            # The usual case: the whole list is handed over without a copy.
             messages, self.messages = self.messages, []
             self.queued_bytes = 0
             return messages
-        count = taken_bytes = 0
+        count = size = 0
         for message in self.messages:
-            if count and taken_bytes + message.size > most_bytes:
+            if count and size + message.size > max_bytes:
                 break
-            taken_bytes += message.size
+            size += message.size
             count += 1
-        taken = self.messages[:count]
+        messages = self.messages[:count]
         del self.messages[:count]
-        self.queued_bytes -= taken_bytes
-        return taken
+        self.queued_bytes -= size
+        return messages
 
     def close(self) -> None:
-        """Drop the waiting messages, refuse further ones, and count every fan-out as served."""
+        """Drop the waiting messages and refuse all further messages."""
         self.messages.clear()
         self.queued_bytes = 0
+        # No message fits, and no fan-out has a higher number, so delivery skips this outbox.
         self._limit = -1
         self._overflow = "close"
         self.position = sys.maxsize
 
     def _make_room(self, size: int) -> None:
+        """Drop the oldest messages until a message of a size fits."""
         count = 0
         while self.queued_bytes + self.unsent_bytes + size > self._limit:
             self.queued_bytes -= self.messages[count].size

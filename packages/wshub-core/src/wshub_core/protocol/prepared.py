@@ -1,19 +1,21 @@
-"""The prepared message: encoded and framed once, shared by everyone who receives it."""
+"""The prepared message: encoded and framed once for all connections that receive it."""
 
 import struct
 
 _FIN_TEXT = 0x81
+"""First byte of a frame: the final fragment (FIN) of a text message (opcode 1)."""
 
 
 class PreparedMessage:
-    """One message, ready to be written to any number of connections.
+    """A message that is ready to be written to any number of connections.
 
-    A server's frames are not masked (RFC 6455 section 5.1), so the same bytes serve them all.
+    The frames of a server are not masked (RFC 6455 section 5.1), so all connections can share the
+    same bytes.
 
     Attributes:
         payload: The JSON object, in UTF-8.
         frame: The payload as one complete WebSocket text frame.
-        size: Bytes of the frame, which is what an outbox counts.
+        size: Size of the frame in bytes; outboxes count this size.
     """
 
     __slots__ = ("frame", "payload", "size")
@@ -26,6 +28,7 @@ class PreparedMessage:
 
 def _header(length: int) -> bytes:
     """Return the header of an unmasked, final text frame (RFC 6455 section 5.2)."""
+    # The values 126 and 127 announce a length in the next 2 or 8 bytes.
     if length < 126:
         return bytes((_FIN_TEXT, length))
     if length < 65_536:

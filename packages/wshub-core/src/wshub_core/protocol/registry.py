@@ -1,4 +1,4 @@
-"""The registry: who is connected, and who is subscribed to what."""
+"""The registry: the connections, and their subscriptions to channels."""
 
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
@@ -9,14 +9,14 @@ C = TypeVar("C")
 
 
 class Registry(Generic[C]):
-    """Connections and channels, each indexed by the other.
+    """Two indices: the channels of each connection, and the subscribers of each channel.
 
-    The two indices always agree, and a channel without subscribers does not exist. Collections
-    that are handed out are snapshots: they never change, and a later one is a new object only
-    where something changed in between.
+    Both indices always agree. A channel without subscribers is not in the registry. Returned
+    collections are snapshots that never change. The sets of connections and subscribers are kept,
+    and the same set is returned again until it changes.
 
     Args:
-        max_subscriptions: The most channels one connection can subscribe to.
+        max_subscriptions: Most channels that one connection can subscribe to.
         on_empty: Called with each channel that has lost its last subscriber.
     """
 
@@ -25,8 +25,9 @@ class Registry(Generic[C]):
         self._on_empty = on_empty
         self._channels_of: dict[C, set[str]] = {}
         self._subscribers_of: dict[str, set[C]] = {}
-        # Fan-out wants a collection that stays as it was; copying on change and not on publish
-        # makes a stream of publishes to an unchanged audience free of copies.
+        # A fan-out needs a collection that does not change meanwhile. Snapshots are dropped at each
+        # change and not copied for each publish, so repeated publishes to the same subscribers
+        # need no copies.
         self._subscriber_snapshots: dict[str, frozenset[C]] = {}
         self._connection_snapshot: frozenset[C] | None = None
         self._subscription_count = 0
@@ -51,21 +52,25 @@ class Registry(Generic[C]):
 
     @property
     def channel_count(self) -> int:
-        """How many channels have subscribers."""
+        """Number of channels that have subscribers."""
         return len(self._subscribers_of)
 
     @property
     def subscription_count(self) -> int:
-        """How many subscriptions there are: a connection counts once for each of its channels."""
+        """Number of subscriptions; a connection counts once for each of its channels."""
         return self._subscription_count
 
     def add(self, connection: C) -> None:
-        """Add a connection that is not in the registry yet."""
+        """Add a connection, which must not be in the registry."""
         self._channels_of[connection] = set()
         self._connection_snapshot = None
 
     def remove(self, connection: C) -> bool:
-        """Remove a connection with all its subscriptions; return whether it was there."""
+        """Remove a connection with all its subscriptions.
+
+        Returns:
+            False if the connection was not in the registry.
+        """
         channels = self._channels_of.pop(connection, None)
         if channels is None:
             return False
@@ -78,12 +83,12 @@ class Registry(Generic[C]):
         """Subscribe a connection to a channel.
 
         Returns:
-            Whether the subscription is new. Subscribing again changes nothing and is allowed at
-            the limit too.
+            False if the connection is subscribed already. This changes nothing and is allowed at
+            the limit, too.
 
         Raises:
             KeyError: The connection is not in the registry.
-            SubscriptionLimitError: It would be one too many; nothing has changed.
+            SubscriptionLimitError: The subscription would exceed the limit; nothing has changed.
         """
         channels = self._channels_of[connection]
         if channel in channels:
@@ -97,7 +102,7 @@ class Registry(Generic[C]):
         return True
 
     def unsubscribe(self, connection: C, channel: str) -> bool:
-        """End a subscription; return whether there was one."""
+        """End a subscription; return False if there was none."""
         channels = self._channels_of.get(connection)
         if channels is None or channel not in channels:
             return False
@@ -120,7 +125,7 @@ class Registry(Generic[C]):
         return snapshot
 
     def subscriber_count(self, channel: str) -> int:
-        """Return how many connections are subscribed to a channel."""
+        """Return the number of subscribers of a channel."""
         return len(self._subscribers_of.get(channel, ()))
 
     def _drop_subscriber(self, connection: C, channel: str) -> None:

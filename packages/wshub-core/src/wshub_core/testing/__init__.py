@@ -1,4 +1,4 @@
-"""For tests of programs that use a hub: clients without sockets, and time without waiting.
+"""Tools for tests of programs that use a hub: clients without sockets, and a manual clock.
 
 ::
 
@@ -8,10 +8,10 @@
             client = await connect(hub)
             assert (await client.receive()).data == "hello"
 
-The hub is a real one; only the network is left out. What a client sends is served at once, as far
-as no async callback takes its time.
+The hub is a real hub; only the network is missing. The hub serves a frame of a client at once,
+unless an async callback of the same client still runs.
 
-Who writes a bridge has it pass `BridgeContract`.
+`BridgeContract` has the tests that every bridge must pass.
 """
 
 from wshub_core.testing.bridge_contract import BridgeContract

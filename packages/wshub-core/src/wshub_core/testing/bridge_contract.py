@@ -1,4 +1,4 @@
-"""The tests that every bridge passes."""
+"""The bridge contract: tests that every bridge must pass."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,22 +16,22 @@ from wshub_core.values.messages import Message, MessageType
 
 
 class BridgeContract:
-    """What holds for every bridge, as tests for pytest with ``asyncio_mode = "auto"``.
+    """Tests of a bridge, for pytest with ``asyncio_mode = "auto"``.
 
-    Derive a class whose name begins with ``Test``, and say how a bridge is made::
+    Derive a class whose name begins with ``Test``, and define ``open_bridge``::
 
         class TestMyBridge(BridgeContract):
             def open_bridge(self, hub: Hub) -> AbstractAsyncContextManager[Bridge]:
                 return MyBridge(hub, "nats://localhost")
 
-    Every test opens bridges for hubs of its own; all of one test must meet.
+    Every test opens bridges for its own hubs. All bridges that one test opens must be joined.
     """
 
     can_subscribe_all = True
-    """Whether the bridge can carry every channel; see `wshub_core.Bridge.subscribe_all`."""
+    """Whether the bridge supports `wshub_core.Bridge.subscribe_all`."""
 
     def open_bridge(self, hub: Hub) -> AbstractAsyncContextManager[Bridge]:
-        """Return a bridge for a hub; entered, it is attached, and left, it is detached."""
+        """Return a bridge for a hub, attached inside ``async with`` and detached at its end."""
         raise NotImplementedError
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ class BridgeContract:
                 assert await receive(client) == {"data": {"n": 1}, "event": "deploy"}
             await assert_nothing_more(hubs, clients)
 
-    async def test_only_subscribers_of_exactly_that_channel_get_it(self) -> None:
+    async def test_only_subscribers_of_the_exact_channel_receive_a_message(self) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await subscribe(there, "events:user:1")
             other = await subscribe(there, "events:user:2")
@@ -70,7 +70,9 @@ class BridgeContract:
             assert await receive(client) == 1
             await assert_nothing_more([here, there], [client, other])
 
-    async def test_everyone_gets_the_same_message_with_the_same_timestamp(self) -> None:
+    async def test_clients_of_all_hubs_receive_the_same_message_with_the_same_timestamp(
+        self,
+    ) -> None:
         data = {"big": 2**53 + 1, "float": 1.5, "text": "süß \u2028 <b>\n", "none": None, "": []}
         async with self.open_hubs(2) as (here, there):
             near, far = await subscribe(here, "process:b-1"), await subscribe(there, "process:b-1")
@@ -82,14 +84,14 @@ class BridgeContract:
             assert (received.process_id, received.data) == ("b-1", data)
             assert received.timestamp is not None
 
-    async def test_a_broadcast_keeps_the_channel_it_names(self) -> None:
+    async def test_a_broadcast_keeps_the_channel_field_of_its_message(self) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await connect(there)
             here.broadcast(Message(type=MessageType.EVENT, channel="news", data=1))
             here.broadcast(Message(type=MessageType.EVENT, data=2))
             assert [(await client.receive()).channel for _ in range(2)] == ["news", ""]
 
-    async def test_what_is_local_stays(self) -> None:
+    async def test_local_only_messages_do_not_reach_other_hubs(self) -> None:
         async with self.open_hubs(2) as (here, there):
             near, far = await subscribe(here, "news"), await subscribe(there, "news")
             here.publish("news", Message(type=MessageType.EVENT, data=1), local_only=True)
@@ -97,7 +99,7 @@ class BridgeContract:
             assert [await receive(near) for _ in range(2)] == [1, 2]
             await assert_nothing_more([here, there], [near, far])
 
-    async def test_the_order_of_each_publisher_holds(self) -> None:
+    async def test_the_messages_of_one_publisher_arrive_in_order(self) -> None:
         channels = [f"c{n}" for n in range(5)]
         async with self.open_hubs(3) as hubs:
             clients = [await subscribe(hub, *channels) for hub in hubs]
@@ -122,7 +124,7 @@ class BridgeContract:
                         assert numbers == sorted(numbers)
                         assert len(numbers) == 40
 
-    async def test_nothing_comes_for_a_channel_that_nobody_listens_to(self) -> None:
+    async def test_a_hub_receives_no_messages_of_channels_without_subscribers(self) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await subscribe(there, "wanted")
             before = there.stats().messages
@@ -132,7 +134,7 @@ class BridgeContract:
             assert await receive(client) == "end"
             assert there.stats().messages == before + 1
 
-    async def test_after_a_confirmation_nothing_is_missed(self) -> None:
+    async def test_a_client_misses_no_message_after_its_subscription_is_confirmed(self) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await connect(there)
             for n in range(30):
@@ -141,7 +143,7 @@ class BridgeContract:
                 here.publish(f"c{n}", Message(type=MessageType.EVENT, data=n))
                 assert await receive(client) == n
 
-    async def test_the_hubs_own_subscribe_is_done_when_messages_arrive(self) -> None:
+    async def test_hub_subscribe_returns_when_messages_of_other_hubs_arrive(self) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await connect(there)
             for n in range(30):
@@ -149,7 +151,9 @@ class BridgeContract:
                 here.publish(f"c{n}", Message(type=MessageType.EVENT, data=n))
                 assert await receive(client) == n
 
-    async def test_who_leaves_and_comes_back_misses_nothing_after_the_confirmation(self) -> None:
+    async def test_a_client_that_resubscribes_misses_no_message_after_the_confirmation(
+        self,
+    ) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await connect(there)
             for n in range(20):
@@ -158,7 +162,9 @@ class BridgeContract:
                 assert await receive(client) == n
                 there.unsubscribe(there.connections[0], "news")
 
-    async def test_a_channel_is_let_go_a_while_after_its_last_subscriber_has_left(self) -> None:
+    async def test_a_channel_is_unsubscribed_some_time_after_its_last_subscriber_has_left(
+        self,
+    ) -> None:
         async with self.open_hubs(2) as (here, there):
             client = await subscribe(there, "news", "end")
             there.unsubscribe(there.connections[0], "news")
@@ -172,16 +178,18 @@ class BridgeContract:
             here.publish("news", Message(type=MessageType.EVENT, data="again"))
             assert await receive(client) == "again"
 
-    async def test_subscriptions_that_were_there_before_the_bridge_count(self) -> None:
+    async def test_the_bridge_delivers_channels_that_were_subscribed_before_it_was_attached(
+        self,
+    ) -> None:
         async with Hub() as here, Hub() as there:
             client = await subscribe(there, "news")
             async with self.open_bridge(here), self.open_bridge(there):
-                # Another confirmation of the same channel comes no sooner.
+                # This confirmation of the same channel comes no sooner than the first one.
                 await there.subscribe(there.connections[0], "news")
                 here.publish("news", Message(type=MessageType.EVENT, data=1))
                 assert await receive(client) == 1
 
-    async def test_without_its_bridge_a_hub_goes_on_alone(self) -> None:
+    async def test_a_hub_without_its_bridge_still_serves_its_own_clients(self) -> None:
         async with Hub() as here, Hub() as there, self.open_bridge(there):
             near, far = await subscribe(here, "news"), await subscribe(there, "news")
             async with self.open_bridge(here):
@@ -191,7 +199,7 @@ class BridgeContract:
             assert await receive(near) == 2
             await assert_nothing_more([there], [far])
 
-    async def test_what_was_published_before_a_bridge_is_left_arrives(self) -> None:
+    async def test_messages_that_were_published_before_a_bridge_is_detached_arrive(self) -> None:
         async with Hub() as here, Hub() as there, self.open_bridge(there):
             client = await subscribe(there, "news")
             async with self.open_bridge(here):
@@ -199,7 +207,9 @@ class BridgeContract:
                     here.publish("news", Message(type=MessageType.EVENT, data=n))
             assert [await receive(client) for _ in range(500)] == list(range(500))
 
-    async def test_what_would_not_fit_is_refused_before_anybody_gets_it(self) -> None:
+    async def test_a_message_that_is_too_large_for_the_bridge_is_refused_before_any_delivery(
+        self,
+    ) -> None:
         async with self.open_hubs(2, max_message_bytes=2_000) as (here, there):
             near, far = await subscribe(here, "news"), await subscribe(there, "news")
             accepted = None
@@ -216,13 +226,15 @@ class BridgeContract:
                     assert await receive(client) == "x" * size
             await assert_nothing_more([here, there], [near, far])
 
-    async def test_what_clients_publish_reaches_every_hub(self) -> None:
+    async def test_messages_that_clients_publish_reach_every_hub(self) -> None:
         async with self.open_hubs(2, publish_authorizer=lambda *_: True) as (here, there):
             near, far = await connect(here), await subscribe(there, "news")
             near.send(Message(type=MessageType.EVENT, channel="news", data=1))
             assert await receive(far) == 1
 
-    async def test_a_hub_that_wants_all_channels_gets_each_message_once(self) -> None:
+    async def test_a_hub_that_is_subscribed_to_all_channels_receives_each_message_once(
+        self,
+    ) -> None:
         if not self.can_subscribe_all:
             return
         heard: list[tuple[str, Any]] = []
@@ -233,7 +245,7 @@ class BridgeContract:
             for n in range(10):
                 here.publish("unwanted", Message(type=MessageType.EVENT, data=n))
                 here.publish("wanted", Message(type=MessageType.EVENT, data=n))
-            # A channel that is let go is still heard.
+            # Messages still arrive after the channel alone was unsubscribed.
             there.unsubscribe(there.connections[0], "wanted")
             await asyncio.sleep(LINGER_SECONDS * 1.5)
             here.publish("wanted", Message(type=MessageType.EVENT, data="late"))
@@ -244,7 +256,7 @@ class BridgeContract:
             data = [each for name, each in heard if name == channel]
             assert data == [*range(10), *(["late"] if channel == "wanted" else [])], channel
 
-    async def test_a_hub_has_one_bridge(self) -> None:
+    async def test_a_second_bridge_cannot_be_attached(self) -> None:
         async with Hub() as hub, self.open_bridge(hub):
             try:
                 async with self.open_bridge(hub):
@@ -252,14 +264,14 @@ class BridgeContract:
             except BridgeAttachedError:
                 pass
 
-    async def test_it_says_that_it_is_up(self) -> None:
+    async def test_an_attached_bridge_reports_that_it_is_up(self) -> None:
         async with Hub() as hub, self.open_bridge(hub) as bridge:
             assert bridge.state == BridgeState.UP
             await bridge.drain()
 
 
 async def subscribe(hub: Hub, *channels: str) -> MemoryClient:
-    """Connect a client, and subscribe it; every later message will reach it."""
+    """Connect a client and subscribe it; every later message reaches the client."""
     client = await connect(hub)
     for channel in channels:
         client.subscribe(channel)
@@ -268,12 +280,12 @@ async def subscribe(hub: Hub, *channels: str) -> MemoryClient:
 
 
 async def receive(client: MemoryClient) -> Any:
-    """Return the data of the next message."""
+    """Wait for the next message and return its data."""
     return (await client.receive()).data
 
 
 async def assert_nothing_more(hubs: Sequence[Hub], clients: Sequence[MemoryClient]) -> None:
-    """Check that clients have got nothing by when something later has come from every hub."""
+    """Check that the next messages of all clients are markers that every hub broadcasts now."""
     markers = [f"marker of {id(hub)}" for hub in hubs]
     for hub, marker in zip(hubs, markers, strict=True):
         hub.broadcast(Message(type=MessageType.EVENT, data=marker))

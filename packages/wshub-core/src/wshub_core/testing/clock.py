@@ -1,4 +1,4 @@
-"""Time without waiting."""
+"""A manual clock, for tests of timeouts without waiting."""
 
 import heapq
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from itertools import count
 
 
 class ManualTimer:
-    """A call that is to come; see `ManualClock.call_at`."""
+    """A scheduled call; see `ManualClock.call_at`."""
 
     def __init__(self, callback: Callable[[], object]) -> None:
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
-        """Have it not come."""
+        """Cancel the call."""
         self.callback = None
 
 
 class ManualClock:
-    """A clock that goes when it is told to.
+    """A clock whose time changes only with `advance`.
 
     Give it to a hub as ``Hub(config, clock=clock)``.
     """
@@ -32,13 +32,13 @@ class ManualClock:
         return self._now
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> ManualTimer:
-        """Call back when the clock has been put forward to that time."""
+        """Schedule a call for the time at which `advance` reaches ``when``, in seconds."""
         timer = ManualTimer(callback)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
     def advance(self, seconds: float) -> None:
-        """Put the clock forward, and make the calls that are due on the way, each at its time."""
+        """Advance the time by some seconds; make the calls that are due, each at its own time."""
         end = self._now + seconds
         while self._timers and self._timers[0][0] <= end:
             when, _, timer = heapq.heappop(self._timers)

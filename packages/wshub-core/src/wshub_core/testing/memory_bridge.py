@@ -1,4 +1,4 @@
-"""A bridge in memory, for programs with several hubs in one process."""
+"""A bridge in memory, for tests of programs with several hubs."""
 
 from asyncio import Future
 from types import TracebackType
@@ -10,14 +10,18 @@ from wshub_core.values.channels import BROADCAST
 
 
 class MemoryExchange:
-    """Where bridges in memory meet; see `MemoryBridge`."""
+    """The broker of memory bridges; see `MemoryBridge`.
+
+    Attributes:
+        bridges: The attached bridges.
+    """
 
     def __init__(self) -> None:
         self.bridges: list[MemoryBridge] = []
 
 
 class MemoryBridge:
-    """A bridge between hubs of one process, for tests of programs that use several.
+    """A bridge between hubs of one process, for tests of programs with several hubs.
 
     ::
 
@@ -28,7 +32,7 @@ class MemoryBridge:
 
     Args:
         hub: A hub that has been entered.
-        exchange: What it shares with the bridges of the other hubs.
+        exchange: The exchange, which the bridges of all hubs share.
     """
 
     state = BridgeState.UP
@@ -38,7 +42,7 @@ class MemoryBridge:
         self._port = hub.bridge_port
         self._exchange = exchange
         self._channels: set[str] = set()
-        self._wants_all = False
+        self._needs_all = False
 
     async def __aenter__(self) -> Self:
         self._port.attach(self)
@@ -55,29 +59,29 @@ class MemoryBridge:
         self._port.detach()
 
     def forward(self, channel: str, payload: bytes) -> None:
-        """Give a message to the hubs that want it."""
+        """Pass a message to the other bridges."""
         for bridge in self._exchange.bridges:
             if bridge is not self:
                 bridge.take(channel, payload)
 
     def take(self, channel: str, payload: bytes) -> None:
-        """Take a message of another hub."""
-        if channel == BROADCAST or self._wants_all or channel in self._channels:
+        """Deliver a message of another hub, if this hub is subscribed to its channel."""
+        if channel == BROADCAST or self._needs_all or channel in self._channels:
             self._port.deliver(channel, payload)
 
     def subscribe(self, channel: str) -> Future[None] | None:
-        """Want a channel, from now on."""
+        """Deliver the messages of a channel from now on; see `wshub_core.Bridge.subscribe`."""
         self._channels.add(channel)
         return None
 
     def subscribe_all(self) -> Future[None] | None:
-        """Want every channel, from now on."""
-        self._wants_all = True
+        """Deliver the messages of every channel from now on."""
+        self._needs_all = True
         return None
 
     def unsubscribe(self, channel: str) -> None:
-        """Want it no more."""
+        """Stop delivering the messages of a channel."""
         self._channels.discard(channel)
 
     async def drain(self) -> None:
-        """Return at once: nothing ever waits."""
+        """Return at once; messages never wait in this bridge."""

@@ -1,1 +1,1 @@
-"""Transports: sockets, the hub's own server, and ASGI."""
+"""The transports of WebSockets: the hub's own server, and ASGI applications."""

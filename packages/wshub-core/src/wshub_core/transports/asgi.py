@@ -1,7 +1,8 @@
-"""The hub inside an ASGI application: Starlette, FastAPI, Litestar, Django (ASGI 3.0).
+"""The ASGI transport: a hub inside an ASGI 3.0 application (Starlette, FastAPI, Litestar, Django).
 
-The application's server speaks HTTP and WebSocket, pings, and closes; here its events become
-what a `Transport` does. Order, bounds and policies are the hub's own, as everywhere.
+The application's server handles the HTTP and WebSocket protocols and sends the pings. This module
+maps ASGI events to the methods of `Transport`. The order of messages, the bounds and the policies
+are those of the hub, as with the native transport.
 """
 
 import asyncio
@@ -32,24 +33,23 @@ Receive: TypeAlias = Callable[[], Awaitable[Event]]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
 
 _NO_CODES = (None, 1005, 1006)
-"""What servers report when there was no close frame, or none with a code; they do not tell which.
-"""
+"""Codes that servers report both without a close frame and for a close frame without a code."""
 
-_MAX_AHEAD_BYTES = 65_536
-"""How many bytes of messages are taken from the server while the hub does not read."""
+_MAX_BUFFERED_BYTES = 65_536
+"""Bytes of buffered messages above which no more events are received while reading is paused."""
 
 _NOT_RUNNING = Response(503, b"Hub is not running\n")
 
 
 class HubApp:
-    """An ASGI application that connects its WebSockets to a hub; `Hub.asgi` makes one.
+    """An ASGI application that connects its WebSockets to a hub; made by `Hub.asgi`.
 
-    Every path is the hub's, because the application that mounts it decides about paths. As the
-    outermost application it also starts and closes the hub, with the server's lifespan.
+    It serves every path, because the application that mounts it chooses the path. As the outermost
+    application it also starts and closes the hub, in the server's lifespan.
 
     Args:
-        get_hub: Returns the running hub, or raises if it is not running.
-        lifespan: Starts and closes the hub.
+        get_hub: Returns the running hub; raises an error if the hub is not running.
+        lifespan: The context manager that starts and closes the hub.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class HubApp:
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, as ASGI has it."""
+        """Serve one ASGI scope: a WebSocket, an HTTP request, or the lifespan."""
         match scope["type"]:
             case "websocket":
                 await self._serve_websocket(scope, receive, send)
             case "http":
                 await send_response(send, "http", await self._refuse_http(scope))
             case "lifespan":
-                await self._live(receive, send)
+                await self._run_lifespan(receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -78,13 +78,14 @@ class HubApp:
             return
         request = read_request(scope)
         context = copy_context()
-        # In a task of its own, because the context of the server's task cannot be named.
+        # The authenticator must run in the context that the connection's callbacks share later. The
+        # context of a running task cannot be changed, so a separate task is needed.
         admitting = hub.spawn(hub.admission.admit(request, context), context)
         try:
             await asyncio.wait({admitting})
         finally:
             admitting.cancel()
-        # A hub that is closed ends it.
+        # The task is cancelled when the hub closes.
         identity = _NOT_RUNNING if admitting.cancelled() else admitting.result()
         if isinstance(identity, Response):
             close = refusal_as_close(request, identity)
@@ -95,7 +96,7 @@ class HubApp:
                 await send({"type": "websocket.close", "code": close[0], "reason": close[1]})
             return
         await _accept(request, send)
-        # Accepting takes its time, in which the hub may have been closed, or filled up.
+        # While `_accept` waited, the hub may have been closed or may have become full.
         if hub.admission.check_room() is not None:
             await send({"type": "websocket.close", "code": CloseCode.TRY_AGAIN_LATER})
             return
@@ -103,15 +104,17 @@ class HubApp:
         await transport.run(request.remote_address, identity, context)
 
     async def _refuse_http(self, scope: Scope) -> Response:
+        """Return the response to a plain HTTP request, which cannot open a WebSocket."""
         if scope["method"] not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
+        # The request gets the refusal that a handshake with the same headers would get.
         try:
             identity = await self._get_hub().admission.admit(read_request(scope), copy_context())
         except (HubNotStartedError, HubClosedError):
             return _NOT_RUNNING
         return identity if isinstance(identity, Response) else UPGRADE_REQUIRED
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
         async with self._lifespan:
             await send({"type": "lifespan.startup.complete"})
@@ -120,28 +123,39 @@ class HubApp:
 
 
 class ASGITransport:
-    """One WebSocket of an ASGI server.
+    """One WebSocket of an ASGI server; implements `Transport`.
 
-    What is sent goes through one task, because ASGI's ``send`` waits for the client; what comes is
-    read by the task in which the server has called the application.
+    A separate task sends, because the ``send`` of ASGI waits for the client. The task in which the
+    server has called the application receives.
+
+    Args:
+        hub: The hub.
+        receive: Returns the next event of the server.
+        send: Sends an event to the server.
     """
 
     def __init__(self, hub: RunningHub, receive: Receive, send: Send) -> None:
         self._hub = hub
         self._receive = receive
         self._send = send
+        # None until `RunningHub.connect` returns, which calls `on_connect` before.
         self._connection: ServerConnection | None = None
+        # Messages, and at the end the code and the reason of a close.
         self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
         self._unsent_bytes = 0
         self._has_unsent = asyncio.Event()
         self._may_read = asyncio.Event()
         self._may_read.set()
-        # What the server has given while the hub did not read.
-        self._ahead: deque[Event] = deque()
-        self._ahead_bytes = 0
+        # Events that were received while reading was paused.
+        self._buffered: deque[Event] = deque()
+        self._buffered_bytes = 0
+        # The call of `receive` that began while reading was paused. It is awaited later and not
+        # cancelled, because a cancelled call could lose an event.
         self._receiving: asyncio.Future[Event] | None = None
+        # The server has reported the end of the client.
         self._is_gone = False
-        self._is_over = False
+        self._has_ended = False
+        # Ends `run`; set when the connection is closed or aborted.
         self._time_limit = asyncio.timeout(None)
         self._ending: tuple[DisconnectCause, int, str] = (DisconnectCause.LOST, 1006, "")
 
@@ -155,7 +169,8 @@ class ASGITransport:
                 try:
                     await self._read_all(connection)
                 finally:
-                    self._is_over = True
+                    # The block of the time limit ends here, so it cannot be rescheduled any more.
+                    self._has_ended = True
                     writing.cancel()
                     if self._receiving is not None:
                         self._receiving.cancel()
@@ -167,7 +182,8 @@ class ASGITransport:
         turn_end = loop.time() + TURN_SECONDS
         while True:
             if loop.time() >= turn_end:
-                # What a server has read already it gives without a pause.
+                # `receive` returns buffered events without a pause, so a flood would keep this
+                # task from ever giving way.
                 await asyncio.sleep(0)
                 turn_end = loop.time() + TURN_SECONDS
             event = await self._next_event()
@@ -177,9 +193,10 @@ class ASGITransport:
                     self._ending = DisconnectCause.CLIENT_CLOSED, code, reason
                 return
             if self._ending[0] is DisconnectCause.PROTOCOL_ERROR:
-                continue  # it is being closed, and has nothing more to say
+                continue  # the connection is being closed, so the message is ignored
             payload = _payload_of(event)
             if len(payload) > limit:
+                # Servers have limits of their own, which may be higher than the hub's.
                 self._ending = DisconnectCause.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG, ""
                 self._hub.lifecycle.leave(connection)
                 self.close(CloseCode.MESSAGE_TOO_BIG, "")
@@ -188,21 +205,24 @@ class ASGITransport:
             connection.receive(payload)
 
     async def _next_event(self) -> Event:
-        """Return the next event, when the hub reads or the client has gone."""
+        """Wait until the hub reads or the client has gone; return the next event."""
         while not self._may_read.is_set() and not self._is_gone:
-            await self._read_ahead()
-        if self._ahead:
-            event = self._ahead.popleft()
-            self._ahead_bytes -= len(_payload_of(event))
+            await self._buffer_event()
+        if self._buffered:
+            event = self._buffered.popleft()
+            self._buffered_bytes -= len(_payload_of(event))
             return event
         if self._receiving is not None:
             receiving, self._receiving = self._receiving, None
             return await receiving
         return await self._receive()
 
-    async def _read_ahead(self) -> None:
-        """Take events while the hub does not read, so that the end of the client is noticed."""
-        if self._receiving is None and self._ahead_bytes <= _MAX_AHEAD_BYTES:
+    async def _buffer_event(self) -> None:
+        """Buffer one event while reading is paused, so that the end of the client is noticed.
+
+        Return early when reading is resumed.
+        """
+        if self._receiving is None and self._buffered_bytes <= _MAX_BUFFERED_BYTES:
             self._receiving = asyncio.ensure_future(self._receive())
         allowed = asyncio.ensure_future(self._may_read.wait())
         waiting: set[asyncio.Future[Any]] = {allowed}
@@ -215,8 +235,8 @@ class ASGITransport:
         if self._receiving is not None and self._receiving.done():
             event = self._receiving.result()
             self._receiving = None
-            self._ahead.append(event)
-            self._ahead_bytes += len(_payload_of(event))
+            self._buffered.append(event)
+            self._buffered_bytes += len(_payload_of(event))
             self._is_gone = event["type"] == "websocket.disconnect"
 
     async def _write_all(self, connection: ServerConnection) -> None:
@@ -227,12 +247,12 @@ class ASGITransport:
                 try:
                     await self._write(item)
                 except Exception as error:
-                    # The server has found out first that the client is gone; how, is its affair.
-                    logger.debug("cannot send any more: %r", error)
+                    # The client has gone. Each server raises its own exception for that.
+                    logger.debug("sending failed: %r", error)
                     self.abort()
                     return
                 if isinstance(item, tuple):
-                    return
+                    return  # nothing may follow a close
                 self._unsent_bytes -= item.size
             self._has_unsent.clear()
             self._hub.lifecycle.stalled_writes.resume_writing(connection)
@@ -244,56 +264,59 @@ class ASGITransport:
             code, reason = item
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
-    # What sessions call: the Transport protocol.
+    # Called by connections; documented on Transport.
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
-        """Write messages when the client takes them; see `Transport.send`."""
+        """Queue messages for the sending task; see `Transport.send`."""
         self._unsent.extend(messages)
         self._unsent_bytes += sum(message.size for message in messages)
         self._has_unsent.set()
-        # A callback of the greeting can send and close, before there is anything to pause.
+        # One batch at a time: further messages wait in the outbox until the server has taken this
+        # one. `on_connect` can send before `_connection` is set.
         if self._connection is not None:
             self._hub.lifecycle.stalled_writes.pause_writing(self._connection)
         return self._unsent_bytes
 
     def unsent_bytes(self) -> int:
-        """Return what waits for the client; see `Transport.unsent_bytes`."""
+        """Return the bytes that the server has not taken; see `Transport.unsent_bytes`."""
         return self._unsent_bytes
 
     def ping(self) -> None:
-        """Take the server's word that the client is alive, because pinging is the server's part."""
+        """Count the client as alive, because the server sends the pings; see `Transport.ping`."""
         if self._connection is not None:
             self._connection.note_heard(self._hub.clock.time())
 
     def close(self, code: int, reason: str) -> None:
-        """Close behind all that was sent; see `Transport.close`."""
+        """Close behind all queued messages; see `Transport.close`."""
         self._unsent.append((code, reason))
         self._has_unsent.set()
         self._end_within(self._hub.config.close_timeout)
 
     def abort(self) -> None:
-        """End at once; see `Transport.abort`."""
+        """End the connection at once; see `Transport.abort`."""
+        # ASGI has no event for an abort: the application returns, which makes the server close.
         self._end_within(0)
 
     def pause_reading(self) -> None:
-        """Take nothing more from the server; see `Transport.pause_reading`."""
+        """Serve no more messages; see `Transport.pause_reading`."""
         self._may_read.clear()
 
     def resume_reading(self) -> None:
-        """Read again; see `Transport.resume_reading`."""
+        """Serve messages again; see `Transport.resume_reading`."""
         self._may_read.set()
 
     def _end_within(self, seconds: float) -> None:
-        if not self._is_over and not self._time_limit.expired():
+        if not self._has_ended and not self._time_limit.expired():
             self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def read_request(scope: Scope) -> Request:
-    """Return the request of an ASGI scope as an application sees it."""
+    """Return the `Request` of an ASGI scope."""
     values: dict[str, list[str]] = {}
     for raw_name, value in scope["headers"]:
         values.setdefault(raw_name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     headers = {name: tuple(each) for name, each in values.items()}
+    # `raw_path` is optional in ASGI. It should hold no query; if it does, the query is cut off.
     raw_path: bytes | None = scope.get("raw_path")
     path = quote(scope["path"]) if raw_path is None else raw_path.decode("latin-1")
     return Request(
@@ -306,7 +329,8 @@ def read_request(scope: Scope) -> Request:
 
 
 def _payload_of(event: Event) -> bytes:
-    """Return the message of an event; empty for one without."""
+    """Return the message of an event; empty for an event without a message."""
+    # Either field may be absent or None.
     text: str | None = event.get("text")
     payload: bytes = event.get("bytes") or b""
     return payload if text is None else text.encode()
@@ -327,12 +351,18 @@ async def _refuse_websocket(scope: Scope, send: Send, response: Response) -> Non
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await send_response(send, "websocket.http", response)
     else:
-        # All that such a server can say is 403.
+        # Without the extension, the server responds with 403.
         await send({"type": "websocket.close"})
 
 
 async def send_response(send: Send, kind: str, response: Response) -> None:
-    """Send a response; ``kind`` is how the names of its events begin."""
+    """Send a response.
+
+    Args:
+        send: Sends an event to the server.
+        kind: First part of the names of the events: ``http`` or ``websocket.http``.
+        response: The response.
+    """
     headers = {
         "Content-Type": response.content_type,
         "Content-Length": str(len(response.body)),

@@ -1,4 +1,4 @@
-"""Between the HTTP messages of `websockets` and those that an application sees."""
+"""Conversions between the HTTP messages of `websockets` and those of wshub."""
 
 import asyncio
 import re
@@ -14,11 +14,11 @@ _ABSOLUTE_FORM = re.compile(r"https?://([^/]*)(/.*)?", re.IGNORECASE)
 
 
 def read_request(request: http11.Request, transport: asyncio.Transport) -> Request:
-    """Return a request as an application sees it.
+    """Return the `Request` for the application.
 
     Args:
-        request: The request.
-        transport: The socket that it came from.
+        request: The request as parsed by `websockets`.
+        transport: The client's socket.
     """
     target, _, query = request.path.partition("?")
     values: dict[str, list[str]] = {}
@@ -27,7 +27,7 @@ def read_request(request: http11.Request, transport: asyncio.Transport) -> Reque
     headers = {name: tuple(each) for name, each in values.items()}
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is not None:
-        # The target decides, whatever the Host header says (RFC 9112 section 3.2.2).
+        # A target in absolute form replaces the Host header (RFC 9112 section 3.2.2).
         headers["host"] = (absolute[1],)
         target = absolute[2] or "/"
     return Request(
@@ -41,9 +41,13 @@ def read_request(request: http11.Request, transport: asyncio.Transport) -> Reque
 
 
 def write_response(response: Response, *, with_body: bool) -> http11.Response:
-    """Return a response as it goes out; without the body for an answer to HEAD.
+    """Return a response to be sent by `websockets`.
 
-    The connection ends after it, because the Sans-I/O layer reads one request.
+    The response ends the connection, because the Sans-I/O layer reads one request.
+
+    Args:
+        response: The response.
+        with_body: False for the response to HEAD, which has the headers of the body alone.
     """
     headers = Headers(
         {
@@ -54,6 +58,7 @@ def write_response(response: Response, *, with_body: bool) -> http11.Response:
             **response.headers,
         }
     )
+    # An application may use a status that has no registered phrase.
     phrase = responses.get(response.status, "")
     return http11.Response(response.status, phrase, headers, response.body if with_body else b"")
 

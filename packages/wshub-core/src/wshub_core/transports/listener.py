@@ -1,4 +1,4 @@
-"""Accepting: takes connections from a listening socket, and pauses when none can be taken."""
+"""The listener: accepts connections, and pauses when the process has no descriptors left."""
 
 import asyncio
 import errno
@@ -13,28 +13,35 @@ from wshub_core.logs import get_logger
 logger = get_logger("wshub.native")
 
 _BACKLOG = 1_024
-"""Connections that may wait to be accepted, so that a fleet that reconnects at once gets in."""
+"""Connections that the kernel may queue before they are accepted. Many clients that reconnect at
+once fit in.
+"""
 
 _ACCEPTS_PER_TURN = 32
-"""How many connections are accepted before others get a turn on the event loop."""
+"""Connections that are accepted in one round of the event loop."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Errors of ``accept`` that last until somebody frees a descriptor or memory."""
+"""Error numbers of ``accept`` for a lack of descriptors or memory. They repeat until one is freed.
+"""
 
 _PAUSE_SECONDS = 0.5
-"""How long accepting pauses then."""
+"""Time for which accepting pauses after an error, in seconds."""
 
 
 class Listener:
     """Accepts connections from one socket until it is closed.
 
-    The event loops have servers of their own. Out of descriptors, that of asyncio logs a record for
-    every connection that waits, and that of uvloop stops listening for good.
+    The servers of the event loops behave badly without free descriptors. The server of asyncio
+    (Python 3.11) logs as many records per second as its backlog has places. The server of uvloop
+    (0.21 to 0.23) closes the waiting connections at once and logs nothing.
 
     Args:
-        listening: A bound stream socket, which the listener closes.
-        make_protocol: Returns the protocol of a connection.
-        options: How `asyncio.loop.connect_accepted_socket` does TLS.
+        listening: A bound stream socket; the listener closes it.
+        make_protocol: Returns the protocol of a new connection.
+        options: TLS options for `asyncio.loop.connect_accepted_socket`.
+
+    Attributes:
+        socket: The listening socket.
     """
 
     def __init__(
@@ -47,14 +54,15 @@ class Listener:
         self._make_protocol = make_protocol
         self._options = options
         self._loop = asyncio.get_running_loop()
-        # A TLS handshake takes its time.
+        # The tasks of connections whose TLS handshake is under way.
         self._connecting: set[asyncio.Task[None]] = set()
+        # Accepted sockets whose task has not begun, so that nothing else would close them.
         self._waiting: set[socket.socket] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def start(self) -> None:
-        """Listen.
+        """Start listening.
 
         Raises:
             OSError: The socket cannot listen.
@@ -64,7 +72,7 @@ class Listener:
         self._loop.add_reader(self.socket, self._accept)
 
     def close(self) -> None:
-        """Stop listening, and drop connections whose TLS handshake is under way."""
+        """Stop listening, and cancel TLS handshakes that are under way."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -81,9 +89,11 @@ class Listener:
             try:
                 accepted, _ = self.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                # No connection waits, or a client has left before it was accepted.
                 return
             except OSError as exc:
-                # Also for other errors than those of `_EXHAUSTED`: the socket may stay readable.
+                # The socket stays readable, so without a pause the event loop would call this
+                # method in every round.
                 level = logging.ERROR if exc.errno in _EXHAUSTED else logging.WARNING
                 logger.log(
                     level, "no connections are accepted for %g s: %s", _PAUSE_SECONDS, exc.strerror
@@ -111,9 +121,10 @@ class Listener:
             error = task.exception()
             if error is None:
                 return
-            # A TLS handshake that fails, or a peer that has left.
-            logger.debug("a connection was not made: %s", error)
+            # The TLS handshake has failed, or the client has left.
+            logger.debug("setting up a connection failed: %s", error)
         if accepted in self._waiting:
-            # The task has not even begun. Otherwise the event loop closes the socket.
+            # The task was cancelled before it began. After its beginning, the event loop closes
+            # the socket.
             self._waiting.discard(accepted)
             accepted.close()

@@ -1,7 +1,7 @@
-"""The native transport: one WebSocket on a socket of asyncio.
+"""The native transport: one WebSocket on an asyncio socket.
 
-The Sans-I/O layer of `websockets` parses every byte of RFC 6455 on the way in. On the way out,
-messages come as finished frames. A connection has no task and no timer of its own.
+The Sans-I/O layer of `websockets` parses all incoming bytes (RFC 6455). Outgoing messages are
+frames that were encoded once for all connections. A connection has no task and no timer of its own.
 """
 
 import asyncio
@@ -19,14 +19,17 @@ from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 
 _CHUNK_BYTES = 1_024
-"""Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms."""
+"""Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms of work."""
 
 _MAX_UNREAD_BYTES = 65_536
-"""Bytes that may wait to be parsed before the socket is not read any more."""
+"""Unparsed bytes above which reading from the socket pauses."""
 
 
 class NativeTransport(asyncio.Protocol):
     """One WebSocket whose opening handshake has succeeded; implements `Transport`.
+
+    The class is one unit, although it has many methods: reading, writing and the end share the
+    state of the `websockets` protocol object.
 
     Args:
         sockets: The sockets of the server.
@@ -34,6 +37,7 @@ class NativeTransport(asyncio.Protocol):
         transport: The socket.
     """
 
+    # Slots save memory: a server holds one instance per connection.
     __slots__ = (
         "_connection",
         "_fragments",
@@ -57,15 +61,18 @@ class NativeTransport(asyncio.Protocol):
         self._sockets = sockets
         self._protocol = protocol
         self._transport = transport
-        # None for a refused client, which gets a close frame and is not served.
+        # None for a refused client, which receives a close frame and is not served.
         self._connection: ServerConnection | None = None
         # Bytes that were read and not parsed yet, from `_unread_start` on.
         self._unread = b""
         self._unread_start = 0
+        # True while this object stands in the reading turns; it must not stand there twice.
         self._is_processing = False
         self._has_eof = False
+        # The socket is closed. The end follows when the unread bytes are parsed.
         self._is_lost = False
         self._has_ended = False
+        # The payload of an unfinished fragmented message; None outside of one.
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
         self._is_reading_paused = False
@@ -77,22 +84,22 @@ class NativeTransport(asyncio.Protocol):
         Args:
             remote_address: Address of the peer.
             identity: Result of the authenticator.
-            early_data: Bytes that came behind the request.
+            early_data: Bytes that the client sent behind the request.
         """
-        # With these limits, a write that the kernel does not take at once pauses writing: further
-        # messages wait in the outbox, where they are counted and bounded. (TLS transports take 0
-        # as the high limit for "never write".)
+        # With these limits, asyncio calls `pause_writing` as soon as the kernel takes only a part
+        # of a write. Further messages then wait in the outbox, where they are counted and bounded.
+        # The high limit is not 0, because a TLS transport of asyncio would then always be paused.
         self._transport.set_write_buffer_limits(high=1, low=0)
         self._unread = early_data
         self._connection = self._sockets.hub.connect(self, remote_address, identity)
         self._process_unread()
 
-    # The calls of asyncio.
+    # Called by asyncio.
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the socket, now or in a later turn."""
         if self._connection is not None:
-            # Any byte proves that the peer is alive.
+            # Any byte proves that the peer is alive, also one that waits to be parsed.
             self._connection.note_heard(self._sockets.hub.clock.time())
         self._unread = self._unread[self._unread_start :] + data
         self._unread_start = 0
@@ -107,15 +114,15 @@ class NativeTransport(asyncio.Protocol):
             self._process_unread()
         else:
             self._end_reading()
-        # asyncio closes the socket once everything is sent, and a peer that does not read can
-        # delay that.
+        # asyncio closes the socket only after it has sent all bytes. A peer that does not read
+        # would delay the end, so the closing time limit starts now.
         self._sockets.closing.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
         self._is_lost = True
         if self._has_unread and not self._is_closed_by_hub:
-            # Frames that came before the end are served.
+            # Frames that arrived before the end are served first.
             self._process_unread()
         else:
             self._end()
@@ -123,7 +130,7 @@ class NativeTransport(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the kernel takes no more bytes, and stop reading meanwhile.
 
-        A peer that sends and never reads would otherwise fill the memory with answers.
+        A peer that sends without reading would otherwise fill the memory with replies and pongs.
         """
         self._is_writing_paused = True
         self._transport.pause_reading()
@@ -137,11 +144,13 @@ class NativeTransport(asyncio.Protocol):
         if self._connection is not None:
             self._sockets.hub.lifecycle.stalled_writes.resume_writing(self._connection)
 
-    # The calls of connections; documented on Transport.
+    # Called by connections; documented on Transport.
 
     def send(self, messages: Sequence[PreparedMessage]) -> int:
-        """Write messages in one go; see `Transport.send`."""
-        self._write(self._sockets.join(messages))
+        """Write messages with one call; see `Transport.send`."""
+        # The protocol's state needs no check: after a close frame, in either direction, the
+        # connection has left the hub and its outbox is closed.
+        self._write(self._sockets.join_frames(messages))
         return self._transport.get_write_buffer_size()
 
     def unsent_bytes(self) -> int:
@@ -156,28 +165,29 @@ class NativeTransport(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; see `Transport.close`."""
+        # A close frame may be sent once only (RFC 6455 section 5.5.1).
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
             self._write_protocol()
 
     def abort(self) -> None:
-        """Close the socket at once; unsent bytes are lost."""
+        """Close the socket at once; see `Transport.abort`."""
         self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Stop reading until `resume_reading`."""
+        """Stop reading; see `Transport.pause_reading`."""
         self._is_reading_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Read again; see `Transport.resume_reading`."""
         self._is_reading_paused = False
         self._read_if_allowed()
 
-    # The calls of the server.
+    # Called by the server.
 
     def shut_down(self) -> None:
-        """Close with 1001; a refused client is aborted."""
+        """Close with 1001; abort the socket of a refused client."""
         if self._connection is None:
             self.abort()
         else:
@@ -187,21 +197,22 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def is_reading(self) -> bool:
-        """Whether the socket is read now."""
+        """True while the socket is read."""
         return self._transport.is_reading()
 
     # Reading.
 
     def process_chunk(self) -> bool:
-        """Parse some of the waiting bytes; see `Reader.process_chunk`."""
+        """Parse some of the unread bytes; see `Reader.process_chunk`."""
         if self._has_ended:
             return False
+        # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
         chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
         self._unread_start += len(chunk)
         try:
             self._parse(chunk)
         except BaseException:
-            # A bug in the hub ends this connection and no other.
+            # An unexpected exception ends this connection. All others go on.
             self._is_processing = False
             self._transport.abort()
             if self._is_lost:
@@ -213,6 +224,8 @@ class NativeTransport(asyncio.Protocol):
         if not self._has_unread:
             self._unread = b""
             self._unread_start = 0
+        # Here, either all bytes are parsed or a pause has begun. The end of the stream lifts every
+        # pause, so an end that was noted while bytes waited is handled behind the last of them.
         if self._is_lost:
             self._end()
         elif self._has_eof:
@@ -241,7 +254,8 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def _may_read(self) -> bool:
-        # Bytes that came before the end are bounded, and no peer is left to slow down.
+        # After the end of the stream the pauses do not apply: the unread bytes are bounded, and
+        # there is no sender to slow down.
         is_over = self._has_eof or self._is_lost
         return is_over or not (self._is_reading_paused or self._is_writing_paused)
 
@@ -249,6 +263,7 @@ class NativeTransport(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         self._protocol.receive_data(data)
+        # The protocol answers pings and close frames by itself. Their frames are events, too.
         for event in self._protocol.events_received():
             if not self._receive_frame(cast("Frame", event)):
                 break
@@ -258,7 +273,7 @@ class NativeTransport(asyncio.Protocol):
         """Assemble messages from frames (RFC 6455 section 5.4) and serve them.
 
         Returns:
-            False if further frames must be ignored.
+            False if the frames behind this one must be ignored.
         """
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             is_text = frame.opcode is Opcode.TEXT
@@ -267,7 +282,7 @@ class NativeTransport(asyncio.Protocol):
             self._fragments = bytearray(frame.data)
             self._fragments_are_text = is_text
         elif frame.opcode is Opcode.CONT:
-            assert self._fragments is not None, "the protocol refuses a stray continuation"
+            assert self._fragments is not None, "websockets refuses a stray continuation frame"
             self._fragments += frame.data
             if frame.fin:
                 message, self._fragments = self._fragments, None
@@ -275,11 +290,14 @@ class NativeTransport(asyncio.Protocol):
         return True
 
     def _receive_message(self, payload: bytes | bytearray | memoryview, is_text: bool) -> bool:
-        assert not isinstance(payload, memoryview), "only frames to be sent can be views"
+        assert not isinstance(payload, memoryview), "received payloads are never views"
         if is_text:
+            # The Sans-I/O layer of websockets 17 leaves the check of UTF-8 (RFC 6455 section 8.1)
+            # to its caller.
             try:
                 payload.decode()
             except UnicodeDecodeError:
+                # During the closing handshake a violation changes nothing any more.
                 if self._protocol.state is OPEN:
                     self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
                 return False
@@ -293,18 +311,19 @@ class NativeTransport(asyncio.Protocol):
         """Write the pongs and close frames that the protocol has prepared."""
         data_to_send = self._protocol.data_to_send()
         if data_to_send:
-            # In one write, because a flood of pings causes as many pongs.
+            # One write for all: a flood of pings causes as many pongs.
             self._write(b"".join(data_to_send))
             if data_to_send[-1] == SEND_EOF:
                 end_writing(self._transport)
         if self._protocol.close_expected():
             self._sockets.closing.add(self)
             if self._connection is not None:
-                # One side has sent a close frame, so no message may follow.
+                # One side has sent a close frame, so no message may follow (RFC 6455 section
+                # 5.5.1).
                 self._sockets.hub.lifecycle.leave(self._connection)
 
     def _write(self, data: bytes) -> None:
-        # asyncio logs writes to a socket that the peer has reset.
+        # asyncio would log a warning for writes to a socket that the peer has reset.
         if not self._transport.is_closing():
             self._transport.write(data)
 
@@ -331,17 +350,18 @@ class NativeTransport(asyncio.Protocol):
         if received is not None and self._protocol.close_rcvd_then_sent:
             return DisconnectCause.CLIENT_CLOSED, received.code, received.reason
         if sent is not None:
-            # The protocol closes by itself only when the peer has violated it.
+            # A close by the hub has its own cause, which `Lifecycle` prefers. The protocol sends
+            # a close frame by itself only after a violation by the peer.
             return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
         return DisconnectCause.LOST, 1006, ""
 
 
 def end_writing(transport: asyncio.Transport) -> None:
-    """Send the end of the stream, or close a TLS connection, which has no half-open state."""
+    """Send the end of the stream, or close a TLS connection, which has no half-closed state."""
     if transport.can_write_eof():
         try:
             transport.write_eof()
-        except OSError:  # the peer has reset the connection already
+        except OSError:  # the peer has reset the connection
             transport.abort()
     else:
         transport.close()

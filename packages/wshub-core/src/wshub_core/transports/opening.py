@@ -1,7 +1,7 @@
 """The opening handshake: one HTTP request on a socket, and its response.
 
-The Sans-I/O layer of `websockets` parses the request. A granted handshake hands its socket to a
-`NativeTransport`; every other request gets a response, which ends the connection.
+The Sans-I/O layer of `websockets` parses the request. After a successful handshake, a
+`NativeTransport` serves the socket. Any other response ends the connection.
 """
 
 import asyncio
@@ -29,19 +29,25 @@ from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = get_logger("wshub.native")
 
-# At debug level `websockets` logs headers and frames, secrets included. That must not follow from
-# the level of the root logger, so this logger has a level of its own.
+# At debug level, websockets 17 logs all headers and frames, which hold secrets. A root logger at
+# debug level must not enable that, so this logger has its own level.
 _wire_logger = get_logger("wshub.wire")
 _wire_logger.setLevel(logging.WARNING)
 
 _MAX_REQUEST_BYTES = 65_536
-"""Largest request, in bytes. The library bounds each line and their number; this bounds both."""
+"""Largest request, in bytes. `websockets` bounds the length and the number of lines, but not the
+whole, which could then have 1 MiB.
+"""
 
 _MAX_LINE_BYTES = 8_192
-"""Length from which the library refuses a line, so that an unfinished line can be given to it."""
+"""Longest line of a request, in bytes, as in `websockets`. A longer line is passed to `websockets`
+before its end has come, which makes it respond with an error.
+"""
 
 _BODY_HEADERS = (b"content-length:", b"transfer-encoding:")
-"""Headers that announce a body. The library refuses such requests without a response."""
+"""Headers that announce a body, in lower case. websockets 17 drops such requests without a
+response, so the parser never sees these headers.
+"""
 
 _REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
 """The first line of an HTTP request, valid or not (RFC 9112 section 3)."""
@@ -58,6 +64,9 @@ _FAILED = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
 class OpeningHandshake(asyncio.Protocol):
     """A socket from its acceptance to the response.
 
+    The class is one unit, although it has many methods: parsing, callbacks and the response share
+    the state of the `websockets` protocol object.
+
     Args:
         sockets: The sockets of the server.
     """
@@ -71,22 +80,22 @@ class OpeningHandshake(asyncio.Protocol):
         self._request: http11.Request | None = None
         self._request_bytes = 0
         self._has_body = False
-        # Bytes that were read and not parsed yet; behind the request they are early frames.
+        # Bytes that were read and not parsed yet. Bytes behind the request are early frames.
         self._unread = b""
-        # The task that answers, while an application's callback runs.
-        self._answer: asyncio.Task[object] | None = None
+        # The task that runs a callback of the application and then responds; None if none runs.
+        self._response_task: asyncio.Task[object] | None = None
 
-    # The calls of asyncio.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the socket."""
+        """Register the socket, and start the time limit of the handshake."""
         self._transport = cast("asyncio.Transport", transport)
         self._sockets.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of the request."""
         if self._protocol.eof_sent:
-            return  # the request has its response, and no further request is read
+            return  # the response was sent, and no further request is read
         self._unread += data
         if self._request is None:
             self._parse_request()
@@ -95,14 +104,14 @@ class OpeningHandshake(asyncio.Protocol):
         """Note that the peer sends nothing more; asyncio then closes the socket."""
         self._protocol.receive_eof()
         self._write_protocol()
-        # asyncio closes the socket once everything is sent, and a peer that does not read can
-        # delay that.
+        # asyncio closes the socket only after it has sent all bytes. A peer that does not read
+        # would delay the end, so the closing time limit starts now.
         self._sockets.closing.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the socket is closed, and cancel the answer."""
-        if self._answer is not None:
-            self._answer.cancel()
+        """Remove the socket, and cancel the response."""
+        if self._response_task is not None:
+            self._response_task.cancel()
         self._sockets.remove(self)
 
     def pause_writing(self) -> None:
@@ -110,25 +119,27 @@ class OpeningHandshake(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read again, so that the end of the peer is noticed."""
-        if self._answer is None:
+        """Read again, so that the end of the stream is noticed."""
+        # While a callback runs, reading stays paused; see `_respond_in_task`.
+        if self._response_task is None:
             self._transport.resume_reading()
 
-    # The calls of the server.
+    # Called by the server.
 
     def abort(self) -> None:
         """Close the socket at once."""
         self._transport.abort()
 
     def shut_down(self) -> None:
-        """Close the socket at once: the server closes."""
+        """Close the socket at once, because there is no WebSocket to close with 1001."""
         self.abort()
 
     # The request.
 
     def _parse_request(self) -> None:
-        # Line by line, because bytes behind the request must not be parsed before the response: a
-        # client has to wait for it (RFC 6455 section 4.1), but not every client does.
+        # A client has to wait for the response before it sends frames (RFC 6455 section 4.1), but
+        # some do not. The parser must not see frames before the response, so the request is
+        # passed to it line by line, and the bytes behind the empty line stay unread.
         while self._request is None and not self._protocol.eof_sent:
             line, newline, rest = self._unread.partition(b"\n")
             if not newline and len(line) <= _MAX_LINE_BYTES:
@@ -136,12 +147,12 @@ class OpeningHandshake(asyncio.Protocol):
             self._unread = rest
             self._parse_line(line + newline)
         if self._request is not None:
-            self._answer_request(self._request)
+            self._handle_request(self._request)
 
     def _parse_line(self, line: bytes) -> None:
         self._request_bytes += len(line)
         if self._request_bytes > _MAX_REQUEST_BYTES:
-            self._refuse_unreadable(_TOO_LARGE)
+            self._refuse_malformed(_TOO_LARGE)
             return
         if line.lower().startswith(_BODY_HEADERS):
             self._has_body = self._has_body or line.partition(b":")[2].strip() != b"0"
@@ -153,31 +164,33 @@ class OpeningHandshake(asyncio.Protocol):
         elif isinstance(self._protocol.handshake_exc, InvalidMessage):
             is_first_line = self._request_bytes == len(line)
             if is_first_line and not _REQUEST_LINE.fullmatch(line):
-                # The peer does not speak HTTP, so it cannot read a response.
+                # The peer does not speak HTTP, so it gets no HTTP response.
                 self._sockets.hub.admission.count_refusal()
                 self._write_protocol()
             else:
-                self._refuse_unreadable(_BAD_REQUEST)
+                self._refuse_malformed(_BAD_REQUEST)
         elif self._protocol.handshake_exc is not None:
-            # The library has responded: a line is too long, or there are too many.
+            # websockets has prepared the response: a line is too long, or there are too many.
             self._sockets.hub.admission.count_refusal()
             self._write_protocol()
 
-    def _refuse_unreadable(self, response: Response) -> None:
+    def _refuse_malformed(self, response: Response) -> None:
+        """Refuse a request that cannot be parsed."""
         self._sockets.hub.admission.count_refusal()
         self._sockets.closing.add(self)
         if self._protocol.eof_sent:
-            # The library has given up on the request, and has no response.
+            # websockets 17 has only prepared the end of the stream, and its `send_response` cannot
+            # follow that. The response is therefore written here, before the end.
             self._sockets.opening.discard(self)
             self._write(write_response(response, with_body=True).serialize())
             self._write_protocol()
         else:
-            self._end_with(write_response(response, with_body=True))
+            self._write_response(write_response(response, with_body=True))
 
-    def _answer_request(self, http_request: http11.Request) -> None:
+    def _handle_request(self, http_request: http11.Request) -> None:
         request = read_request(http_request, self._transport)
         if normalize_path(request.path) != self._sockets.path:
-            self._answer_later(self._ask_application(request))
+            self._respond_in_task(self._run_process_request(request))
             return
         hub = self._sockets.hub
         mismatch = self._check_handshake(http_request)
@@ -190,12 +203,12 @@ class OpeningHandshake(asyncio.Protocol):
             self._refuse(request, http_request, refusal)
         elif hub.config.authenticator is not None:
             context = copy_context()
-            self._answer_later(self._authenticate(request, http_request, context), context)
+            self._respond_in_task(self._authenticate(request, http_request, context), context)
         else:
-            self._open(request, http_request, ANYONE)
+            self._open_websocket(request, http_request, ANYONE)
 
     def _check_handshake(self, http_request: http11.Request) -> Response | None:
-        """Return the response to a request that cannot be a handshake; None for any other."""
+        """Return the response to a request that is no handshake; None for a handshake."""
         if http_request.method == "HEAD":
             return UPGRADE_REQUIRED
         if http_request.method != "GET":
@@ -204,28 +217,28 @@ class OpeningHandshake(asyncio.Protocol):
 
     # Callbacks of the application.
 
-    def _answer_later(
-        self, answer: Coroutine[object, object, None], context: Context | None = None
+    def _respond_in_task(
+        self, responding: Coroutine[object, object, None], context: Context | None = None
     ) -> None:
-        """Answer in a task, and stop reading until its end."""
-        # The client has done its part of the opening in time; the answer has its own time limits.
+        """Run a callback and respond in a task; stop reading until its end."""
+        # The client has sent its request in time. The callbacks have their own time limits.
         self._sockets.opening.discard(self)
         self._transport.pause_reading()
-        self._answer = self._sockets.hub.spawn(self._finish_answer(answer), context)
+        self._response_task = self._sockets.hub.spawn(self._run_response(responding), context)
 
-    async def _finish_answer(self, answer: Coroutine[object, object, None]) -> None:
+    async def _run_response(self, responding: Coroutine[object, object, None]) -> None:
         try:
-            await answer
+            await responding
         except Exception:
-            # A socket without a response would stay open for ever.
-            logger.exception("answering failed")
+            # No time limit runs any more, so a socket without a response would never be closed.
+            logger.exception("responding to a request failed")
             self._transport.abort()
         except asyncio.CancelledError:
             # The hub closes and does not wait any longer.
             self._transport.abort()
             raise
         finally:
-            self._answer = None
+            self._response_task = None
 
     async def _authenticate(
         self, request: Request, http_request: http11.Request, context: Context
@@ -236,15 +249,17 @@ class OpeningHandshake(asyncio.Protocol):
         if self._transport.is_closing():
             return
         refusal = identity if isinstance(identity, Response) else admission.check_room()
-        # First, because the callbacks of an open connection decide about reading.
+        # Before the connection is opened: its callbacks may pause reading, and that must last.
         self._transport.resume_reading()
         if refusal is not None:
             self._refuse(request, http_request, refusal)
         elif isinstance(identity, AuthResult):
-            # In the context of this task, with the variables that the authenticator has set.
-            self._open(request, http_request, identity)
+            # This task runs in the context of the authenticator, so the connection's callbacks see
+            # the context variables that the authenticator has set.
+            self._open_websocket(request, http_request, identity)
 
-    async def _ask_application(self, request: Request) -> None:
+    async def _run_process_request(self, request: Request) -> None:
+        """Answer a request to another path with ``process_request``, or with 404."""
         response: Response | None = None
         hub = self._sockets.hub
         if self._sockets.process_request is not None:
@@ -257,33 +272,38 @@ class OpeningHandshake(asyncio.Protocol):
                 request,
             )
         try:
-            message = self._serialize(response or _NOT_FOUND)
+            message = self._to_http11(response or _NOT_FOUND)
         except Exception:
-            # A callback without annotations can return anything.
+            # Nothing checks the type of the callback's result before.
             logger.exception("process_request returned no valid response")
-            message = self._serialize(_FAILED)
-        self._end_with(message)
+            message = self._to_http11(_FAILED)
+        self._write_response(message)
+        # The end of the stream has to be read.
         self._transport.resume_reading()
 
     # The response.
 
-    def _open(self, request: Request, http_request: http11.Request, identity: AuthResult) -> None:
+    def _open_websocket(
+        self, request: Request, http_request: http11.Request, identity: AuthResult
+    ) -> None:
         if self._accept(request, http_request):
-            websocket = self._hand_over()
+            websocket = self._switch_protocol()
             websocket.open(request.remote_address, identity, self._unread)
         else:
             self._sockets.hub.admission.count_refusal()
 
     def _refuse(self, request: Request, http_request: http11.Request, refusal: Response) -> None:
-        """Refuse in a response or, for a client that cannot read it, in a close frame."""
+        """Refuse a client with a response, or with a close frame if it cannot read responses."""
         close = refusal_as_close(request, refusal)
         if close is None:
             self._respond(refusal)
         elif self._accept(request, http_request):
-            self._hand_over().close(*close)
+            # The WebSocket has no connection of the hub. It ends with the closing handshake.
+            self._switch_protocol().close(*close)
 
     def _accept(self, request: Request, http_request: http11.Request) -> bool:
         """Respond to the handshake; return False if it was invalid."""
+        # websockets validates the headers here, and returns an error response if one is invalid.
         response = self._protocol.accept(http_request)
         subprotocol = select_subprotocol(request)
         if subprotocol is not None:
@@ -293,8 +313,8 @@ class OpeningHandshake(asyncio.Protocol):
         self._sockets.opening.discard(self)
         return self._protocol.state is OPEN
 
-    def _hand_over(self) -> NativeTransport:
-        """Give the socket to a WebSocket. This object, with all headers, is then freed."""
+    def _switch_protocol(self) -> NativeTransport:
+        """Replace this object by a `NativeTransport`; the request and its headers are freed."""
         websocket = NativeTransport(self._sockets, self._protocol, self._transport)
         self._transport.set_protocol(websocket)
         self._sockets.replace(self, websocket)
@@ -302,13 +322,13 @@ class OpeningHandshake(asyncio.Protocol):
 
     def _respond(self, response: Response) -> None:
         """Send a plain HTTP response, which ends the connection."""
-        self._end_with(self._serialize(response))
+        self._write_response(self._to_http11(response))
 
-    def _serialize(self, response: Response) -> http11.Response:
+    def _to_http11(self, response: Response) -> http11.Response:
         is_head = self._request is not None and self._request.method == "HEAD"
         return write_response(response, with_body=not is_head)
 
-    def _end_with(self, response: http11.Response) -> None:
+    def _write_response(self, response: http11.Response) -> None:
         self._sockets.opening.discard(self)
         self._protocol.send_response(response)
         self._write_protocol()
@@ -323,6 +343,6 @@ class OpeningHandshake(asyncio.Protocol):
             self._sockets.closing.add(self)
 
     def _write(self, data: bytes) -> None:
-        # asyncio logs writes to a socket that the peer has reset.
+        # asyncio would log a warning for writes to a socket that the peer has reset.
         if not self._transport.is_closing():
             self._transport.write(data)

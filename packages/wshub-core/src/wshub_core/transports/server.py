@@ -1,4 +1,4 @@
-"""The hub's own server: its listening sockets, from start to close."""
+"""The hub's own server: its listening sockets and the end of its connections."""
 
 import asyncio
 import contextlib
@@ -24,10 +24,10 @@ from wshub_core.values.paths import normalize_path
 
 
 class Server:
-    """A listening server; `Hub.serve` makes one, and ``async with`` starts and closes it.
+    """A listening server, made by `Hub.serve`; ``async with`` starts and closes it.
 
     Attributes:
-        addresses: The IP addresses that it listens at; none for a unix socket.
+        addresses: The IP addresses of the listening sockets; empty for a unix socket.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port that the server listens on; 0 for a unix socket."""
+        """The TCP port of the listening sockets; 0 for a unix socket."""
         return self._port
 
     async def serve_forever(self) -> None:
@@ -103,9 +103,9 @@ class Server:
         await self._closed.wait()
 
     async def close(self) -> None:
-        """Stop listening, close this server's connections with 1001, and wait until they are gone.
+        """Stop listening, close this server's connections with 1001, and wait for their end.
 
-        The wait is bounded by twice the hub's ``close_timeout``. Closing again is harmless.
+        The wait is bounded by twice the hub's ``close_timeout``. Calling it again is harmless.
 
         Raises:
             ForkedProcessError: The server belongs to the parent process of this one.
@@ -113,7 +113,8 @@ class Server:
         if self._guard is not None:
             self._guard.check()
         if self._closing is None:
-            # In a task of its own: closing cancels answers, and the caller may be one of them.
+            # In a separate task: closing cancels responses that are under way, and the caller may
+            # be the callback of such a response.
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -126,20 +127,23 @@ class Server:
         self._closed.set()
 
     async def _listen(self, accepted: ServerSockets) -> None:
+        """Create the listening sockets and start accepting."""
         make_protocol = partial(OpeningHandshake, accepted)
         if self._unix is not None:
             sockets: Sequence[socket.socket] = [self._bind_unix(self._unix)]
         else:
             sockets = self._sockets or await bind(self._host, self._port)
         options = self._tls_options()
+        # All listeners exist before the first one starts, so that an error closes every socket.
         self._listeners = [Listener(each, make_protocol, options) for each in sockets]
         for listener in self._listeners:
             listener.start()
 
     def _bind_unix(self, path: str) -> socket.socket:
-        """Bind a unix socket; a server that listens at the path already is relieved."""
+        """Bind a unix socket; replace the socket of another server at the same path."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # Linux: names with a leading null byte are not in the file system.
             is_abstract = path.startswith("\0")
             if not is_abstract and _is_socket(path):
                 os.unlink(path)
@@ -153,7 +157,7 @@ class Server:
         return listening
 
     def _remove_unix_file(self) -> None:
-        """Remove the path of the unix socket, unless another server has taken it."""
+        """Remove the file of the unix socket, unless another server has replaced it."""
         if self._unix is None or self._unix_file is None:
             return
         with contextlib.suppress(FileNotFoundError):
@@ -165,7 +169,7 @@ class Server:
     def _tls_options(self) -> dict[str, Any]:
         if self._ssl is None:
             return {}
-        # Handshakes of TLS come before ours and are not seen by it, so they have timeouts here.
+        # The TLS handshake precedes the opening handshake, whose time limit does not cover it.
         return {
             "ssl": self._ssl,
             "ssl_handshake_timeout": self._config.open_timeout,
@@ -174,10 +178,10 @@ class Server:
 
 
 def _check_path(path: str) -> str:
-    """Return the path of the hub in the spelling in which it is compared.
+    """Return the hub's path in the normalized form that is compared with requests.
 
     Raises:
-        ServeError: No request has such a path.
+        ServeError: No request can have this path.
     """
     if not path.startswith("/"):
         raise ServeError(f"path {path!r} must begin with a slash: use {'/' + path!r}")
@@ -197,14 +201,14 @@ def _is_socket(path: str) -> bool:
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that are bound to all addresses of a host, for one server or several.
+    """Return sockets that are bound to all addresses of a host, for one or several servers.
 
     Args:
-        host: A name or an address; empty for all of the machine's.
-        port: The TCP port; 0 for any free one.
+        host: A name or an address; empty for all addresses of the machine.
+        port: The TCP port; 0 for any free port.
 
     Raises:
-        ServeError: That is not possible.
+        ServeError: The port is invalid, or the address cannot be used.
     """
     if not 0 <= port <= 65_535:
         raise ServeError(f"cannot listen on port {port}: ports are 0 to 65535")
@@ -212,14 +216,16 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     address = host or None
     try:
         if address is not None and port == 0:
-            # A name may stand for several addresses, and each would get a port of its own.
+            # A name can have several addresses, and each would get a different free port.
             addresses = await loop.getaddrinfo(address, 0, type=socket.SOCK_STREAM)
             address = str(addresses[0][4][0])
+        # The event loop resolves the name and sets the socket options, and is not used to accept.
         server = await loop.create_server(asyncio.Protocol, address, port, start_serving=False)
     except OSError as exc:
         raise ServeError(_explain(host, port, exc)) from exc
     except UnicodeError as exc:
-        raise ServeError(f"cannot listen on {host!r}: no valid host name") from exc
+        raise ServeError(f"cannot listen on {host!r}: not a valid host name") from exc
+    # Copies of the descriptors, because the server closes its own sockets.
     sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
     server.close()
     return sockets
@@ -227,8 +233,12 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 def _explain(host: str, port: int, exc: OSError) -> str:
     if exc.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is already in use: stop what listens there, or take another"
-    # asyncio puts the address into the text once more; name resolution has numbers of its own.
+        return (
+            f"port {port} on {host} is already in use: "
+            "stop the program that listens there, or use another port"
+        )
+    # The text of asyncio's error would repeat the address. The error numbers of name resolution are
+    # not those of `os.strerror`.
     is_resolution = isinstance(exc, socket.gaierror)
     why = os.strerror(exc.errno) if exc.errno and not is_resolution else exc.strerror or exc
     return f"cannot listen on {host} port {port}: {why}"

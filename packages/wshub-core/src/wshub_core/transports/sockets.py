@@ -1,4 +1,4 @@
-"""The sockets of one server: their shared settings, their time limits, and their end."""
+"""The accepted sockets of one server: their shared settings, time limits and shutdown."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,13 @@ logger = get_logger("wshub.native")
 
 
 class ServedSocket(Hashable, Protocol):
-    """An accepted socket."""
+    """The object that serves an accepted socket: a handshake or a WebSocket."""
 
     def abort(self) -> None:
         """Close the socket at once."""
 
     def shut_down(self) -> None:
-        """Close a WebSocket with 1001, and any other socket at once."""
+        """Close a WebSocket with 1001; close any other socket at once."""
 
 
 class ServerSockets:
@@ -31,16 +31,16 @@ class ServerSockets:
     Args:
         hub: The hub.
         path: Path at which clients connect.
-        process_request: Answers requests to other paths.
+        process_request: The application's callback for requests to other paths.
 
     Attributes:
         hub: The hub.
         path: Path at which clients connect.
-        process_request: Answers requests to other paths.
-        turns: Shares the time for reading among the sockets.
+        process_request: The application's callback for requests to other paths.
+        turns: Shares the time for parsing among the sockets.
         open: The sockets that are not closed.
-        opening: Time limit of the opening handshake.
-        closing: Time limit of the end of a connection.
+        opening: Time limit of opening handshakes; expired sockets are aborted.
+        closing: Time limit of closing handshakes and final responses; expired sockets are aborted.
     """
 
     def __init__(self, hub: RunningHub, path: str, process_request: ProcessRequest | None) -> None:
@@ -55,19 +55,21 @@ class ServerSockets:
         self.closing: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.close_timeout, lambda served: served.abort()
         )
+        # Arguments and result of the last call of `join_frames`.
         self._joined_messages: Sequence[PreparedMessage] = ()
         self._joined_frames = b""
         self._is_closed = False
-        self._all_gone = asyncio.Event()
+        self._all_closed = asyncio.Event()
 
-    def join(self, messages: Sequence[PreparedMessage]) -> bytes:
-        """Return the frames of messages, one after the other.
+    def join_frames(self, messages: Sequence[PreparedMessage]) -> bytes:
+        """Return the frames of messages, concatenated.
 
-        Connections with the same audience wait for the same messages, so the bytes of the last
-        call are often those of the next.
+        Connections with the same subscriptions have the same waiting messages. The result of the
+        last call is therefore kept: the next call often asks for the same bytes.
         """
         if len(messages) == 1:
             return messages[0].frame
+        # The comparison is cheap: messages are compared by identity.
         if messages != self._joined_messages:
             self._joined_messages = messages
             self._joined_frames = b"".join([message.frame for message in messages])
@@ -82,7 +84,7 @@ class ServerSockets:
             self.opening.add(served)
 
     def replace(self, before: ServedSocket, after: ServedSocket) -> None:
-        """Replace the object that serves a socket."""
+        """Replace the object that serves a socket, after a successful opening handshake."""
         self.open.discard(before)
         self.open.add(after)
 
@@ -92,25 +94,30 @@ class ServerSockets:
         self.opening.discard(served)
         self.closing.discard(served)
         if self._is_closed and not self.open:
-            self._all_gone.set()
+            self._all_closed.set()
 
     async def close(self) -> None:
-        """Close every connection with 1001 and wait until the last socket is closed."""
+        """Close every connection with 1001 and wait until the last socket is closed.
+
+        Sockets that are still open after the hub's ``close_timeout`` are aborted. The whole wait is
+        bounded by twice that time.
+        """
         self._is_closed = True
         for served in tuple(self.open):
             served.shut_down()
-        # Transports have the same timeout, by the hub's clock; this one goes by the real one.
-        await self._wait_all_gone()
+        # `closing` has the same time limit, but by the hub's clock, which a test may stop. This
+        # wait goes by the clock of the event loop.
+        await self._wait_all_closed()
         for served in tuple(self.open):
             served.abort()
-        await self._wait_all_gone()
+        await self._wait_all_closed()
         if self.open:
-            logger.error("%d sockets do not close", len(self.open))
+            logger.error("%d sockets are still open after they were aborted", len(self.open))
         self.opening.cancel()
         self.closing.cancel()
 
-    async def _wait_all_gone(self) -> None:
+    async def _wait_all_closed(self) -> None:
         if self.open:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.hub.config.close_timeout):
-                    await self._all_gone.wait()
+                    await self._all_closed.wait()

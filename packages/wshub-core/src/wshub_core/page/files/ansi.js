@@ -1,4 +1,4 @@
-// Terminal colours: turns text with ANSI escape sequences into text with style classes.
+// Terminal colors: splits text with ANSI escape sequences into spans with style classes.
 
 // ECMA-48 control sequences, and operating system commands (titles, links) up to their end.
 const SEQUENCE = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]/g;
@@ -7,11 +7,11 @@ const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 const CUBE = [0, 95, 135, 175, 215, 255];
 
 /**
- * Splits text at its escape sequences. Colours and weights carry on to the next call through
- * `style`, as they do from line to line in a terminal; all other sequences are left out.
+ * Splits text at its escape sequences. As in a terminal, colors and weights apply to the following
+ * lines too, so the next call continues with the same `style`. Other sequences are removed.
  *
  * @param {string} text
- * @param {object} style  What earlier text has set; changed by this call. Start with `{}`.
+ * @param {object} style  The style after the earlier text; this call changes it. Start with `{}`.
  * @returns {{text: string, classes: string[], color?: string, background?: string}[]}
  */
 export function parse(text, style) {

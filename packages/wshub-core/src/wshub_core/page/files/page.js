@@ -3,22 +3,24 @@
 import { parse } from "./ansi.js";
 import { ReconnectingClient, SubscriptionRefusedError } from "./wshub.js";
 
-// What this tab keeps at most: channels with their output, and of each of them so much.
-const MOST_VIEWS = 100;
-const MOST_LINES = 5_000;
-const MOST_CHARACTERS = 2_000_000;
-const MOST_LISTED = 4_000;
+// Limits of this tab: channels with their output, lines and characters of one channel, and entries
+// of the channel list.
+const MAX_VIEWS = 100;
+const MAX_LINES = 5_000;
+const MAX_CHARACTERS = 2_000_000;
+const MAX_LISTED = 4_000;
 
-// The server tells changes on this channel. The whole list is loaded when the page is connected,
-// and now and then in case something was lost on the way.
+// The server announces changes of the list on this channel. The page loads the whole list when it
+// connects, and at this interval, because an announcement may be lost. Times are in milliseconds.
 const PAGE_CHANNEL = "wshub:page";
-const LIST_EVERY = 30_000;
-// Without that channel the list has to be asked for again and again.
-const LIST_OFTEN = 1_000;
-// Of several server processes, one may answer with what another has told a moment ago.
-const LAG = 2_000;
+const LIST_INTERVAL = 30_000;
+// Without that channel, the page polls the list.
+const POLL_INTERVAL = 1_000;
+// With several server processes, the list of one may be older than an announcement of another. An
+// entry that is younger than this is not overwritten by the list.
+const LIST_LAG = 2_000;
 
-// What is in no channel gets an entry of its own, under a name that no channel can have.
+// Broadcasts belong to no channel. They have a view under a name that no channel can have.
 const BROADCASTS = "(broadcasts)";
 const isChannel = (name) => /^[A-Za-z0-9_.:-]{1,256}$/.test(name);
 
@@ -27,21 +29,21 @@ const element = (id) => document.getElementById(id);
 const log = element("log");
 const lines = element("lines");
 
-// The processes: the only place where their statuses are kept, for the list and for the title.
+// Entries: the channels of the list and their process statuses, for the list and for the title.
 
 const entries = new Map();
 
-/** Keeps what has become of a channel; a message or the server has told it just now. */
-function note(channel, status) {
-  const toldAt = performance.now();
-  entries.set(channel, { status: null, exitCode: null, ...entries.get(channel), ...status, toldAt });
-  if (entries.size > MOST_LISTED) {
+/** Updates the entry of a channel, after a message or an announcement. */
+function updateEntry(channel, status) {
+  const updatedAt = performance.now();
+  entries.set(channel, { status: null, exitCode: null, ...entries.get(channel), ...status, updatedAt });
+  if (entries.size > MAX_LISTED) {
     entries.delete([...entries.keys()].find((name) => !views.has(name)));
   }
   planListPaint();
 }
 
-/** Reads the status of a process; null if there is none, whatever was sent for it. */
+/** Returns the process status in the data of a message; null for data of another shape. */
 function readStatus(data) {
   if (typeof data?.status !== "string") return null;
   const exitCode = Number.isSafeInteger(data.exitCode) ? data.exitCode : null;
@@ -57,48 +59,50 @@ function statusClass({ status, exitCode }) {
   return exitCode === 0 ? "good" : "bad";
 }
 
-// What this tab has received of each channel.
+// Views: the output of each channel that this tab has received.
 
 class View {
   lines = [];
   characters = 0;
-  // Messages that have come, and those of them that are in `lines`; notes are none.
+  // Number of lines received, and number of those that are still in `lines`. Notes do not count.
   count = 0;
   kept = 0;
-  // How many of the last lines are not on the screen yet, and which that are there have changed.
+  // Number of last lines that are not painted yet, and painted lines that have changed since.
   fresh = 0;
   changed = new Set();
-  // The style that the output has reached, and the line that the next may take the place of.
+  // The style at the end of the output, and the line that the next one may overwrite.
   style = {};
   output = null;
-  heardAt = 0;
+  // Order of last use: the view with the lowest number is closed first.
+  usedAt = 0;
 }
 
 const views = new Map();
-// What somebody has stopped following; messages may still be on their way.
-const left = new Set();
+// Channels that the user has stopped following. Their messages may still arrive and are ignored.
+const unfollowed = new Set();
 let current = null;
-// The first channel opens by itself, but only until somebody has had a say.
+// The first channel opens by itself until the user has chosen a channel.
 let hasChosen = false;
-let turn = 0;
+let uses = 0;
 
 function openView(channel) {
   let view = views.get(channel);
   if (!view) {
     view = new View();
     views.set(channel, view);
-    // Also if the server has subscribed this connection already: the next one restores it.
+    // The server may have subscribed this connection already. The client must know the subscription
+    // to restore it after a reconnect.
     if (channel !== BROADCASTS) connection.subscribe(channel);
     planListPaint();
   }
-  view.heardAt = ++turn;
-  if (views.size > MOST_VIEWS) forgetSilent();
+  view.usedAt = ++uses;
+  if (views.size > MAX_VIEWS) closeOldestView();
   return view;
 }
 
-function forgetSilent() {
+function closeOldestView() {
   const others = [...views].filter(([channel]) => channel !== current);
-  const [channel] = others.reduce((one, other) => (other[1].heardAt < one[1].heardAt ? other : one));
+  const [channel] = others.reduce((one, other) => (other[1].usedAt < one[1].usedAt ? other : one));
   views.delete(channel);
   connection.unsubscribe(channel);
   planListPaint();
@@ -113,9 +117,9 @@ connection.addEventListener("state", ({ detail: state }) => {
   const isLost = state !== "connected" && pill.dataset.state === "connected";
   pill.dataset.state = state;
   pill.textContent = state === "disconnected" ? "connection lost, trying again" : state;
-  if (isLost) for (const view of views.values()) addLine(view, remark("connection lost"));
+  if (isLost) for (const view of views.values()) addLine(view, makeNote("connection lost"));
   if (state === "connected") {
-    for (const view of views.values()) addLine(view, remark("connected, following from here"));
+    for (const view of views.values()) addLine(view, makeNote("connected, following from here"));
     refreshList();
   }
 });
@@ -126,26 +130,26 @@ connection.addEventListener("end", ({ detail: error }) => {
 
 connection.addEventListener("error", ({ detail: error }) => {
   const view = error instanceof SubscriptionRefusedError && views.get(error.channel);
-  if (view) addLine(view, remark(error.message, "bad"));
+  if (view) addLine(view, makeNote(error.message, "bad"));
 });
 
 connection.addEventListener("message", ({ detail: message }) => {
-  if (message.channel === PAGE_CHANNEL) return takeNews(message.data);
+  if (message.channel === PAGE_CHANNEL) return applyAnnouncement(message.data);
   const channel = isChannel(message.channel ?? "") ? message.channel : BROADCASTS;
-  if (left.has(channel)) return;
+  if (unfollowed.has(channel)) return;
   const view = openView(channel);
   try {
-    take(channel, view, message);
+    addMessage(channel, view, message);
   } catch {
-    addLine(view, remark("a message that this page cannot show", "bad"));
+    addLine(view, makeNote("a message that this page cannot show", "bad"));
   }
 });
 
 connection.subscribe(PAGE_CHANNEL).catch((error) => {
-  if (error instanceof SubscriptionRefusedError) setInterval(refreshList, LIST_OFTEN);
+  if (error instanceof SubscriptionRefusedError) setInterval(refreshList, POLL_INTERVAL);
 });
 
-function take(channel, view, message) {
+function addMessage(channel, view, message) {
   const { type, data } = message;
   const time = readTime(message.timestamp);
   const status = type === "process_status" ? readStatus(data) : null;
@@ -155,15 +159,15 @@ function take(channel, view, message) {
     if (message.overwrites === true && view.output) changeLine(view, view.output, { time, spans });
     else view.output = addLine(view, { time, spans, counts: true });
   } else if (status && channel !== BROADCASTS) {
-    // The next run begins on a new line, in no colour.
+    // The next run begins on a new line, without colors.
     view.style = {};
     view.output = null;
-    note(channel, status);
-    addLine(view, { ...remark(statusText(status), statusClass(status)), time });
+    updateEntry(channel, status);
+    addLine(view, { ...makeNote(statusText(status), statusClass(status)), time });
   } else {
     const text = `${type} ${JSON.stringify(data ?? null)}`;
-    const mood = type === "error" ? "bad" : "";
-    addLine(view, { ...remark(text, mood), time, counts: true });
+    const kind = type === "error" ? "bad" : "";
+    addLine(view, { ...makeNote(text, kind), time, counts: true });
   }
 }
 
@@ -172,9 +176,9 @@ function readTime(timestamp) {
   return Number.isNaN(time.getTime()) ? new Date() : time;
 }
 
-/** A line that no process has printed. */
-function remark(text, mood = "") {
-  return { time: new Date(), spans: [{ text, classes: [] }], mood: `note ${mood}`, counts: false };
+/** Returns a line of the page itself, such as a change of the connection. */
+function makeNote(text, kind = "") {
+  return { time: new Date(), spans: [{ text, classes: [] }], kind: `note ${kind}`, counts: false };
 }
 
 function addLine(view, line) {
@@ -199,7 +203,7 @@ function changeLine(view, line, changes) {
 }
 
 function trim(view) {
-  while (view.lines.length > MOST_LINES || (view.characters > MOST_CHARACTERS && view.lines[1])) {
+  while (view.lines.length > MAX_LINES || (view.characters > MAX_CHARACTERS && view.lines[1])) {
     const line = view.lines.shift();
     view.characters -= lengthOf(line);
     view.kept -= line.counts;
@@ -213,7 +217,7 @@ function lengthOf({ spans }) {
   return spans.reduce((length, { text }) => length + text.length, 0);
 }
 
-// Painting: once per frame of the screen, however fast messages come.
+// Painting: at most once for each frame of the screen, for any rate of messages.
 
 let isPaintPlanned = false;
 let hasListChanged = true;
@@ -263,7 +267,7 @@ function paintLines(view) {
 
 function render(line) {
   const row = document.createElement("div");
-  row.className = `line ${line.mood ?? ""}`.trim();
+  row.className = `line ${line.kind ?? ""}`.trim();
   const stamp = document.createElement("time");
   stamp.textContent = clock.format(line.time);
   const text = document.createElement("span");
@@ -282,11 +286,11 @@ function render(line) {
 
 function show(channel) {
   hasChosen = true;
-  left.delete(channel);
+  unfollowed.delete(channel);
   clearScreen();
   current = channel;
   const view = openView(channel);
-  // One that was refused is asked for again.
+  // If the subscription was refused before, the client asks again.
   if (channel !== BROADCASTS) connection.subscribe(channel);
   view.fresh = view.lines.length;
   element("name").textContent = channel;
@@ -297,7 +301,7 @@ function show(channel) {
 }
 
 function stop(channel) {
-  left.add(channel);
+  unfollowed.add(channel);
   clearScreen();
   views.delete(channel);
   if (channel !== BROADCASTS) connection.unsubscribe(channel);
@@ -307,7 +311,7 @@ function stop(channel) {
   paint();
 }
 
-/** Takes the lines from the screen; they stay in their view. */
+/** Removes the lines from the screen; they stay in their view. */
 function clearScreen() {
   for (const line of views.get(current)?.lines ?? []) line.element = null;
   lines.replaceChildren();
@@ -315,35 +319,35 @@ function clearScreen() {
 
 // The list of channels.
 
-/** Takes what the server tells about channels; others may broadcast what looks like it. */
-function takeNews(data) {
+/** Applies an announcement of the server. Any publisher may send data of another shape here. */
+function applyAnnouncement(data) {
   for (const each of Array.isArray(data?.channels) ? data.channels : []) {
     if (typeof each?.channel === "string" && isChannel(each.channel)) {
-      note(each.channel, readStatus(each));
+      updateEntry(each.channel, readStatus(each));
     }
   }
   openFirst();
 }
 
 async function refreshList() {
-  const since = performance.now() - LAG;
-  const isRecent = (name) => entries.get(name)?.toldAt > since;
+  const since = performance.now() - LIST_LAG;
+  const isRecent = (name) => entries.get(name)?.updatedAt > since;
   let listed;
   try {
     const answer = await fetch("channels");
     if (!answer.ok) return;
     listed = new Map((await answer.json()).channels.map((each) => [each.channel, each]));
   } catch {
-    return; // The server is away; the state above says so.
+    return; // The server cannot be reached; the header shows the state of the connection.
   }
   for (const name of entries.keys()) {
     if (!listed.has(name) && !views.has(name) && !isRecent(name)) entries.delete(name);
   }
   for (const [name, { status, exitCode }] of listed) {
-    if (!isRecent(name)) entries.set(name, { status, exitCode, toldAt: 0 });
-    // The server does this for what begins from now on.
+    if (!isRecent(name)) entries.set(name, { status, exitCode, updatedAt: 0 });
+    // The server subscribes open pages to processes that start from now on, not to earlier ones.
     const runs = name.startsWith("process:") && entries.get(name).status !== "exited";
-    if (runs && !views.has(name) && !left.has(name) && views.size < MOST_VIEWS) openView(name);
+    if (runs && !views.has(name) && !unfollowed.has(name) && views.size < MAX_VIEWS) openView(name);
   }
   openFirst();
   planListPaint();
@@ -355,7 +359,7 @@ function openFirst() {
   show(names.find((name) => entries.get(name).status === "running") ?? names[0]);
 }
 
-// Elements are kept and updated, so that the keyboard's focus stays where it is.
+// Elements are kept and updated, so that the keyboard focus stays on its element.
 const items = new Map();
 
 function paintList() {
@@ -401,7 +405,7 @@ function showHash() {
   try {
     channel = decodeURIComponent(location.hash.slice(1));
   } catch {
-    return; // A fragment that is no text is no channel.
+    return; // An invalid percent-encoding names no channel.
   }
   if (channel === BROADCASTS || isChannel(channel)) show(channel);
 }
@@ -414,14 +418,15 @@ element("follow").addEventListener("submit", (event) => {
 element("clear").addEventListener("click", () => {
   const { style } = views.get(current);
   clearScreen();
-  views.set(current, Object.assign(new View(), { style, heardAt: ++turn }));
+  views.set(current, Object.assign(new View(), { style, usedAt: ++uses }));
   paint();
 });
 element("stop").addEventListener("click", () => stop(current));
 element("newest").addEventListener("click", () => {
   log.scrollTop = 0;
 });
-// The log is laid out from its end: it stays there by itself, and counts upwards below zero.
+// The log is laid out from its end (column-reverse). It keeps its scroll position at the end by
+// itself, and its scrollTop is negative when the user scrolls up.
 log.addEventListener("scroll", () => {
   element("newest").hidden = log.scrollTop > -40;
 });
@@ -429,4 +434,4 @@ addEventListener("hashchange", showHash);
 document.addEventListener("visibilitychange", () => document.hidden || refreshList());
 showHash();
 refreshList();
-setInterval(refreshList, LIST_EVERY);
+setInterval(refreshList, LIST_INTERVAL);
