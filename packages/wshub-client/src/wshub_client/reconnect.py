@@ -30,7 +30,7 @@ class ConnectionState(Enum):
     """The state of a client; the numbers are those of go-ws."""
 
     DISCONNECTED = 0
-    """There is no connection and no dial, as before the start, between two dials, and at the end."""
+    """There is no connection and no dial, as before the start, between dials, and at the end."""
     CONNECTING = 1
     """The client dials, or waits for the first answer of the hub."""
     CONNECTED = 2

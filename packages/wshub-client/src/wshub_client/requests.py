@@ -259,8 +259,8 @@ class Requests:
             or not str(message.data).startswith(_REFUSALS_WITHOUT_ID)
         ):
             return False
-        # The refusal belongs to the first ping without a pong, and to at most as many refusals as
-        # there are subscriptions between this ping and the one before it.
+        # A refusal counts for the first ping without a pong. A ping has at most as many refusals as
+        # there are subscriptions between it and the ping before it.
         candidates = 0
         for asked in self._asked.values():
             match asked:
