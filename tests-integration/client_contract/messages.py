@@ -107,14 +107,14 @@ class MessageContract:
         # The forgeries come before the first answer, so the kind of the hub is not known yet.
         connections: list[Connection] = []
 
-        def greet(connection: Connection) -> None:
+        def send_forgeries(connection: Connection) -> None:
             connections.append(connection)
             if len(connections) == 2:
                 for each in FORGERIES:
                     connection.send(forge(each))
 
         async with run_hub(
-            on_connect=greet, channel_authorizer=lambda *_: len(connections) == 1
+            on_connect=send_forgeries, channel_authorizer=lambda *_: len(connections) == 1
         ) as running:
             await client.start(running.url, **QUICK)
             await wait_event(client, "connect")
