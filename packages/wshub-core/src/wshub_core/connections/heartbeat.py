@@ -46,9 +46,9 @@ class Heartbeat:
 
     def _schedule(self) -> None:
         if self._timer is None and self._count:
-            self._timer = self._clock.call_at(self._wheel.next_tick, self._wait_a_round)
+            self._timer = self._clock.call_at(self._wheel.next_tick, self._beat_next_round)
 
-    def _wait_a_round(self) -> None:
+    def _beat_next_round(self) -> None:
         # After the process stood still, pongs may wait unread in the sockets. The event loop gets
         # one more round to read them before the silence is measured.
         self._timer = self._clock.call_at(self._clock.time(), self._beat)
