@@ -231,6 +231,6 @@ async def test_a_redis_that_is_not_there_is_one_clear_line(workers: str) -> None
             output, errors = await process.communicate()
         assert (process.returncode, output) == (1, b"")
         assert re.fullmatch(
-            r"wshub: redis at 127\.0\.0\.1:\d+ does not serve us: .*\n", errors.decode()
+            r"wshub: cannot connect to redis at 127\.0\.0\.1:\d+: .*\n", errors.decode()
         )
         assert "secret" not in errors.decode()

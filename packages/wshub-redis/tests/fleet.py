@@ -1,4 +1,4 @@
-"""Three hubs under load, and an account of what each one's client has received."""
+"""Three hubs under load, and a record of the messages that each client has received."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,10 @@ from wshub_redis import RedisBridge
 CHANNEL = "news"
 
 QUICK = {"timeout": 1.0, "probe_interval": 0.5}
-"""Settings with which outages are noticed soon."""
+"""Settings with which outages are noticed quickly."""
+
+UNDER_WAY_SECONDS = 1.0
+"""Time in seconds for which a message may be under way on a busy machine."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Member:
 
 
 class Fleet:
-    """Hubs that publish all the time, and each have a client that listens."""
+    """Hubs that publish all the time, with a subscribed client each."""
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
@@ -74,12 +77,12 @@ class Fleet:
         )
 
     async def wait_recovered(self) -> float:
-        """Wait until all bridges work again; return when that was."""
+        """Wait until all bridges are up; return the time."""
         await self.wait_state(BridgeState.UP)
         return now()
 
     async def collect(self) -> list[list[list[int]]]:
-        """Return what each client has received of each hub, once all that comes has come."""
+        """Return the numbers that each client has received from each hub in the end."""
         for name, member in enumerate(self.members):
             await member.bridge.publish(CHANNEL, Message(type="end", data=[name, 0]))
         received: list[list[list[int]]] = []
@@ -97,17 +100,17 @@ class Fleet:
         return received
 
     async def account(self) -> list[list[set[int]]]:
-        """Check order and uniqueness; return what each client has missed of each hub."""
+        """Check order and uniqueness; return the numbers that each client has missed."""
         received = await self.collect()
         missing: list[list[set[int]]] = []
         for receiver, numbers in enumerate(received):
             missing.append([])
             for sender, member in enumerate(self.members):
                 got = numbers[sender]
-                # Nothing twice and nothing out of order, ever.
+                # No message arrives twice or out of order.
                 assert all(a < b for a, b in pairwise(got)), (receiver, sender)
                 missing[-1].append(set(range(len(member.published))) - set(got))
-            # What a hub publishes always reaches its own clients.
+            # Every message reaches the clients of its own hub.
             assert not missing[receiver][receiver]
         return missing
 
@@ -140,18 +143,18 @@ def now() -> float:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds that others bring about."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nobody is there to set an event
+    """Wait until a condition holds."""
+    async with asyncio.timeout(40):
+        while not condition():  # noqa: ASYNC110 - no event is set
             await asyncio.sleep(0.01)
 
 
 def assert_within(fleet: Fleet, missing: list[list[set[int]]], begin: float, end: float) -> None:
-    """Check that all that was missed was published in a span of time."""
+    """Check that all missed messages were published in a span of time, or were under way then."""
     for numbers in missing:
         for sender, lost in enumerate(numbers):
             times = [fleet.members[sender].published[number] for number in lost]
-            assert all(begin <= time <= end for time in times), (
+            assert all(begin - UNDER_WAY_SECONDS <= time <= end for time in times), (
                 [time - begin for time in times if not begin <= time <= end],
                 end - begin,
             )

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey's, from a wheel, on a port of its own."""
+"""Real servers for the tests: Valkey from a wheel, each on a port of its own."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ def find_free_port() -> int:
 
 
 def _die_with_parent() -> None:
-    """Have a server not outlive the tests, however they end."""
+    """Make the kernel kill a server when the tests end, in any way."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -86,7 +86,7 @@ class RedisServer:
         return (self.path / "redis.log").read_text()
 
     def kill(self) -> None:
-        """End the server without a goodbye."""
+        """Kill the server; it closes no connection in order."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGCONT)
@@ -94,7 +94,7 @@ class RedisServer:
         self._process.wait()
 
     def pause(self) -> None:
-        """Have the server stand still, with its connections open."""
+        """Suspend the server; its connections stay open."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
@@ -123,7 +123,7 @@ def run_server(*arguments: str, config: str = "", **options: str) -> Iterator[Re
 
 @contextlib.contextmanager
 def run_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
-    """Run a cluster whose slots are cut into equal parts; takes some two seconds to form."""
+    """Run a cluster with equal parts of the slots; it takes about two seconds to form."""
     with contextlib.ExitStack() as stack:
         servers = []
         buses = []
@@ -148,7 +148,7 @@ def run_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
 
 
 def _wait_passed_on(servers: list[RedisServer]) -> None:
-    """Wait until what is published on any node reaches every node."""
+    """Wait until a message on any node reaches every node."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for server in servers]
         listeners = [stack.enter_context(client.pubsub()) for client in clients]
@@ -171,7 +171,7 @@ def _is_formed(server: RedisServer) -> bool:
 def move_slot(
     source: RedisServer, target: RedisServer, others: list[RedisServer], slot: int
 ) -> None:
-    """Give a slot without keys to another node of a cluster."""
+    """Move a slot without keys to another node of a cluster."""
     with source.client() as client, target.client() as target_client:
         source_id = client.execute_command("CLUSTER", "MYID")
         target_id = target_client.execute_command("CLUSTER", "MYID")
@@ -184,7 +184,7 @@ def move_slot(
 
 @contextlib.contextmanager
 def run_sentinel(primary: RedisServer, name: str) -> Iterator[RedisServer]:
-    """Run a sentinel that watches a server and decides alone, after half a second."""
+    """Run a sentinel that decides alone, half a second after the failure of a server."""
     config = (
         f"sentinel monitor {name} 127.0.0.1 {primary.port} 1\n"
         f"sentinel down-after-milliseconds {name} 500\n"

@@ -1,4 +1,4 @@
-"""A proxy between a bridge and its server that can be told to misbehave."""
+"""A proxy between a bridge and its server that simulates faults."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 
 class TCPProxy:
-    """Passes bytes on, unless told otherwise.
+    """A TCP proxy that passes bytes on, and can refuse, edit or cut.
 
     Attributes:
-        target: The port to which new connections lead.
-        is_refusing: Whether connections are closed as soon as they are opened.
-        edit: Returns what is passed on of the bytes that the server has sent; all, at first.
+        target: The port that new connections are passed on to.
+        is_refusing: Whether new connections are closed at once.
+        edit: Returns the bytes to pass on for bytes from the server; at first the same bytes.
     """
 
     def __init__(self, target: int) -> None:

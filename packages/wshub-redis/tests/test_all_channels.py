@@ -1,4 +1,4 @@
-"""A hub that wants every channel: each message arrives once, whatever else is subscribed to."""
+"""A hub that needs all channels: each message arrives once, with any other subscriptions."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
 
 
 def envelope(data: Any) -> bytes:
-    """Return what a hub of go-ws publishes: without a number, so a second one is not told."""
+    """Return an envelope of go-ws. It has no number, so a second copy would be delivered."""
     return json.dumps({"sourceId": "go", "message": {"type": "event", "data": data}}).encode()
 
 
@@ -39,7 +39,7 @@ def hear(hub: Hub) -> list[tuple[str, Any]]:
     return heard
 
 
-async def test_each_message_comes_once_while_channels_come_and_go(
+async def test_each_message_arrives_once_while_channels_are_subscribed_to_and_left(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
@@ -47,7 +47,8 @@ async def test_each_message_comes_once_while_channels_come_and_go(
         waiter = None
         for number in range(600):
             publishing = asyncio.create_task(client.publish("ws:channel:news", envelope(number)))
-            # Below the hub, which would keep a channel for a second: every order of commands.
+            # Directly on the bridge, because the hub keeps a channel for a second. So all orders of
+            # commands occur.
             if number % 3:
                 bridge.subscribe("news")
             else:
@@ -68,7 +69,7 @@ async def test_each_message_comes_once_while_channels_come_and_go(
         assert numbers[-399:] == list(range(201, 600))
 
 
-async def test_all_channels_are_still_heard_after_a_reconnect(
+async def test_messages_of_all_channels_arrive_after_a_reconnect(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
@@ -84,7 +85,7 @@ async def test_all_channels_are_still_heard_after_a_reconnect(
         assert heard == [("news", 0), ("news", 1), ("news", 2)]
 
 
-async def test_who_wants_all_channels_before_the_start_hears_them_when_it_returns(
+async def test_messages_of_all_channels_arrive_when_the_start_returns(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub:
@@ -98,11 +99,11 @@ async def test_who_wants_all_channels_before_the_start_hears_them_when_it_return
             assert await client.pubsub_numpat() == 0
 
 
-async def test_names_that_are_no_channels_are_junk(server: RedisServer, client: Any) -> None:
+async def test_messages_on_invalid_channel_names_are_junk(server: RedisServer, client: Any) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
         listener = await connect(hub)
         await hub.subscribe_all()
-        # The pattern matches them. The first must not be taken for a broadcast.
+        # The pattern matches these names. The first must not be taken for a broadcast.
         names = [
             b"ws:channel:",
             b"ws:channel:no spaces",
@@ -117,7 +118,7 @@ async def test_names_that_are_no_channels_are_junk(server: RedisServer, client: 
         assert bridge.state == BridgeState.UP
 
 
-async def test_a_user_that_may_not_have_all_channels_keeps_the_others(
+async def test_without_the_right_to_the_pattern_other_channels_work(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = (
@@ -138,7 +139,9 @@ async def test_a_user_that_may_not_have_all_channels_keeps_the_others(
                 assert (bridge.state, bridge.stats().reconnects) == (BridgeState.UP, 0)
 
 
-async def test_a_sharded_bridge_says_that_it_cannot(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_sharded_bridge_logs_that_it_cannot_subscribe_to_all_channels(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with run_cluster() as servers:
         async with (
             RedisCluster(host="127.0.0.1", port=servers[0].port) as cluster,

@@ -1,4 +1,4 @@
-"""The contract of bridges, on a real server."""
+"""The contract of bridges, with a real server."""
 
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager

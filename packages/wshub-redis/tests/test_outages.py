@@ -1,4 +1,4 @@
-"""What happens when Redis is not well, message by message: the table of guarantees, as tests."""
+"""Outages of Redis: the table of guarantees, checked message by message."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def test_without_an_outage_nothing_is_lost(server: RedisServer) -> None:
             assert (stats.received, stats.lost, stats.reconnects) == (others, 0, 0)
 
 
-async def test_senders_that_are_cut_off_lose_nothing(server: RedisServer) -> None:
+async def test_lost_publishing_connections_lose_no_message(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
         async with fleet.load():
             for number in range(5):
@@ -45,7 +45,7 @@ async def test_senders_that_are_cut_off_lose_nothing(server: RedisServer) -> Non
         assert await fleet.account() == NOTHING
 
 
-async def test_listeners_that_are_cut_off_miss_what_is_published_meanwhile(
+async def test_lost_subscribed_connections_miss_the_messages_of_the_gap_only(
     server: RedisServer,
 ) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
@@ -54,12 +54,14 @@ async def test_listeners_that_are_cut_off_miss_what_is_published_meanwhile(
             kill_clients(server, "pubsub")
             await fleet.wait_state(BridgeState.DEGRADED)
             end = await fleet.wait_recovered()
-        assert_within(fleet, await fleet.account(), begin - 0.1, end)
+        assert_within(fleet, await fleet.account(), begin, end)
         states = [state for _, state in fleet.members[0].changes]
         assert states == [BridgeState.DEGRADED, BridgeState.UP]
 
 
-async def test_a_server_that_is_killed_and_comes_back(server: RedisServer) -> None:
+async def test_a_restart_of_the_server_loses_messages_of_the_outage_only(
+    server: RedisServer,
+) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
         async with fleet.load():
             begin = now()
@@ -69,12 +71,14 @@ async def test_a_server_that_is_killed_and_comes_back(server: RedisServer) -> No
             server.start()
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
-        # What was published while all were cut off has waited, so that little is missing.
+        assert_within(fleet, missing, begin, end)
+        # The messages that were published during the outage were queued, and none was lost.
         assert all(member.bridge.stats().lost == 0 for member in fleet.members)
 
 
-async def test_what_may_not_wait_is_lost_and_counted(server: RedisServer) -> None:
+async def test_without_replay_the_messages_of_an_outage_are_lost_and_counted(
+    server: RedisServer,
+) -> None:
     async with run_fleet(lambda _: server.url, replay_seconds=0) as fleet:
         async with fleet.load():
             begin = now()
@@ -84,17 +88,17 @@ async def test_what_may_not_wait_is_lost_and_counted(server: RedisServer) -> Non
             server.start()
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
+        assert_within(fleet, missing, begin, end)
         for sender, member in enumerate(fleet.members):
             lost = member.bridge.stats().lost
             assert lost > 10
-            # What has not been counted here was missed by listeners that were not back yet.
+            # The other missing messages were lost because listeners were still reconnecting.
             for receiver in range(3):
                 if receiver != sender:
                     assert lost <= len(missing[receiver][sender]) + 5
 
 
-async def test_a_short_pause_loses_nothing(server: RedisServer) -> None:
+async def test_a_short_pause_of_the_server_loses_nothing(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
         async with fleet.load():
             server.pause()
@@ -104,7 +108,7 @@ async def test_a_short_pause_loses_nothing(server: RedisServer) -> None:
         assert all(member.bridge.stats().reconnects == 0 for member in fleet.members)
 
 
-async def test_a_server_that_sleeps_is_left_and_found_again(server: RedisServer) -> None:
+async def test_the_bridge_reconnects_to_a_server_that_did_not_respond(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
         async with fleet.load():
             begin = now()
@@ -113,10 +117,10 @@ async def test_a_server_that_sleeps_is_left_and_found_again(server: RedisServer)
             await fleet.wait_state(BridgeState.DOWN)
             await asyncio.to_thread(sleep.join)
             end = await fleet.wait_recovered()
-        assert_within(fleet, await fleet.account(), begin - 0.1, end)
+        assert_within(fleet, await fleet.account(), begin, end)
 
 
-async def test_a_listener_over_the_output_buffer_limit_comes_back() -> None:
+async def test_a_listener_above_the_output_buffer_limit_reconnects() -> None:
     with run_server("--client-output-buffer-limit", "pubsub 64kb 0 0") as server:
         async with run_fleet(lambda _: server.url) as fleet:
             begin = now()
@@ -134,15 +138,15 @@ async def test_a_listener_over_the_output_buffer_limit_comes_back() -> None:
             assert now() - begin < 10
 
 
-async def test_a_connection_that_hears_nothing_is_replaced(
+async def test_an_open_connection_without_messages_is_replaced(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with run_proxy(server.port) as proxy, run_fleet(lambda _: proxy.url) as fleet:
-        is_deaf = True
+        is_cut_off = True
 
         def edit(data: bytes) -> bytes:
-            # Healthy by all appearances: it answers pings, and what is published is confirmed.
-            if is_deaf and b"message" in data:
+            # The connection seems healthy: pings are answered, and publishing is confirmed.
+            if is_cut_off and b"message" in data:
                 return b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" * data.count(b"pong")
             return data
 
@@ -150,17 +154,17 @@ async def test_a_connection_that_hears_nothing_is_replaced(
             begin = now()
             proxy.edit = edit
             await fleet.wait_state(BridgeState.DEGRADED)
-            is_deaf = False
+            is_cut_off = False
             end = await fleet.wait_recovered()
         missing = await fleet.account()
-        assert_within(fleet, missing, begin - 0.1, end)
+        assert_within(fleet, missing, begin, end)
         assert missing[0][1]
-        assert "does not pass on what is published" in caplog.text
+        assert "does not pass on published messages" in caplog.text
 
 
-async def test_a_connection_that_is_half_open_is_replaced(server: RedisServer) -> None:
+async def test_a_half_open_connection_is_replaced(server: RedisServer) -> None:
     async with run_proxy(server.port) as proxy, run_fleet(lambda _: proxy.url) as fleet:
-        # Nobody publishes: the silence itself has to be noticed.
+        # No hub publishes: the test of silent connections must notice the fault.
         proxy.edit = lambda _: b""
         await fleet.wait_state(BridgeState.DOWN)
         proxy.edit = bytes
@@ -185,15 +189,15 @@ async def test_a_long_outage_does_not_flood_the_log(
         assert min(lost) > 50
     about = [each.getMessage() for each in caplog.records if "other hubs" in each.getMessage()]
     for number in lost:
-        assert f"messages for other hubs that were lost: {number}" in about
-    # One when it begins and one when it is over, for each.
+        assert f"number of lost messages for other hubs: {number}" in about
+    # Each bridge logs one record at the beginning and one at the end.
     assert len(about) == 6
-    # Nor does redis-py say anything each time it fails.
+    # redis-py logs nothing for each failed attempt.
     others = {each.name for each in caplog.records if each.name.partition(".")[0] != "wshub"}
     assert others <= {"asyncio"}
 
 
-async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> None:
+async def test_publishing_on_the_hub_does_not_wait_for_redis(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url, replay_seconds=1.0) as fleet:
         server.kill()
         await fleet.wait_state(BridgeState.DOWN)
@@ -205,7 +209,7 @@ async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> No
         assert now() - begin < 1
         await here.client.sync()
         assert [message.data for message in here.client.messages] == list(range(1_000))
-        # Who wants to know is told, when it is certain.
+        # A caller that waits gets the error when the message is lost.
         with pytest.raises(BridgeUnavailableError, match="no connection for 1 s") as caught:
             await here.bridge.publish(CHANNEL, Message(type=MessageType.EVENT, data="sure"))
         assert not caught.value.may_have_arrived
@@ -213,7 +217,7 @@ async def test_nobody_waits_for_a_server_that_is_gone(server: RedisServer) -> No
         assert here.bridge.stats().lost == 1_001
 
 
-async def test_who_subscribes_in_an_outage_gets_everything_after_it(server: RedisServer) -> None:
+async def test_a_subscription_during_an_outage_is_confirmed_after_it(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url) as fleet:
         server.kill()
         await fleet.wait_state(BridgeState.DOWN)
@@ -231,7 +235,7 @@ async def test_who_subscribes_in_an_outage_gets_everything_after_it(server: Redi
         assert (await here.client.receive()).data == "remote"
 
 
-async def test_a_queue_that_is_full_loses_what_comes_and_counts_it(server: RedisServer) -> None:
+async def test_a_full_queue_loses_new_messages_and_counts_them(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url, max_queue_bytes=10_000) as fleet:
         here = fleet.members[0]
         server.kill()
@@ -239,11 +243,11 @@ async def test_a_queue_that_is_full_loses_what_comes_and_counts_it(server: Redis
         for _ in range(100):
             here.hub.publish(CHANNEL, Message(type=MessageType.EVENT, data="x" * 1_000))
         assert 85 < here.bridge.stats().lost < 95
-        with pytest.raises(BridgeUnavailableError, match="10000 bytes are waiting"):
+        with pytest.raises(BridgeUnavailableError, match="the publish queue is full"):
             await here.bridge.broadcast(Message(type=MessageType.EVENT, data="x" * 1_000))
 
 
-async def test_who_publishes_in_a_loop_is_slowed_down_and_not_robbed(server: RedisServer) -> None:
+async def test_drain_slows_down_a_publisher_before_messages_are_lost(server: RedisServer) -> None:
     async with run_fleet(lambda _: server.url, max_queue_bytes=100_000) as fleet:
         here = fleet.members[0]
         for _ in range(2_000):

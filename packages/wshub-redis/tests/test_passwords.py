@@ -1,4 +1,4 @@
-"""A password that is changed while a bridge runs: the reason is told, and the end of it."""
+"""A password that changes while a bridge runs: the reason and its end are reported."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +61,7 @@ USER = ("on", ">secret", "resetchannels", "&ws:*", "+publish", "+subscribe", "+u
     ],
     ids=["WRONGPASS", "NOAUTH", "user's password", "user is off", "NOPERM"],
 )
-async def test_the_reason_is_told_once_while_the_connections_are_down(
+async def test_each_reason_is_reported_once_while_the_connections_are_down(
     prepare: Change,
     options: dict[str, Any],
     change: Change,
@@ -86,7 +86,7 @@ async def test_the_reason_is_told_once_while_the_connections_are_down(
             await wait_until(lambda: any(reason in why for _, why in told))
             assert bridge.state != BridgeState.UP
             assert reason in bridge.reason
-            # It is found again and again, and told when it is news.
+            # Every attempt fails with the reason, and the first one is reported.
             before = count_connections(client)
             await wait_until(lambda: count_connections(client) >= before + 6)
             assert [why for _, why in told].count(bridge.reason) == 1

@@ -83,7 +83,9 @@ async def test_a_blocking_publisher_reaches_the_clients_of_hubs(
     assert await received(listener, 7) == EVERYTHING
 
 
-async def test_an_async_publisher_does_too(server: RedisServer, listener: MemoryClient) -> None:
+async def test_an_async_publisher_reaches_the_clients_of_hubs(
+    server: RedisServer, listener: MemoryClient
+) -> None:
     async with AsyncRedisPublisher(server.url) as publisher:
         await publisher.send_event("job:done", {"id": 7})
         await publisher.send_error("too bad")
@@ -97,7 +99,7 @@ async def test_an_async_publisher_does_too(server: RedisServer, listener: Memory
         await publisher.send_event("late")
 
 
-async def test_what_is_published_at_once_goes_out_together_and_in_order(
+async def test_messages_of_one_moment_are_sent_together_and_in_order(
     server: RedisServer, listener: MemoryClient
 ) -> None:
     async with AsyncRedisPublisher(server.url) as publisher:
@@ -106,7 +108,7 @@ async def test_what_is_published_at_once_goes_out_together_and_in_order(
     assert [(await listener.receive()).data for _ in range(500)] == list(range(500))
 
 
-async def test_threads_share_a_publisher(server: RedisServer, listener: MemoryClient) -> None:
+async def test_threads_can_share_a_publisher(server: RedisServer, listener: MemoryClient) -> None:
     def publish(thread: int) -> None:
         for number in range(50):
             publisher.publish("news", Message(type=MessageType.EVENT, data=[thread, number]))
@@ -122,7 +124,9 @@ async def test_threads_share_a_publisher(server: RedisServer, listener: MemoryCl
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_a_publisher_survives_a_fork(server: RedisServer, listener: MemoryClient) -> None:
+async def test_a_publisher_works_in_both_processes_after_a_fork(
+    server: RedisServer, listener: MemoryClient
+) -> None:
     with RedisPublisher(server.url) as publisher:
         await asyncio.to_thread(publisher.send_event, "before")
         fork = multiprocessing.get_context("fork")
@@ -134,7 +138,7 @@ async def test_a_publisher_survives_a_fork(server: RedisServer, listener: Memory
     assert names == ["before", "child", "after"]
 
 
-async def test_a_connection_that_was_closed_meanwhile_is_no_failure(
+async def test_an_idle_connection_that_the_server_has_closed_is_no_failure(
     server: RedisServer, listener: MemoryClient
 ) -> None:
     def kill() -> None:
@@ -148,7 +152,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_no_failure(
     assert [(await listener.receive()).data["event"] for _ in range(3)] == ["0", "1", "2"]
 
 
-async def test_a_client_of_the_application_is_used_and_left_open(
+async def test_a_client_of_the_application_stays_open(
     server: RedisServer, listener: MemoryClient
 ) -> None:
     with redis.Redis(port=server.port, decode_responses=True) as client:
@@ -163,13 +167,15 @@ async def test_a_client_of_the_application_is_used_and_left_open(
     assert [(await listener.receive()).data["event"] for _ in range(2)] == ["x", "y"]
 
 
-async def test_a_server_that_is_gone_is_an_error(server: RedisServer) -> None:
+async def test_publishing_without_a_server_raises(server: RedisServer) -> None:
     port = find_free_port()
     publisher = RedisPublisher(f"redis://u:secret@127.0.0.1:{port}")
-    with pytest.raises(BridgeUnavailableError, match=f"127.0.0.1:{port} does not") as caught:
+    with pytest.raises(BridgeUnavailableError, match=f"127.0.0.1:{port} did not accept") as caught:
         publisher.send_event("x")
     assert "secret" not in str(caught.value)
-    with pytest.raises(BridgeUnavailableError, match=f"127.0.0.1:{port} does not"):
+    with pytest.raises(
+        BridgeUnavailableError, match=f"cannot connect to redis at 127.0.0.1:{port}"
+    ):
         async with AsyncRedisPublisher(f"redis://u:secret@127.0.0.1:{port}"):
             pass
     async with AsyncRedisPublisher(server.url, replay_seconds=0.3) as async_publisher:
@@ -178,7 +184,7 @@ async def test_a_server_that_is_gone_is_an_error(server: RedisServer) -> None:
             await async_publisher.send_event("x")
 
 
-async def test_what_was_published_in_a_short_outage_arrives(
+async def test_messages_of_a_short_outage_arrive(
     server: RedisServer, listener: MemoryClient
 ) -> None:
     async with run_proxy(server.port) as proxy, AsyncRedisPublisher(proxy.url) as publisher:
@@ -204,7 +210,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("channel", "message", "error"), BAD)
-async def test_what_hubs_would_refuse_is_refused(
+async def test_publishers_reject_the_messages_that_hubs_reject(
     server: RedisServer, channel: str, message: Message, error: type[Exception]
 ) -> None:
     with RedisPublisher(server.url) as publisher, pytest.raises(error):
@@ -215,7 +221,7 @@ async def test_what_hubs_would_refuse_is_refused(
 
 
 @pytest.mark.parametrize("publisher", [RedisPublisher, AsyncRedisPublisher])
-def test_settings_that_cannot_work_are_refused(publisher: Any) -> None:
+def test_invalid_settings_of_publishers_are_rejected(publisher: Any) -> None:
     with pytest.raises(InvalidPrefixError):
         publisher(prefix="a b")
     with pytest.raises(InvalidConfigError, match="use redis://"):

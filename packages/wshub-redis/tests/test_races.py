@@ -1,4 +1,4 @@
-"""What must hold when things happen at the same moment, or in an unlucky order."""
+"""Races: events at the same moment, or in an unlucky order."""
 
 import asyncio
 import sys
@@ -15,10 +15,10 @@ from wshub_core import BridgeState, BridgeUnavailableError, Hub, Message, Messag
 from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import connect
 from wshub_redis import AsyncRedisPublisher, PublisherOpenError, RedisBridge, RedisPublisher
-from wshub_redis.counters import Counters
-from wshub_redis.link import end_task
+from wshub_redis.connection import cancel_task
 from wshub_redis.listener import Listener
-from wshub_redis.server import find_server
+from wshub_redis.redis_py.servers import find_server
+from wshub_redis.stats import Counters
 
 MESSAGE = Message(type=MessageType.EVENT, data="x" * 200)
 
@@ -30,7 +30,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_bridge_is_stopped_while_its_connections_are_lost(
+async def test_a_bridge_can_be_stopped_while_its_connections_are_lost(
     server: RedisServer, turns: int
 ) -> None:
     async with run_proxy(server.port) as proxy, Hub() as hub:
@@ -45,7 +45,7 @@ async def test_a_bridge_is_stopped_while_its_connections_are_lost(
             assert bridge.state == BridgeState.DOWN
 
 
-async def test_a_stop_that_is_cancelled_leaves_nothing_behind(server: RedisServer) -> None:
+async def test_a_cancelled_stop_leaves_no_task(server: RedisServer) -> None:
     async with Hub() as hub:
         before = asyncio.all_tasks()
         bridge = RedisBridge(hub, server.url)
@@ -63,7 +63,7 @@ async def test_a_stop_that_is_cancelled_leaves_nothing_behind(server: RedisServe
             await bridge.publish("news", MESSAGE)
 
 
-async def test_whoever_waits_is_told_when_the_bridge_is_stopped(server: RedisServer) -> None:
+async def test_a_stop_ends_all_waits_for_the_bridge(server: RedisServer) -> None:
     async with Hub() as hub:
         bridge = RedisBridge(hub, server.url, timeout=0.5, max_queue_bytes=100_000)
         await bridge.start()
@@ -74,7 +74,7 @@ async def test_whoever_waits_is_told_when_the_bridge_is_stopped(server: RedisSer
         publishing = asyncio.create_task(bridge.publish("news", MESSAGE))
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
-            # As from a signal handler and at the end of a block.
+            # Two stops at once, as by a signal handler and at the end of a block.
             await asyncio.gather(bridge.stop(), bridge.stop())
             await draining
             with pytest.raises(BridgeUnavailableError):
@@ -84,7 +84,7 @@ async def test_whoever_waits_is_told_when_the_bridge_is_stopped(server: RedisSer
         server.resume()
 
 
-async def test_what_a_publisher_was_about_to_send_is_sent(server: RedisServer) -> None:
+async def test_a_publisher_sends_queued_messages_before_it_closes(server: RedisServer) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url):
         client = await connect(hub)
         async with AsyncRedisPublisher(server.url) as publisher:
@@ -96,7 +96,9 @@ async def test_what_a_publisher_was_about_to_send_is_sent(server: RedisServer) -
         assert (await client.receive()).data["event"] == "last"
 
 
-async def test_a_publisher_that_cannot_send_does_not_wait_for_ever(server: RedisServer) -> None:
+async def test_a_publisher_closes_after_the_timeout_if_the_server_does_not_respond(
+    server: RedisServer,
+) -> None:
     async with AsyncRedisPublisher(server.url, timeout=0.3) as publisher:
         server.pause()
         last = asyncio.create_task(publisher.send_event("last"))
@@ -107,7 +109,7 @@ async def test_a_publisher_that_cannot_send_does_not_wait_for_ever(server: Redis
     server.resume()
 
 
-async def test_threads_that_begin_at_once_keep_the_order(server: RedisServer) -> None:
+async def test_threads_that_start_at_the_same_moment_keep_the_order(server: RedisServer) -> None:
     interval = sys.getswitchinterval()
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
         sys.setswitchinterval(1e-6)
@@ -135,7 +137,7 @@ async def test_threads_that_begin_at_once_keep_the_order(server: RedisServer) ->
         assert bridge.stats().duplicates == 0
 
 
-async def test_a_channel_that_redis_forbids_takes_no_other_along(
+async def test_a_refused_channel_does_not_affect_other_channels(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = (
@@ -154,14 +156,14 @@ async def test_a_channel_that_redis_forbids_takes_no_other_along(
                 for frame_id, channel in enumerate(["private:2", "public:2", "private:3"]):
                     frame = {"type": "subscribe", "channel": channel, "id": frame_id}
                     second.send(str(frame).replace("'", '"').encode())
-                # Only what is carried is confirmed.
+                # The hub confirms only subscriptions that Redis has confirmed.
                 reply = await second.receive()
                 assert (reply.type, reply.channel) == ("subscribed", "public:2")
                 await bridge.publish("public:1", MESSAGE)
                 await bridge.publish("public:2", MESSAGE)
                 assert (await first.receive()).channel == "public:1"
                 assert (await second.receive()).channel == "public:2"
-                # Clients can bring about as many refusals as they like.
+                # Clients can cause any number of refusals.
                 for number in range(50):
                     guarded.subscribe(f"private:x{number}")
                 waiter = guarded.subscribe("public:3")
@@ -173,7 +175,7 @@ async def test_a_channel_that_redis_forbids_takes_no_other_along(
     assert len(refusals) == RECORDS_PER_PERIOD
 
 
-async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one(
+async def test_a_waiter_of_a_moved_channel_waits_for_the_new_listener(
     server: RedisServer,
 ) -> None:
     def make(url: str) -> Listener:
@@ -191,7 +193,7 @@ async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one
             essential=(),
             on_message=lambda channel, data: None,
             probe_interval=9.0,
-            probe=probe,
+            publish_probe=probe,
         )
 
     gone, new = make("redis://127.0.0.1:1"), make(server.url)
@@ -210,7 +212,7 @@ async def test_who_waits_for_a_channel_that_is_handed_over_waits_for_the_new_one
     await new.close()
 
 
-async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> None:
+async def test_a_task_that_swallows_cancellations_is_cancelled_again() -> None:
     swallowed = 0
 
     async def work() -> None:
@@ -226,5 +228,5 @@ async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await end_task(task)
+        await cancel_task(task)
     assert task.cancelled()

@@ -1,4 +1,4 @@
-"""The bridge on Redis: what is on the wire, what it subscribes to, and what it refuses."""
+"""The Redis bridge: data on the wire, subscriptions, and rejected settings."""
 
 import asyncio
 import gc
@@ -60,7 +60,9 @@ async def channels_on(client: Any, prefix: str = "ws") -> list[bytes]:
     return sorted(await client.pubsub_channels(f"{prefix}:[bc]*"))
 
 
-async def test_a_hub_of_go_ws_would_hear_it(server: RedisServer, client: Any) -> None:
+async def test_messages_have_the_channels_and_fields_of_go_ws(
+    server: RedisServer, client: Any
+) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge, client.pubsub() as listener:
         # This is how hubs of go-ws subscribe.
         await listener.psubscribe("ws:broadcast", "ws:channel:*")
@@ -85,7 +87,7 @@ async def test_a_hub_of_go_ws_would_hear_it(server: RedisServer, client: Any) ->
         assert json.loads(event["data"])["message"]["data"] == {"event": "deploy", "data": {"n": 1}}
 
 
-async def test_what_a_hub_of_go_ws_publishes_is_delivered(server: RedisServer, client: Any) -> None:
+async def test_a_message_of_a_go_ws_hub_is_delivered(server: RedisServer, client: Any) -> None:
     stamp = "2026-11-23T04:14:16.618311291+01:00"
     async with Hub() as hub, RedisBridge(hub, server.url):
         listener = await listen(hub, "process:b")
@@ -96,7 +98,7 @@ async def test_what_a_hub_of_go_ws_publishes_is_delivered(server: RedisServer, c
         assert (received.channel, received.process_id, received.data) == ("process:b", "b", "line")
         assert received.timestamp is not None
         assert received.timestamp.isoformat() == "2026-11-23T04:14:16.618311+01:00"
-        # An older hub leaves the time out, as Go does that.
+        # An older go-ws hub writes Go's zero time.
         message["timestamp"] = "0001-01-01T00:00:00Z"
         await client.publish("ws:broadcast", json.dumps(envelope))
         received = await listener.receive()
@@ -104,7 +106,7 @@ async def test_what_a_hub_of_go_ws_publishes_is_delivered(server: RedisServer, c
         assert received.timestamp.year > 2000
 
 
-async def test_it_subscribes_to_what_its_hub_needs_and_no_pattern(
+async def test_the_bridge_subscribes_to_the_channels_of_its_clients_and_to_no_pattern(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url):
@@ -118,7 +120,7 @@ async def test_it_subscribes_to_what_its_hub_needs_and_no_pattern(
         second.subscribe("a")
         await second.sync()
         assert await channels_on(client) == expected
-        # A moment later nobody has come back; the server is all that knows when it was told.
+        # One second later the channel is unsubscribed from. Only the server knows when.
         async with asyncio.timeout(10):
             while await channels_on(client) != expected[:2]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -144,7 +146,7 @@ async def commands(client: Any, name: str) -> int:
     return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
 
 
-async def test_junk_is_dropped_and_counted_and_harms_nobody(
+async def test_junk_is_dropped_and_counted_and_does_not_stop_the_bridge(
     server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
@@ -169,7 +171,7 @@ async def test_junk_is_dropped_and_counted_and_harms_nobody(
             await client.publish("ws:channel:news", data)
         await client.publish("ws:broadcast", b"junk")
         envelope = b'{"extra":"%b","message":{"type":"event","data":"fits"}}'
-        # The limit is that of hubs of go-ws, to the byte.
+        # The limit is exactly the limit of go-ws hubs.
         fits = envelope % (b"x" * (65_536 - len(envelope) + 2))
         assert len(fits) == 65_536
         await client.publish("ws:channel:news", fits)
@@ -177,16 +179,14 @@ async def test_junk_is_dropped_and_counted_and_harms_nobody(
         stats = bridge.stats()
         assert (stats.junk, stats.received) == (len(junk) + 1, 1)
         assert bridge.state == BridgeState.UP
-        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-        # The first few are worth a look; a flood is not.
+        warnings = [each.getMessage() for each in caplog.records if each.name == "wshub.redis"]
+        # The log shows the first records of a flood only.
         assert 1 < len(warnings) <= RECORDS_PER_PERIOD
         assert all("dropped a message on the Redis channel 'ws:" in each for each in warnings)
         assert "left out" in warnings[-1]
 
 
-async def test_own_messages_do_not_come_back_and_repeated_ones_not_twice(
-    server: RedisServer, client: Any
-) -> None:
+async def test_own_messages_and_duplicates_are_dropped(server: RedisServer, client: Any) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
         listener = await listen(hub, "news")
         await bridge.publish("news", Message(type=MessageType.EVENT, data="own"))
@@ -199,7 +199,7 @@ async def test_own_messages_do_not_come_back_and_repeated_ones_not_twice(
         assert (stats.duplicates, stats.received, stats.published) == (2, 3, 1)
 
 
-async def test_own_messages_are_known_by_their_source_however_they_are_written(
+async def test_own_messages_are_recognized_in_any_json_form(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
@@ -212,11 +212,11 @@ async def test_own_messages_are_known_by_their_source_however_they_are_written(
             json.dumps({"sourceId": source, "message": message}),
             json.dumps({"v": 2, "sourceId": source, "id": None, "message": message}),
             f'{{"source\\u0049d":"{source}","message":{{"type":"event"}}}}',
-            # Inflated on its way, it is still no junk.
+            # An own message that was inflated on its way is not junk.
             json.dumps({"x": "x" * 65_536, "sourceId": source, "message": message}),
         ):
             await client.publish("ws:channel:news", own)
-        # What only looks like it is another's.
+        # A similar source id belongs to another hub.
         other = {"sourceId": source[:-1], "id": 1, "message": {"type": "event", "data": "other"}}
         await client.publish("ws:channel:news", json.dumps(other))
         assert (await listener.receive()).data == "other"
@@ -225,14 +225,14 @@ async def test_own_messages_are_known_by_their_source_however_they_are_written(
         assert (bridge.stats().junk, bridge.stats().received) == (0, 1)
 
 
-async def test_what_a_client_could_not_take_is_dropped_and_counted(
+async def test_messages_that_clients_cannot_receive_are_dropped_and_counted(
     server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = "c" * 256
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
         listener = await listen(hub, channel)
-        # The envelope has the size that is allowed, and the message fits. With the channel and
-        # the time that its hub adds it does not.
+        # The envelope has the maximum size. The hub adds the channel and the time, and then the
+        # message is too large for its clients.
         envelope = b'{"message":{"type":"event","data":"%b"}}'
         exact = envelope % (b"x" * (65_536 - len(envelope) + 2))
         assert len(exact) == 65_536
@@ -250,7 +250,7 @@ async def test_what_a_client_could_not_take_is_dropped_and_counted(
         assert (stats.junk, stats.received) == (5, 1)
         assert bridge.state == BridgeState.UP
     reasons = ["65536", "recursion", "between one client", "no spaces", "65536"]
-    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    warnings = [each.getMessage() for each in caplog.records if each.name == "wshub.redis"]
     for reason, warning in zip(reasons, warnings, strict=True):
         assert reason in warning
 
@@ -267,7 +267,7 @@ async def test_a_forged_number_does_not_silence_a_source(server: RedisServer, cl
             assert far.stats().junk == 3
 
 
-async def test_what_does_not_fit_into_an_envelope_reaches_nobody(
+async def test_a_message_that_is_too_large_for_its_envelope_reaches_no_client(
     server: RedisServer, client: Any
 ) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
@@ -284,12 +284,12 @@ async def test_what_does_not_fit_into_an_envelope_reaches_nobody(
         await listener.sync()
         assert not listener.messages
         assert bridge.stats().published == 0
-        # For this hub alone there is room.
+        # A local message has no envelope.
         hub.publish("news", message, local_only=True)
         assert (await listener.receive()).data == message.data
 
 
-async def test_fleets_with_other_prefixes_do_not_meet(server: RedisServer) -> None:
+async def test_fleets_with_different_prefixes_do_not_reach_each_other(server: RedisServer) -> None:
     async with (
         Hub() as one,
         Hub() as other,
@@ -305,7 +305,7 @@ async def test_fleets_with_other_prefixes_do_not_meet(server: RedisServer) -> No
         assert not listener.messages
 
 
-async def test_a_database_number_isolates_nothing_and_that_is_said(
+async def test_a_database_number_separates_no_fleets_and_a_warning_says_so(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -314,21 +314,23 @@ async def test_a_database_number_isolates_nothing_and_that_is_said(
         RedisBridge(one, f"{server.url}/0"),
         RedisBridge(other, f"{server.url}/7"),
     ):
-        assert "database 7 isolates nothing" in caplog.text
+        assert "database 7 does not separate fleets" in caplog.text
         assert "database 0" not in caplog.text
         listener = await connect(other)
         one.send_event("hello")
         assert (await listener.receive()).data["event"] == "hello"
 
 
-async def test_a_server_that_is_not_there_is_an_error_at_the_start() -> None:
+async def test_the_start_fails_without_a_server() -> None:
     port = find_free_port()
     async with Hub() as hub:
         bridge = RedisBridge(hub, f"redis://user:secret@127.0.0.1:{port}")
-        with pytest.raises(BridgeUnavailableError, match=f"127.0.0.1:{port} does not") as caught:
+        with pytest.raises(
+            BridgeUnavailableError, match=f"cannot connect to redis at 127.0.0.1:{port}"
+        ) as caught:
             await bridge.start()
         assert "secret" not in str(caught.value)
-        # The hub works as before, and can have another bridge.
+        # The hub works as before, and accepts another bridge.
         hub.send_event("still here")
         async with MemoryBridge(hub, MemoryExchange()):
             pass
@@ -336,7 +338,7 @@ async def test_a_server_that_is_not_there_is_an_error_at_the_start() -> None:
         await bridge.stop()
 
 
-async def test_a_server_that_does_not_answer_is_an_error_in_time() -> None:
+async def test_the_start_fails_within_the_timeout_if_the_server_does_not_respond() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         async with Hub() as hub:
@@ -345,7 +347,7 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time() -> None:
                 await bridge.start()
 
 
-async def test_after_stop_the_bridge_can_be_started_again(server: RedisServer) -> None:
+async def test_a_stopped_bridge_can_be_started_again(server: RedisServer) -> None:
     async with Hub() as hub, Hub() as other, RedisBridge(other, server.url):
         listener = await listen(other, "news")
         bridge = RedisBridge(hub, server.url)
@@ -362,11 +364,11 @@ async def test_after_stop_the_bridge_can_be_started_again(server: RedisServer) -
         near = await listen(hub, "news")
         with pytest.raises(BridgeUnavailableError, match="not running"):
             await bridge.publish("news", Message(type=MessageType.EVENT, data=3))
-        # Its own clients have it all the same.
+        # The hub's own clients have received the message.
         assert (await near.receive()).data == 3
 
 
-async def test_a_hub_that_is_closed_first_harms_no_bridge(server: RedisServer) -> None:
+async def test_a_hub_may_be_closed_before_its_bridge_is_stopped(server: RedisServer) -> None:
     hub = Hub()
     async with hub:
         bridge = RedisBridge(hub, server.url)
@@ -375,22 +377,26 @@ async def test_a_hub_that_is_closed_first_harms_no_bridge(server: RedisServer) -
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_nothing_is_left_of_a_bridge(server: RedisServer, client: Any) -> None:
+async def test_a_stopped_bridge_leaves_no_task_and_no_connection(
+    server: RedisServer, client: Any
+) -> None:
     before = len(await client.client_list())
     async with Hub() as hub, RedisBridge(hub, server.url):
         assert len(await client.client_list()) == before + 2
-    # A connection made later is accepted after those have gone.
+    # The server accepts this connection after it has closed the others.
     async with redis.asyncio.Redis(port=server.port) as later:
         assert len(await later.client_list()) == before + 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_an_idle_bridge_probes_and_stays(server: RedisServer, client: Any) -> None:
+async def test_an_idle_bridge_tests_its_connections_and_keeps_them(
+    server: RedisServer, client: Any
+) -> None:
     before = await commands(client, "publish")
     async with Hub() as hub, RedisBridge(hub, server.url, probe_interval=0.05) as bridge:
         await asyncio.sleep(0.5)
         assert await commands(client, "publish") >= before + 3
-        # Probes are no messages.
+        # Probe messages are not counted.
         assert bridge.stats() == BridgeStats(0, 0, 0, 0, 0, 0)
         assert bridge.state == BridgeState.UP
 
@@ -422,7 +428,7 @@ async def test_a_state_callback_may_be_async_and_may_fail(server: RedisServer) -
         ({"redis": ""}, InvalidConfigError, "use redis://"),
         ({"foo": 1}, InvalidConfigError, "foo"),
         ({"redis": redis.asyncio.Redis(), "password": "x"}, InvalidConfigError, "password: a"),
-        ({"prefix": "ws:channel"}, InvalidPrefixError, "parts of the names"),
+        ({"prefix": "ws:channel"}, InvalidPrefixError, "reserved for the names"),
         ({"sharded": True}, InvalidConfigError, "RedisCluster"),
         ({"timeout": 0}, InvalidConfigError, "above 0"),
         ({"probe_interval": -1}, InvalidConfigError, "above 0"),
@@ -430,7 +436,7 @@ async def test_a_state_callback_may_be_async_and_may_fail(server: RedisServer) -
         ({"max_queue_bytes": 0}, InvalidConfigError, "above 0"),
     ],
 )
-async def test_settings_that_cannot_work_are_refused(
+async def test_invalid_settings_are_rejected(
     settings: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     async with Hub() as hub:
@@ -439,7 +445,7 @@ async def test_settings_that_cannot_work_are_refused(
         assert "pa/" not in str(caught.value)
 
 
-def test_what_is_given_in_the_wrong_place_is_refused() -> None:
+def test_an_object_of_the_wrong_kind_is_rejected() -> None:
     hub: Any = Hub()
     sync_client: Any = redis.Redis()
     async_client: Any = redis.asyncio.Redis()
@@ -451,7 +457,7 @@ def test_what_is_given_in_the_wrong_place_is_refused() -> None:
             RedisBridge(hub, wrong)
         with pytest.raises(InvalidConfigError, match=r"of redis\.asyncio, not"):
             AsyncRedisPublisher(wrong)
-    # These would take every message, and do nothing.
+    # These clients would accept every message, and send none.
     given = [async_client, sync_client.pipeline(), None]
     for wrong in given:
         with pytest.raises(InvalidConfigError, match="without asyncio, not"):
@@ -460,7 +466,7 @@ def test_what_is_given_in_the_wrong_place_is_refused() -> None:
         RedisPublisher(timeout=0)
 
 
-async def test_what_a_state_callback_raises_has_nothing_to_do_with_redis(
+async def test_an_exception_of_a_state_callback_does_not_affect_the_connection(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: RedisBridge) -> None:
@@ -479,7 +485,7 @@ async def test_what_a_state_callback_raises_has_nothing_to_do_with_redis(
     assert "is up" in caplog.text
 
 
-async def test_a_name_that_leads_nowhere_leaves_nothing_behind() -> None:
+async def test_an_unknown_host_name_leaves_no_connection() -> None:
     async with Hub() as hub:
         with pytest.raises(BridgeUnavailableError, match="nowhere"):
             await RedisBridge(hub, "redis://nowhere.invalid:6379").start()

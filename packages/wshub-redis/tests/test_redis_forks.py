@@ -1,4 +1,4 @@
-"""A forked child shares its parent's connections, and must not touch them."""
+"""Forks: a child shares the connections of its parent, and must not use them."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ def server() -> Iterator[RedisServer]:
 
 
 async def run_in_child(work: Callable[[], None]) -> None:
-    """Run something in a forked child; what it raises fails the test."""
+    """Run a function in a forked child; an exception fails the test."""
     child = os.fork()
     if child == 0:
         try:
@@ -44,7 +44,7 @@ async def run_in_child(work: Callable[[], None]) -> None:
 
 
 def call(function: Callable[[], Any]) -> None:
-    """Call a function; a coroutine must raise before it waits for anything."""
+    """Call a function; a coroutine must raise before its first wait."""
     result = function()
     if isinstance(result, Awaitable):
         next(iter(result.__await__()))
@@ -56,7 +56,7 @@ def assert_refused(*functions: Callable[[], Any]) -> None:
             call(function)
 
 
-async def test_a_bridge_refuses_to_work_in_a_child_and_goes_on_in_the_parent(
+async def test_a_bridge_raises_in_a_forked_child_and_works_in_the_parent(
     server: RedisServer,
 ) -> None:
     told = []
@@ -93,7 +93,9 @@ async def test_a_bridge_refuses_to_work_in_a_child_and_goes_on_in_the_parent(
             assert (each.state, each.stats().reconnects) == (BridgeState.UP, 0)
 
 
-async def test_a_child_whose_event_loop_goes_on_tells_no_state(server: RedisServer) -> None:
+async def test_a_child_that_runs_the_parents_event_loop_reports_no_state(
+    server: RedisServer,
+) -> None:
     told: list[int] = []
     read_end, write_end = os.pipe()
     async with (
@@ -107,7 +109,7 @@ async def test_a_child_whose_event_loop_goes_on_tells_no_state(server: RedisServ
         ) as bridge,
     ):
         loop = asyncio.get_running_loop()
-        # Made here, because asyncio gives a forked child no running loop.
+        # Created in the parent, because asyncio has no running loop in a forked child.
         is_late = loop.create_future()
         loop.call_later(1, is_late.set_result, None)
         child = os.fork()
@@ -130,7 +132,7 @@ async def test_a_child_whose_event_loop_goes_on_tells_no_state(server: RedisServ
     os.close(write_end)
 
 
-async def test_an_async_publisher_refuses_to_work_in_a_child(server: RedisServer) -> None:
+async def test_an_async_publisher_raises_in_a_forked_child(server: RedisServer) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url):
         client = await connect(hub)
         async with AsyncRedisPublisher(server.url) as publisher:
@@ -152,7 +154,7 @@ async def test_an_async_publisher_refuses_to_work_in_a_child(server: RedisServer
         assert names == ["before", "after"]
 
 
-async def test_what_was_made_and_not_started_before_a_fork_can_be_started_in_the_child(
+async def test_an_object_that_was_not_started_before_a_fork_can_be_started_in_the_child(
     server: RedisServer,
 ) -> None:
     hub = Hub()
@@ -182,12 +184,14 @@ async def test_what_was_made_and_not_started_before_a_fork_can_be_started_in_the
             os._exit(0)
         thread_result.append(os.waitpid(child, 0)[1])
 
-    # From a thread without an event loop, as servers with worker processes fork.
+    # The fork happens in a thread without an event loop, as in servers with worker processes.
     await asyncio.to_thread(fork)
     assert thread_result == [0]
 
 
-async def test_a_blocking_publisher_is_forked_while_threads_use_it(server: RedisServer) -> None:
+async def test_a_blocking_publisher_works_after_a_fork_while_threads_use_it(
+    server: RedisServer,
+) -> None:
     async with Hub() as hub, RedisBridge(hub, server.url) as bridge:
         client = await connect(hub)
         is_over = threading.Event()

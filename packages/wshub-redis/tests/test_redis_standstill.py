@@ -1,4 +1,4 @@
-"""A process that stood still longer than the timeout blames no healthy server for it."""
+"""Stalls: a process that stands still longer than the timeout keeps its connections."""
 
 import asyncio
 import os
@@ -29,21 +29,21 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Run a coroutine on one of the event loops, which read and wait in another order."""
+    """Run a coroutine on asyncio or uvloop, which read and run timers in different orders."""
     module = pytest.importorskip(request.param)
     with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
         yield runner.run
 
 
 async def stand_still(turns: int) -> None:
-    """Block the event loop after some turns for others, each time at another step of theirs."""
+    """Block the event loop after a number of turns, so that other tasks are at various steps."""
     for _ in range(turns):
         await asyncio.sleep(0)
     time.sleep(TIMEOUT * 1.5)  # noqa: ASYNC251 - this is what the test is about
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_what_was_sent_before_a_standstill_is_confirmed(
+def test_messages_that_were_sent_before_a_stall_are_confirmed(
     server: RedisServer, run: Run, turns: int
 ) -> None:
     async def main() -> None:
@@ -61,7 +61,7 @@ def test_what_was_sent_before_a_standstill_is_confirmed(
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_what_was_subscribed_to_before_a_standstill_is_carried(
+def test_subscriptions_that_were_requested_before_a_stall_are_confirmed(
     server: RedisServer, run: Run, turns: int
 ) -> None:
     async def main() -> None:
@@ -76,7 +76,7 @@ def test_what_was_subscribed_to_before_a_standstill_is_carried(
 
 
 @pytest.mark.parametrize("turns", range(0, 12, 2))
-def test_a_standstill_while_a_connection_is_put_to_the_test_fails_no_test(
+def test_a_stall_during_the_test_of_a_connection_keeps_the_connection(
     server: RedisServer, run: Run, turns: int
 ) -> None:
     async def main() -> None:
@@ -94,9 +94,7 @@ def test_a_standstill_while_a_connection_is_put_to_the_test_fails_no_test(
 
 
 @pytest.mark.parametrize("turns", range(0, 16, 3))
-def test_a_standstill_while_connections_are_opened_is_no_failure(
-    server: RedisServer, run: Run, turns: int
-) -> None:
+def test_a_stall_during_connecting_is_no_failure(server: RedisServer, run: Run, turns: int) -> None:
     async def main() -> None:
         async with Hub() as hub:
             bridge = RedisBridge(hub, server.url, timeout=TIMEOUT)
@@ -110,7 +108,7 @@ def test_a_standstill_while_connections_are_opened_is_no_failure(
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_what_waits_at_the_stop_is_sent_in_spite_of_a_standstill(
+def test_a_stop_sends_queued_messages_in_spite_of_a_stall(
     server: RedisServer, run: Run, turns: int
 ) -> None:
     async def main() -> None:
@@ -127,7 +125,7 @@ def test_what_waits_at_the_stop_is_sent_in_spite_of_a_standstill(
     run(main())
 
 
-def test_a_server_that_is_silent_is_still_found_out(server: RedisServer, run: Run) -> None:
+def test_a_server_that_does_not_respond_is_noticed(server: RedisServer, run: Run) -> None:
     async def main() -> None:
         async with Hub() as hub, RedisBridge(hub, server.url, timeout=TIMEOUT) as bridge:
             server.pause()
@@ -165,7 +163,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_that_was_stopped_goes_on_with_its_connections(
+async def test_a_process_that_was_suspended_keeps_its_connections(
     server: RedisServer,
 ) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Whatever on_state_change does, the bridge comes back and tells the next state."""
+"""The callback on_state_change: the bridge recovers and reports, whatever the callback does."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +27,7 @@ def kill_listener(server: RedisServer) -> None:
 async def assert_comes_back(
     server: RedisServer, on_state_change: Callable[[RedisBridge], Awaitable[object] | object]
 ) -> None:
-    """Cut a bridge off twice, and check that it tells all states and works in the end."""
+    """Close the connection of a bridge twice; check the reported states and the delivery."""
     states: list[BridgeState] = []
 
     def note(bridge: RedisBridge) -> Awaitable[object] | object:
@@ -54,7 +54,7 @@ async def assert_comes_back(
 
 
 @pytest.mark.parametrize("error", [RuntimeError])
-async def test_a_function_that_raises(server: RedisServer, error: type[BaseException]) -> None:
+async def test_a_callback_may_raise(server: RedisServer, error: type[BaseException]) -> None:
     def fail(_: RedisBridge) -> None:
         raise error
 
@@ -62,9 +62,7 @@ async def test_a_function_that_raises(server: RedisServer, error: type[BaseExcep
 
 
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
-async def test_an_async_function_that_raises(
-    server: RedisServer, error: type[BaseException]
-) -> None:
+async def test_an_async_callback_may_raise(server: RedisServer, error: type[BaseException]) -> None:
     async def fail(_: RedisBridge) -> None:
         await asyncio.sleep(0)
         raise error
@@ -72,14 +70,14 @@ async def test_an_async_function_that_raises(
     await assert_comes_back(server, fail)
 
 
-async def test_an_async_function_that_never_ends(server: RedisServer) -> None:
+async def test_an_async_callback_may_never_end(server: RedisServer) -> None:
     async def hang(_: RedisBridge) -> None:
         await asyncio.get_running_loop().create_future()
 
     await assert_comes_back(server, hang)
 
 
-async def test_an_async_function_that_ignores_its_cancellation(server: RedisServer) -> None:
+async def test_an_async_callback_may_ignore_its_cancellation(server: RedisServer) -> None:
     is_over = asyncio.Event()
 
     async def ignore(_: RedisBridge) -> None:
@@ -95,7 +93,7 @@ async def test_an_async_function_that_ignores_its_cancellation(server: RedisServ
     await wait_until(lambda: asyncio.all_tasks() <= before)
 
 
-async def test_a_function_that_stops_the_bridge(server: RedisServer) -> None:
+async def test_a_callback_may_stop_the_bridge(server: RedisServer) -> None:
     async with Hub() as hub:
         before = asyncio.all_tasks()
         bridge = RedisBridge(hub, server.url, on_state_change=lambda each: each.stop())

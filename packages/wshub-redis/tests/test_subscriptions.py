@@ -1,4 +1,4 @@
-"""What is said to be carried is carried, by a model of what a server does with the commands."""
+"""A channel is active only while the server has the subscription, by a model of a server."""
 
 from collections import deque
 
@@ -12,7 +12,7 @@ channels = st.sampled_from([b"a", b"b", b"c"])
 
 
 class SubscriptionsMachine(RuleBasedStateMachine):
-    """Random wishes, and a server that answers late but in order."""
+    """Random wanted channels, and a server that answers late and in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,18 +25,18 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     @rule(channel=channels)
     def add(self, channel: bytes) -> None:
         self.wanted.add(channel)
-        is_carried = self.subscriptions.add(channel)
-        assert is_carried == self.subscriptions.is_carried(channel)
+        is_active = self.subscriptions.add(channel)
+        assert is_active == self.subscriptions.is_active(channel)
 
     @rule(channel=channels)
     def discard(self, channel: bytes) -> None:
         self.wanted.discard(channel)
         self.subscriptions.discard(channel)
-        assert not self.subscriptions.is_carried(channel)
+        assert not self.subscriptions.is_active(channel)
 
     @rule(most=st.integers(1, 3))
     def send(self, most: int) -> None:
-        subscribe, unsubscribe = self.subscriptions.take_changes(most)
+        subscribe, unsubscribe = self.subscriptions.take_due(most)
         assert len(subscribe) + len(unsubscribe) <= most
         assert not set(subscribe) & set(unsubscribe)
         self.commands.extend((channel, True) for channel in subscribe)
@@ -57,7 +57,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     def confirm(self) -> None:
         channel = self.confirmations.popleft()
         if self.subscriptions.confirm(channel):
-            assert self.subscriptions.is_carried(channel)
+            assert self.subscriptions.is_active(channel)
 
     @rule()
     def lose_the_connection(self) -> None:
@@ -65,25 +65,25 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.confirmations.clear()
         self.on_server.clear()
         self.subscriptions.reset(self.wanted)
-        assert not any(map(self.subscriptions.is_carried, self.wanted))
+        assert not any(map(self.subscriptions.is_active, self.wanted))
 
     @invariant()
-    def what_is_carried_stays_on_the_server_as_long_as_it_is_wanted(self) -> None:
+    def what_is_active_stays_on_the_server_as_long_as_it_is_wanted(self) -> None:
         for channel in b"abc":
             name = bytes([channel])
-            if self.subscriptions.is_carried(name):
+            if self.subscriptions.is_active(name):
                 assert name in self.wanted
                 assert name in self.on_server
-                # And nothing is on its way that would end it.
+                # No command that would end the subscription is under way.
                 assert (name, False) not in self.commands
 
     @invariant()
-    def in_the_end_the_server_has_what_is_wanted(self) -> None:
-        if not self.subscriptions.has_changes and not self.commands:
+    def without_due_commands_the_server_has_the_wanted_channels(self) -> None:
+        if not self.subscriptions.has_due and not self.commands:
             assert self.on_server == self.wanted
             if not self.confirmations:
-                assert all(map(self.subscriptions.is_carried, self.wanted))
-                assert self.subscriptions.unanswered == 0
+                assert all(map(self.subscriptions.is_active, self.wanted))
+                assert self.subscriptions.unconfirmed == 0
 
 
 SubscriptionsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50)

@@ -71,7 +71,7 @@ from wshub_core.values.messages import (
     decode_message,
     encode_message,
 )
-from wshub_core.values.publishing import prepare_message, validate_published
+from wshub_core.values.publishing import prepare_message
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
 
@@ -147,5 +147,4 @@ __all__ = [
     "run_process",
     "validate_channel",
     "validate_process_id",
-    "validate_published",
 ]

@@ -86,7 +86,7 @@ class BridgePort:
         """Publish to the clients of this hub alone, for a bridge that confirms its sending.
 
         Returns:
-            The payload for the other hubs: the same bytes that the clients here receive.
+            The payload for the other hubs, which is the same as for the clients here.
 
         Raises:
             WSHubError: As `Hub.publish` does.

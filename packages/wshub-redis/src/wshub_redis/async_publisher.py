@@ -1,59 +1,55 @@
-"""Publishing from asyncio programs that have no hub."""
+"""The asyncio publisher, for programs without a hub."""
 
 import asyncio
 import contextlib
-from asyncio import Future
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 from redis.asyncio import Redis, RedisCluster
 
-from wshub_core import (
-    JSON,
-    BridgeUnavailableError,
-    Message,
-    channel_event_message,
-    error_message,
-    event_message,
-    process_output_message,
-    process_status_message,
-)
+from wshub_core import BridgeUnavailableError, Message
 from wshub_core.forks import ForkGuard
-from wshub_redis.counters import Counters
-from wshub_redis.errors import PublisherOpenError
-from wshub_redis.outbound import Outbound
-from wshub_redis.patience import patient_timeout
-from wshub_redis.sender import Sender
-from wshub_redis.server import CONNECTION_ERRORS, ROLE_SECONDS, find_server
-from wshub_redis.settings import LinkSettings
+from wshub_redis.errors import PublisherOpenError, connect_error
+from wshub_redis.publish_encoder import PublishEncoder
+from wshub_redis.publish_methods import PublishMethods
+from wshub_redis.redis_py.connections import CONNECTION_ERRORS
+from wshub_redis.redis_py.servers import find_server
+from wshub_redis.replicas import ROLE_CHECK_SECONDS
+from wshub_redis.sender import REPLAY_DELAY_SECONDS, Sender
+from wshub_redis.settings import ConnectionSettings
+from wshub_redis.stats import Counters
+from wshub_redis.timeouts import stall_tolerant_timeout
 
-_SETTLE_SECONDS = 0.5
-"""How long what waited for a connection waits on: the hubs were cut off as well, maybe."""
 
-
-class AsyncRedisPublisher:
-    """Publishes to the clients of all hubs that use the same Redis and prefix.
+class AsyncRedisPublisher(PublishMethods[Coroutine[Any, Any, None]]):
+    """A publisher for asyncio to the clients of all hubs with the same Redis and prefix.
 
     ::
 
         async with AsyncRedisPublisher("redis://localhost:6379") as publisher:
             await publisher.send_event("job:done", {"id": 7})
 
-    What is published while a round trip is under way goes out together with the next, in order.
-    While Redis cannot be reached, messages wait for ``replay_seconds``.
+    `PublishMethods` lists the publishing methods, which are awaited. Each of them returns when
+    Redis has the message.
+
+    Messages that are published during a round trip to Redis are sent together in the next one, in
+    order. While Redis cannot be reached, messages wait for up to ``replay_seconds``.
 
     Args:
-        redis: The URL of a server, or a client of redis-py's asyncio side; see `RedisBridge`.
-        prefix: What the bridges of the hubs use.
-        timeout: How long Redis may take over an answer, in seconds.
-        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all.
-        max_queue_bytes: The most bytes of messages that wait.
-        max_message_bytes: The most bytes of one message in its envelope: what the hubs allow.
-        **options: With a URL, more for redis-py's connections.
+        redis: The URL of a server, or an asyncio client of redis-py; see `RedisBridge`.
+        prefix: The prefix of the hubs' bridges.
+        timeout: Maximum time for a reply of Redis, in seconds.
+        replay_seconds: Maximum time for which messages wait for a lost connection, in seconds; 0
+            to drop them at once.
+        max_queue_bytes: Maximum size of the messages that wait, in bytes.
+        max_message_bytes: Maximum size of a message in its envelope, in bytes: the value of the
+            hubs.
+        **options: With a URL, more settings for redis-py's connections.
 
     Raises:
         InvalidPrefixError: The prefix is not allowed.
-        InvalidConfigError: The URL or an option has a value that cannot work.
+        InvalidConfigError: The URL or an option has an invalid value.
     """
 
     def __init__(
@@ -67,9 +63,9 @@ class AsyncRedisPublisher:
         max_message_bytes: int = 65_536,
         **options: Any,
     ) -> None:
-        self._outbound = Outbound(prefix, max_message_bytes)
+        self._encoder = PublishEncoder(prefix, max_message_bytes)
         self._server = find_server(redis, options)
-        self._settings = LinkSettings(
+        self._settings = ConnectionSettings(
             timeout=timeout,
             replay_seconds=replay_seconds,
             max_queue_bytes=max_queue_bytes,
@@ -81,9 +77,9 @@ class AsyncRedisPublisher:
         """Connect.
 
         Raises:
-            BridgeUnavailableError: Redis cannot be reached, or refuses us.
-            PublisherOpenError: It was entered already.
-            ForkedProcessError: It was entered in a parent of this process.
+            BridgeUnavailableError: Redis cannot be reached, or refuses the connection.
+            PublisherOpenError: The publisher is open already.
+            ForkedProcessError: The publisher was entered in a parent of this process.
         """
         self._check_process()
         if self._sender is not None:
@@ -97,8 +93,9 @@ class AsyncRedisPublisher:
             command="PUBLISH",
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
-            settle=lambda: asyncio.sleep(_SETTLE_SECONDS),
-            role_interval=ROLE_SECONDS,
+            before_replay=lambda: asyncio.sleep(REPLAY_DELAY_SECONDS),
+            role_interval=ROLE_CHECK_SECONDS,
+            # There is no listener that would have to leave the replica, too.
             on_replica=lambda: None,
         )
         self._sender, self._guard = sender, ForkGuard("publisher")
@@ -106,9 +103,7 @@ class AsyncRedisPublisher:
             await sender.open()
         except CONNECTION_ERRORS as exc:
             await self._close()
-            raise BridgeUnavailableError(
-                f"redis at {self._server.address} does not serve us: {exc}"
-            ) from exc
+            raise connect_error(self._server.address, exc) from exc
         except BaseException:
             await self._close()
             raise
@@ -120,16 +115,16 @@ class AsyncRedisPublisher:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Send what waits, within ``timeout``, and close the connection.
+        """Send queued messages, within ``timeout``, and close the connection.
 
         Raises:
-            ForkedProcessError: It was entered in a parent of this process.
+            ForkedProcessError: The publisher was entered in a parent of this process.
         """
         self._check_process()
-        assert self._sender is not None, "it was entered"
+        assert self._sender is not None, "the publisher was entered"
         try:
             with contextlib.suppress(TimeoutError):
-                async with patient_timeout(self._settings.timeout):
+                async with stall_tolerant_timeout(self._settings.timeout):
                     await self._sender.flush()
         finally:
             await self._close()
@@ -139,91 +134,14 @@ class AsyncRedisPublisher:
         if sender is not None:
             await sender.close()
 
-    async def publish(self, channel: str, message: Message) -> None:
-        """Publish a message to a channel; returns when Redis has it.
-
-        Args:
-            channel: Channel name, 1 to 256 characters of ``A-Za-z0-9_.:-``.
-            message: Sent as given, but for ``channel`` and timestamp, which are set.
-
-        Raises:
-            InvalidChannelError: The channel name is not allowed.
-            InvalidProcessIDError: The process id in the channel or the message is not allowed.
-            ReservedTypeError: Messages of this type are between one client and its hub.
-            MessageEncodeError: The message cannot be written as JSON.
-            MessageTooLargeError: The encoded message exceeds ``max_message_bytes``.
-            BridgeUnavailableError: Redis cannot be reached, or refuses the message.
-            ForkedProcessError: The publisher was entered in a parent of this process.
-        """
-        await self._send(channel, message)
-
-    async def broadcast(self, message: Message) -> None:
-        """Publish a message to every connection; returns when Redis has it.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        await self._send(None, message)
-
-    async def publish_event(self, channel: str, data: JSON = None) -> None:
-        """Publish an event with any data to a channel.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        await self.publish(channel, channel_event_message(channel, data))
-
-    async def send_event(self, name: str, data: JSON = None) -> None:
-        """Broadcast that something happened, as ``{"event": name, "data": data}``.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        await self.broadcast(event_message(name, data))
-
-    async def send_error(self, text: str) -> None:
-        """Broadcast that something failed.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        await self.broadcast(error_message(text))
-
-    async def send_process_output(
-        self, process_id: str, line: str, *, overwrites: bool = False
-    ) -> None:
-        """Publish one line of a process's output to the channel ``process:<process_id>``.
-
-        Args:
-            process_id: 1 to 128 characters of ``A-Za-z0-9_.-``.
-            line: The line without its end.
-            overwrites: Whether the line takes the place of the line before it, as progress
-                displays do with a carriage return.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        message = process_output_message(process_id, line, overwrites=overwrites)
-        await self.publish(message.channel, message)
-
-    async def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
-        """Publish that a process changed, to the channel ``process:<process_id>``.
-
-        Raises:
-            WSHubError: As `publish` does.
-        """
-        message = process_status_message(process_id, status, exit_code)
-        await self.publish(message.channel, message)
-
     def _check_process(self) -> None:
         if self._guard is not None:
             self._guard.check()
 
-    async def _send(self, channel: str | None, message: Message) -> None:
+    async def _publish(self, channel: str | None, message: Message) -> None:
         self._check_process()
         if self._sender is None:
             raise BridgeUnavailableError("the publisher is not open: use it inside `async with`")
-        name, payload = self._outbound.address(channel, message)
-        confirmation: Future[None] = asyncio.get_running_loop().create_future()
-        self._sender.send(name, self._outbound.seal(payload), confirmation)
-        await confirmation
+        name, payload = self._encoder.encode(channel, message)
+        # No `await` between the two steps: envelopes must be sent in the order of their numbers.
+        await self._sender.publish(name, self._encoder.wrap(payload))

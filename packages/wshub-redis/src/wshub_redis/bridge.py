@@ -1,116 +1,94 @@
-"""The bridge: joins a hub to others through Redis."""
+"""The Redis bridge: it connects a hub to the other hubs of its fleet."""
 
 import asyncio
 import contextlib
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import monotonic
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from redis.asyncio import Redis, RedisCluster
 
 from wshub_core import (
+    BROADCAST,
     BridgeAttachedError,
     BridgeState,
     BridgeUnavailableError,
     Hub,
     HubClosedError,
-    HubNotStartedError,
     InvalidConfigError,
     Message,
-    MessageTooLargeError,
-    WSHubError,
 )
 from wshub_core.forks import ForkGuard
-from wshub_core.logs import get_logger
-from wshub_redis.counters import Counters
-from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter, LastIDs, decode_envelope
-from wshub_redis.lane import Lane
-from wshub_redis.lanes import Lanes, OneLane, ShardLanes
-from wshub_redis.names import Names
-from wshub_redis.patience import patient_timeout
-from wshub_redis.server import CONNECTION_ERRORS, Server, find_server, require_cluster
-from wshub_redis.settings import LinkSettings
-
-logger = get_logger("wshub.redis")
-
-_DUPLICATE_SECONDS = 60.0
-"""How long after a message, besides ``replay_seconds``, the same one is taken for a duplicate."""
-
-_NOT_RUNNING = "the bridge is not running"
-
-_MAX_REASONS = 16
-"""How many reasons are told in one outage, should the server give another one each time."""
-
-_SHOWN_NAME_BYTES = 100
-"""How much of a channel's name is logged: with a pattern, strangers choose it."""
+from wshub_redis.bridge_publisher import BridgePublisher
+from wshub_redis.bridge_state import NOT_RUNNING, StateReporter
+from wshub_redis.connection import logger
+from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
+from wshub_redis.errors import connect_error
+from wshub_redis.receiver import Receiver
+from wshub_redis.redis_channels import RedisChannels
+from wshub_redis.redis_py.connections import CONNECTION_ERRORS
+from wshub_redis.redis_py.servers import find_server
+from wshub_redis.redis_py.validation import check_sharded
+from wshub_redis.router import ClusterRouter, ShardRouter, SingleShard
+from wshub_redis.settings import ConnectionSettings
+from wshub_redis.shard import Shard
+from wshub_redis.stats import BridgeStats, Counters
 
 
 @dataclass(frozen=True, slots=True)
-class BridgeStats:
-    """What a bridge has done since it was made.
+class _Run:
+    """The parts of a bridge that exist from its start to its stop."""
 
-    Attributes:
-        published: Messages that Redis has confirmed.
-        lost: Messages of this hub that Redis has not confirmed and will not get any more. Some of
-            them may have arrived: those that were on their way when a connection was lost.
-        received: Messages of other hubs that were delivered here.
-        duplicates: Messages that came a second time, and were dropped.
-        junk: Messages that came and were dropped: no message of a hub, too large for this hub's
-            clients, nested too deeply, or on a channel with an invalid name.
-        reconnects: How often a connection had to be opened anew.
-    """
-
-    published: int
-    lost: int
-    received: int
-    duplicates: int
-    junk: int
-    reconnects: int
+    router: ShardRouter
+    publisher: BridgePublisher
+    guard: ForkGuard
 
 
 class RedisBridge:
-    """Joins a hub to all others that use the same Redis and prefix, of go-ws too.
+    """A bridge that connects a hub to all hubs with the same Redis and prefix, also of go-ws.
 
     ::
 
         async with Hub() as hub, RedisBridge(hub, "redis://localhost:6379") as bridge:
             hub.publish("process:build-42", message)           # reaches the clients of every hub
-            await bridge.publish("process:build-42", message)  # the same, and confirms or raises
+            await bridge.publish("process:build-42", message)  # waits until Redis has it, or raises
 
-    When Redis is gone, every hub goes on with its own clients, and the bridge comes back by
-    itself. Nothing waits for Redis but what says so. A bridge that was started belongs to its
-    process: a forked child needs a hub and a bridge of its own.
+    During an outage of Redis, each hub goes on serving its own clients. The bridge reconnects by
+    itself. Only the awaitable methods wait for Redis. A started bridge belongs to its process: a
+    forked child needs a hub and a bridge of its own.
 
     Args:
         hub: A hub that has been entered.
-        redis: The URL of a server (``redis://``, ``rediss://`` for TLS, ``unix://``), or a client
-            of redis-py: ``Redis``, also one from ``Sentinel.master_for``, or ``RedisCluster``. Of
-            a client only the settings are used, for connections of the bridge's own.
-        prefix: What tells this fleet of hubs from others on the same Redis.
-        sharded: Whether to use sharded publishing, which spreads over the nodes of a cluster;
-            needs a ``RedisCluster``, and all hubs have to agree. Hubs of go-ws cannot.
-        require_redis: Whether `start` raises if Redis cannot be reached or refuses us. If not, the
-            bridge is attached all the same, with the state ``down``, and connects when it can.
-        timeout: How long Redis may take over an answer, in seconds.
-        probe_interval: After how many seconds without a message it is checked that messages
-            arrive.
-        replay_seconds: How long messages wait for a connection that was lost; 0 for not at all.
-            They arrive late, in order and once, at the hubs that listen again by then, for which
-            half a second is left after an outage of both directions.
-        max_queue_bytes: The most bytes of messages that wait; what goes beyond is lost and
-            counted.
-        on_state_change: Called with the bridge when its ``state`` has changed, or while it is not
-            ``up`` the ``reason``, each reason once; also at the end of a start that finds Redis
-            away, but not for an ordinary start and stop. A plain or an async function.
-        **options: With a URL, more for redis-py's connections, such as ``username``,
+        redis: The URL of a server (``redis://``, ``rediss://`` for TLS, ``unix://``), or an
+            asyncio client of redis-py: a ``Redis``, also from ``Sentinel.master_for``, or a
+            ``RedisCluster``. The bridge opens connections of its own with the client's settings.
+        prefix: The name of the fleet: hubs with different prefixes do not reach each other.
+        sharded: Whether to use sharded publishing, which spreads the channels over the nodes of a
+            cluster. It needs a ``RedisCluster``, and all hubs must use the same value. Hubs of
+            go-ws cannot use it.
+        require_redis: Whether `start` raises if Redis cannot be used. If false, the bridge starts
+            in the state ``down`` in that case, and connects later.
+        timeout: Maximum time for a reply of Redis, in seconds.
+        probe_interval: Time in seconds without a message after which the bridge checks that
+            messages arrive.
+        replay_seconds: Maximum time for which messages wait for a lost connection, in seconds; 0
+            to drop them at once. Messages that waited arrive late, in order and once, at the hubs
+            that listen again by then. After an outage of both directions, the bridge waits half a
+            second longer, so that other hubs can reconnect.
+        max_queue_bytes: Maximum size of the messages that wait, in bytes. Messages above it are
+            lost, and counted.
+        on_state_change: A plain or async function, called with the bridge when its ``state`` has
+            changed, and when a new ``reason`` follows while the state is not ``up``. It is also
+            called at the end of a start without Redis, but not for an ordinary start or stop.
+        **options: With a URL, more settings for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
     Raises:
         InvalidPrefixError: The prefix is not allowed.
-        InvalidConfigError: The URL or another setting has a value that cannot work.
+        InvalidConfigError: The URL or another setting has an invalid value.
     """
 
     overhead_bytes = OVERHEAD_BYTES
@@ -131,13 +109,13 @@ class RedisBridge:
         **options: Any,
     ) -> None:
         if not isinstance(hub, Hub):
-            raise InvalidConfigError("a bridge is given its hub first, then the URL of redis")
-        require_cluster(sharded, isinstance(redis, RedisCluster))
-        self._hub = hub
+            raise InvalidConfigError("give a bridge its hub first, then the URL of redis")
+        check_sharded(sharded, redis)
+        self._port = hub.bridge_port
         self._redis = redis
-        self._names = Names(prefix)
+        self._channels = RedisChannels(prefix)
         self._server = find_server(redis, options)
-        self._settings = LinkSettings(
+        self._settings = ConnectionSettings(
             timeout=timeout,
             probe_interval=probe_interval,
             replay_seconds=replay_seconds,
@@ -147,14 +125,13 @@ class RedisBridge:
         self._require_redis = require_redis
         self._on_state_change = on_state_change
         self._envelopes = EnvelopeWriter()
-        self._lanes: Lanes | None = None
-        self._last_ids = LastIDs(_DUPLICATE_SECONDS + replay_seconds)
         self._counters = Counters()
-        self._state = BridgeState.DOWN
-        self._reason = _NOT_RUNNING
-        self._told_reasons: set[str] = set()
-        self._guard: ForkGuard | None = None
-        self._is_started = False
+        self._receiver = Receiver(
+            self._port, self._channels, self._envelopes, replay_seconds, self._counters
+        )
+        self._state = StateReporter(self._server.address, self._spawn_callback)
+        self._run: _Run | None = None
+        self._is_attached = False
         self._wants_all = False
         self._stopping = asyncio.Lock()
 
@@ -172,269 +149,207 @@ class RedisBridge:
 
     @property
     def source_id(self) -> str:
-        """What other hubs know this one by, 32 hexadecimal digits."""
+        """The id of this bridge on Redis, 32 hexadecimal digits."""
         return self._envelopes.source_id
 
     @property
     def state(self) -> BridgeState:
-        """How well the bridge works now."""
-        return self._state
+        """The current state of the connections to Redis."""
+        return self._state.state
 
     @property
     def reason(self) -> str:
-        """Why the state is not ``up``, as Redis or the network says it; empty if it is up."""
-        return self._reason
+        """The error of Redis or the network why the state is not ``up``; empty if it is."""
+        return self._state.reason
 
     def stats(self) -> BridgeStats:
-        """Return what the bridge has done since it was made."""
-        counters = self._counters
-        return BridgeStats(
-            published=counters.published,
-            lost=counters.lost,
-            received=counters.received,
-            duplicates=counters.duplicates,
-            junk=counters.junk,
-            reconnects=counters.reconnects,
-        )
+        """Return the totals since the bridge was created."""
+        return self._counters.snapshot()
+
+    # Start and stop.
 
     async def start(self) -> None:
         """Connect, and attach the bridge to its hub; messages arrive when this returns.
 
-        With ``require_redis=False`` it returns after the first try, whatever comes of it.
+        With ``require_redis=False`` it returns after the first attempt to connect, even if that
+        has failed.
 
         Raises:
-            BridgeAttachedError: The hub has a bridge already, this one perhaps.
-            BridgeUnavailableError: Redis cannot be reached, or refuses us.
+            BridgeAttachedError: The hub has a bridge already, possibly this one.
+            BridgeUnavailableError: Redis cannot be reached, or refuses the connection.
             ForkedProcessError: The bridge was started in a parent of this process.
         """
         self._check_process()
-        if self._lanes is not None:
+        if self._run is not None:
             raise BridgeAttachedError
         if self._server.db:
             logger.warning(
-                "database %d isolates nothing: published messages reach every database. "
-                "To tell fleets apart use another prefix",
+                "database %d does not separate fleets: published messages reach every database. "
+                "Use another prefix for each fleet",
                 self._server.db,
             )
-        self._guard = ForkGuard("bridge")
-        self._lanes = lanes = self._make_lanes()
+        router = self._make_router()
+        publisher = BridgePublisher(self._channels, self._envelopes, router)
+        self._run = _Run(router, publisher, ForkGuard("bridge"))
         try:
+            # The connections are opened before the bridge is attached, so that `start` can raise
+            # without an effect on the hub.
             try:
-                await lanes.open()
+                await router.open()
             except CONNECTION_ERRORS:
                 if self._require_redis:
                     raise
-            self._hub.bridge_port.attach(self)
-            self._is_started = True
-            if self._state != BridgeState.UP:
-                self._tell_state()
-            # Who came while the lanes were opened.
-            carried = (lanes.lane_of(n).listener.subscribe(n) for n in self._wanted_names())
-            waiters = list(filter(None, carried))
-            if waiters and self._state == BridgeState.UP:
-                await asyncio.wait(waiters, timeout=self._settings.timeout)
+            self._port.attach(self)
+            self._is_attached = True
+            self._state.start_reporting()
+            await self._wait_subscribed(router)
         except CONNECTION_ERRORS as exc:
             await self.stop()
-            raise BridgeUnavailableError(
-                f"redis at {self._server.address} does not serve us: {exc or type(exc).__name__}"
-            ) from exc
+            raise connect_error(self._server.address, exc) from exc
         except BaseException:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
-        """Send what waits, within ``timeout``, and detach the bridge; the hub goes on alone.
+    async def _wait_subscribed(self, router: ShardRouter) -> None:
+        """Wait for the channels that clients have subscribed to while the connections opened."""
+        names = self._wanted_names()
+        pending = (router.shard_for(name).listener.subscribe(name) for name in names)
+        waiters = list(filter(None, pending))
+        if waiters and self.state == BridgeState.UP:
+            await asyncio.wait(waiters, timeout=self._settings.timeout)
 
-        Stopping again is harmless.
+    async def stop(self) -> None:
+        """Send queued messages, within ``timeout``, and detach the bridge; the hub goes on alone.
+
+        A second call does nothing.
 
         Raises:
             ForkedProcessError: The bridge was started in a parent of this process.
         """
         self._check_process()
+        # A second call waits for the first one.
         async with self._stopping:
-            lanes = self._lanes
-            if lanes is None:
+            run = self._run
+            if run is None:
                 return
             try:
-                if self._is_started:
-                    self._is_started = False
-                    self._hub.bridge_port.detach()
-                    await self._flush(lanes)
+                if self._is_attached:
+                    # The hub is detached first: from then on the queues only become shorter.
+                    self._is_attached = False
+                    self._state.stop_reporting()
+                    self._port.detach()
+                    await run.publisher.flush(self._settings.timeout)
             finally:
-                await lanes.close()
-                self._lanes = self._guard = None
+                await run.router.close()
+                self._run = None
+                # When a bridge is attached again, the hub repeats its request for all channels.
                 self._wants_all = False
-                self._state, self._reason = BridgeState.DOWN, _NOT_RUNNING
-                self._told_reasons.clear()
+                self._state.reset()
 
-    async def _flush(self, lanes: Lanes) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with patient_timeout(self._settings.timeout):
-                await asyncio.gather(*(lane.sender.flush() for lane in lanes.all))
+    def _make_router(self) -> ShardRouter:
+        make_shard = partial(
+            Shard,
+            settings=self._settings,
+            channels=self._channels,
+            source_id=self.source_id,
+            on_message=self._receiver.receive,
+            on_change=self._update_state,
+            counters=self._counters,
+        )
+        if not self._settings.is_sharded:
+            return SingleShard(make_shard, self._server, self._wanted_names)
+        assert isinstance(self._redis, RedisCluster), "the constructor checks this"
+        timeout = self._settings.timeout
+        return ClusterRouter(
+            make_shard, self._redis, timeout, self._wanted_names, self._update_state
+        )
 
-    # Publishing that says what happened.
+    def _wanted_names(self) -> list[bytes]:
+        """Return the Redis channels that this hub needs."""
+        names = map(self._channels.to_redis, self._port.bridged_channels)
+        all_channels = [self._channels.all_channels] if self._wants_all else []
+        return [self._channels.broadcast, *names, *all_channels]
+
+    # Publishing with confirmation.
 
     async def publish(self, channel: str, message: Message) -> None:
         """Publish to a channel, as `wshub_core.Hub.publish` does, and wait until Redis has it.
 
-        Clients of this hub get it in any case.
+        This hub's own clients receive the message even if Redis does not.
 
         Raises:
-            BridgeUnavailableError: Redis has not confirmed it, within ``timeout`` or, if it cannot
-                be reached, within ``replay_seconds``.
+            BridgeUnavailableError: Redis has not confirmed the message within ``timeout``, or
+                cannot be reached within ``replay_seconds``.
             ForkedProcessError: The bridge was started in a parent of this process.
-            WSHubError: As `wshub_core.Hub.publish` does; then nobody gets it.
+            WSHubError: As `wshub_core.Hub.publish` raises; no client receives the message.
         """
         self._check_process()
-        payload = self._hub.bridge_port.publish(channel, message)
-        await self._send(channel, payload)
+        await self._publish(channel, self._port.publish(channel, message))
 
     async def broadcast(self, message: Message) -> None:
         """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
 
         Raises:
-            BridgeUnavailableError: As `publish` does.
-            ForkedProcessError: As `publish` does.
-            WSHubError: As `wshub_core.Hub.broadcast` does; then nobody gets it.
+            BridgeUnavailableError: As `publish` raises.
+            ForkedProcessError: As `publish` raises.
+            WSHubError: As `wshub_core.Hub.broadcast` raises; no client receives the message.
         """
         self._check_process()
-        payload = self._hub.bridge_port.broadcast(message)
-        await self._send("", payload)
+        await self._publish(BROADCAST, self._port.broadcast(message))
 
-    async def _send(self, channel: str, payload: bytes) -> None:
-        if not self._is_started:
-            raise BridgeUnavailableError(f"{_NOT_RUNNING}: use it inside `async with`")
-        confirmation: Future[None] = asyncio.get_running_loop().create_future()
-        name = self._names.channel(channel)
-        self._lane_of(name).sender.send(name, self._envelopes.write(payload), confirmation)
-        await confirmation
+    async def _publish(self, channel: str, payload: bytes) -> None:
+        if not self._is_attached:
+            raise BridgeUnavailableError(f"{NOT_RUNNING}: use it inside `async with`")
+        await self._running().publisher.publish(channel, payload)
 
-    # What the hub asks for; documented on wshub_core.Bridge.
+    # Methods for the hub; documented on wshub_core.Bridge.
 
     def forward(self, channel: str, payload: bytes) -> None:  # noqa: D102
-        name = self._names.channel(channel)
-        self._lane_of(name).sender.send(name, self._envelopes.write(payload))
+        self._running().publisher.forward(channel, payload)
 
     def subscribe(self, channel: str) -> Future[None] | None:  # noqa: D102
-        name = self._names.channel(channel)
-        return self._lane_of(name).listener.subscribe(name)
+        name = self._channels.to_redis(channel)
+        return self._running().router.shard_for(name).listener.subscribe(name)
 
     def subscribe_all(self) -> Future[None] | None:  # noqa: D102
         if self._settings.is_sharded:
             logger.warning(
                 "sharded publishing has no subscription to all channels: "
-                "only channels that have subscribers on this hub are heard"
+                "only messages on channels with subscribers on this hub arrive"
             )
             return None
         self._wants_all = True
-        return self._lane_of(self._names.all_channels).listener.subscribe_all()
+        name = self._channels.all_channels
+        return self._running().router.shard_for(name).listener.subscribe_all()
 
     def unsubscribe(self, channel: str) -> None:  # noqa: D102
-        name = self._names.channel(channel)
-        self._lane_of(name).listener.unsubscribe(name)
+        name = self._channels.to_redis(channel)
+        self._running().router.shard_for(name).listener.unsubscribe(name)
 
     async def drain(self) -> None:  # noqa: D102
         self._check_process()
-        for lane in () if self._lanes is None else tuple(self._lanes.all):
-            await lane.sender.drain()
+        if self._run is not None:
+            await self._run.publisher.drain()
 
-    # What the lanes ask for.
-
-    def _make_lanes(self) -> Lanes:
-        if self._settings.is_sharded:
-            assert isinstance(self._redis, RedisCluster), "was checked at the beginning"
-            timeout = self._settings.timeout
-            return ShardLanes(
-                self._make_lane, self._redis, timeout, self._wanted_names, self._note_change
-            )
-        return OneLane(self._make_lane, self._server)
-
-    def _make_lane(self, server: Server, tag: str) -> Lane:
-        return Lane(
-            server,
-            self._settings,
-            probe_channel=self._names.probe(self.source_id, tag),
-            names=self._names,
-            wanted=self._wanted_on,
-            on_message=self._receive,
-            on_change=self._note_change,
-            counters=self._counters,
-        )
+    def _running(self) -> _Run:
+        self._check_process()
+        assert self._run is not None, "the hub calls the bridge only while it is attached"
+        return self._run
 
     def _check_process(self) -> None:
-        if self._guard is not None:
-            self._guard.check()
+        if self._run is not None:
+            self._run.guard.check()
 
-    def _lane_of(self, name: bytes) -> Lane:
-        self._check_process()
-        assert self._lanes is not None, "the hub asks only while the bridge is attached"
-        return self._lanes.lane_of(name)
+    # State.
 
-    def _wanted_names(self) -> list[bytes]:
-        names = [
-            self._names.broadcast,
-            *map(self._names.channel, self._hub.bridge_port.bridged_channels),
-        ]
-        return [*names, self._names.all_channels] if self._wants_all else names
+    def _update_state(self) -> None:
+        # Also called in a forked child whose event loop goes on. `_running` raises there, so that
+        # the child reports no state.
+        shards = self._running().router.shards
+        self._state.update(each for shard in shards for each in (shard.sender, shard.listener))
 
-    def _wanted_on(self, lane: Lane) -> list[bytes]:
-        return [name for name in self._wanted_names() if self._lane_of(name) is lane]
-
-    def _receive(self, name: bytes, data: bytes) -> None:
-        limit = self._hub.config.max_message_bytes
-        try:
-            channel = self._names.parse(name)
-            envelope = decode_envelope(data)
-            if envelope.source_id == self.source_id:
-                return
-            if len(data) > limit:
-                raise MessageTooLargeError(len(data), limit)
-            if not self._last_ids.is_new(envelope.source_id, name, envelope.id, monotonic()):
-                self._counters.duplicates += 1
-                return
-            self._hub.bridge_port.deliver(channel, bytes(envelope.message))
-        except (HubClosedError, HubNotStartedError):
-            pass
-        except WSHubError as exc:
-            self._counters.junk += 1
-            shown = name[:_SHOWN_NAME_BYTES].decode(errors="replace")
-            logger.warning("dropped a message on the Redis channel %r: %s", shown, exc)
-        else:
-            self._counters.received += 1
-
-    def _note_change(self) -> None:
-        self._check_process()
-        assert self._lanes is not None, "lanes are closed before they are forgotten"
-        links = [each for lane in self._lanes.all for each in (lane.sender, lane.listener)]
-        broken = [each for each in links if not each.is_up]
-        if not broken:
-            state, reason = BridgeState.UP, ""
-            self._told_reasons.clear()
-        else:
-            state = BridgeState.DOWN if len(broken) == len(links) else BridgeState.DEGRADED
-            reason = broken[0].reason
-        is_news = self._is_new_reason(reason) or state != self._state
-        self._state, self._reason = state, reason
-        if self._is_started and is_news:
-            self._tell_state()
-
-    def _tell_state(self) -> None:
-        # Also that it is over: whoever reads the first wants to read the last.
-        why = f": {self._reason}" if self._reason else ""
-        logger.warning(
-            "the bridge to %s is %s%s",
-            self._server.address,
-            self._state,
-            why,
-            extra={"kind": self._state},
-        )
+    def _spawn_callback(self) -> None:
         if self._on_state_change is not None:
+            # The hub may close before its bridge is stopped.
             with contextlib.suppress(HubClosedError):
-                self._hub.bridge_port.spawn_callback("on_state_change", self._on_state_change, self)
-
-    def _is_new_reason(self, reason: str) -> bool:
-        """Note a reason; return whether it has not been told in this outage."""
-        if not reason or reason in self._told_reasons or len(self._told_reasons) == _MAX_REASONS:
-            return False
-        self._told_reasons.add(reason)
-        return True
+                self._port.spawn_callback("on_state_change", self._on_state_change, self)

@@ -1,13 +1,13 @@
-"""The exceptions of wshub-redis, besides those of the core."""
+"""The exceptions of wshub-redis, in addition to those of wshub-core."""
 
-from wshub_core import WSHubError
+from wshub_core import BridgeUnavailableError, WSHubError
 
 
 class InvalidPrefixError(WSHubError):
-    """A prefix breaks the rules, or overlaps with those of other fleets.
+    """A prefix breaks the naming rules, or overlaps with the channels of other fleets.
 
     Attributes:
-        prefix: The prefix as it was given.
+        prefix: The rejected prefix.
     """
 
     def __init__(self, prefix: str, why: str) -> None:
@@ -16,7 +16,13 @@ class InvalidPrefixError(WSHubError):
 
 
 class PublisherOpenError(WSHubError):
-    """A publisher was entered a second time."""
+    """A publisher is entered while it is open."""
 
     def __init__(self) -> None:
         super().__init__("the publisher is open already: one `async with` is enough")
+
+
+def connect_error(address: str, cause: BaseException) -> BridgeUnavailableError:
+    """Return the error for a first connection that failed."""
+    why = str(cause) or type(cause).__name__
+    return BridgeUnavailableError(f"cannot connect to redis at {address}: {why}")

@@ -1,45 +1,52 @@
-"""The listening side of a bridge: subscribed to exactly what its hub needs."""
+"""The listener: the subscribing half of a shard."""
 
 import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from functools import partial
+from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis import ResponseError
 
-from wshub_redis.counters import Counters
-from wshub_redis.link import Link, LinkLostError, logger
-from wshub_redis.patience import patient_timeout
-from wshub_redis.server import ReplicaError, Server
+from wshub_redis.commands import encode_command
+from wshub_redis.connection import ConnectionLostError, SupervisedConnection, logger
+from wshub_redis.liveness import LivenessProbe
+from wshub_redis.redis_py.connections import RedisConnection
+from wshub_redis.redis_py.servers import Server
+from wshub_redis.replicas import ReplicaError
+from wshub_redis.stats import Counters
 from wshub_redis.subscriptions import Subscriptions
+from wshub_redis.timeouts import stall_tolerant_timeout
+from wshub_redis.waiters import SubscriptionWaiters, chain
 
 _BATCH_CHANNELS = 512
-"""How many channels are asked for at once, so that no command holds the server up."""
+"""Maximum number of channels in one command, so that no command blocks the server for long."""
 
 _MESSAGES_PER_TURN = 64
-"""How many messages are taken before others get a turn on the event loop: about 0.5 ms of work."""
+"""Number of messages that are read before the event loop runs other tasks: about 0.5 ms of work."""
+
+_PING = encode_command(b"PING")
 
 
-class Listener(Link):
-    """Hears what is published to the channels it is subscribed to.
+class Listener(SupervisedConnection):
+    """A connection that is subscribed to the wanted channels.
 
-    A connection on which nothing has come for a while is put to the test: a message to a channel
-    of its own has to come back. One that is healthy and hears nothing is replaced.
+    The server can refuse channels, because of the user's rights or because a slot has moved. A
+    refused channel does not affect the others, unless it is essential.
 
     Args:
-        server: Where to subscribe.
-        timeout: How long the server may take over an answer, in seconds.
-        on_change: Called when ``is_up`` has changed.
-        counters: Where is counted.
+        server: The server to subscribe on.
+        timeout: Maximum time for a reply of the server, in seconds.
+        on_change: Called when ``is_up`` has changed, and after each failure.
+        counters: The counters to update.
         is_sharded: Whether to subscribe with ``SSUBSCRIBE``.
-        wanted: Returns the channels to be subscribed to on a new connection.
+        wanted: Returns the channels to subscribe to on a new connection.
         pattern: The pattern of `subscribe_all`: a prefix and ``*``.
-        essential: Those without which a connection is of no use. Others may be refused.
-        on_message: Called with each channel and message; must not block and must not raise.
-        probe_interval: After how many seconds without a message the connection is put to the test.
-        probe: Publishes a message that has to come back; returns whether the server has it.
+        essential: The channels without which the connection is useless.
+        on_message: Called with the channel and the data of each message; must not block or raise.
+        probe_interval: Time in seconds without a message after which the connection is tested.
+        publish_probe: Publishes a message to a channel of this listener; returns whether the
+            server has it.
     """
 
     def __init__(
@@ -55,30 +62,35 @@ class Listener(Link):
         essential: Collection[bytes],
         on_message: Callable[[bytes, bytes], None],
         probe_interval: float,
-        probe: Callable[[], Awaitable[bool]],
+        publish_probe: Callable[[], Awaitable[bool]],
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self._is_sharded = is_sharded
         self._wanted = wanted
         self._pattern = pattern
-        self._hears_all = False
+        self._has_pattern = False
         self._essential = essential
         self._on_message = on_message
-        self._probe_interval = probe_interval
-        self._probe = probe
         self._subscriptions = Subscriptions()
-        self._waiters: dict[bytes, Future[None]] = {}
-        # Asked for one by one: the pattern, and channels of a batch that was refused.
+        self._waiters = SubscriptionWaiters()
+        # Channels that need a command of their own: the pattern, and the channels of a batch that
+        # the server has refused.
         self._one_by_one: deque[bytes] = deque()
         self._refused: set[bytes] = set()
         self._refusals: list[ResponseError] = []
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
-        self._is_on_replica = asyncio.Event()
+        self._replica_found = asyncio.Event()
         self._is_ping_due = False
-        self._is_tested = False
-        self._heard = 0
-        self._pongs = 0
+        self._liveness = LivenessProbe(
+            server.address,
+            interval=probe_interval,
+            timeout=timeout,
+            send_ping=self._request_ping,
+            publish_probe=publish_probe,
+        )
+
+    # Wanted channels.
 
     def subscribe(self, channel: bytes) -> Future[None] | None:
         """Subscribe to a channel; see `wshub_core.Bridge.subscribe`."""
@@ -86,9 +98,7 @@ class Listener(Link):
             return None
         self._refused.discard(channel)
         self._work.set()
-        if channel not in self._waiters:
-            self._waiters[channel] = self._loop.create_future()
-        return self._waiters[channel]
+        return self._waiters.wait(channel)
 
     def subscribe_all(self) -> Future[None] | None:
         """Subscribe to the pattern; see `wshub_core.Bridge.subscribe_all`."""
@@ -96,103 +106,136 @@ class Listener(Link):
         return self.subscribe(self._pattern)
 
     def unsubscribe(self, channel: bytes) -> None:
-        """End a subscription."""
+        """Unsubscribe from a channel."""
         self._subscriptions.discard(channel)
         self._refused.discard(channel)
         self._work.set()
-        self._wake(channel)
+        self._waiters.wake(channel)
+
+    def hand_over(self, channel: bytes, other: "Listener") -> None:
+        """Move a channel to another listener; its waiters wait for that one."""
+        # The waiter is taken first, because `unsubscribe` would wake it.
+        waiter = self._waiters.take(channel)
+        self.unsubscribe(channel)
+        subscribed = other.subscribe(channel)
+        if waiter is not None:
+            chain(waiter, subscribed)
+
+    @property
+    def has_refused(self) -> bool:
+        """True if the server refuses a wanted channel."""
+        return bool(self._refused)
+
+    def retry_refused(self, channel: bytes) -> None:
+        """Subscribe again to a channel, if it was refused."""
+        if channel in self._refused:
+            self._refused.discard(channel)
+            self._subscriptions.add(channel)
+            self._work.set()
+
+    # The connection.
 
     async def close(self) -> None:
-        """End the connection; who waits for a channel need not any more."""
+        """Close the connection for good, and wake all waiters."""
         await super().close()
-        for channel in tuple(self._waiters):
-            self._wake(channel)
+        self._waiters.wake_all()
 
     def leave_replica(self) -> None:
-        """Give the connection up: its server has become a replica."""
-        self._is_on_replica.set()
+        """Give the connection up, because its server has become a replica."""
+        self._replica_found.set()
 
-    async def serve(self, connection: AbstractConnection) -> None:
-        """Subscribe to all that is wanted, and hear it, until the connection is lost."""
-        self._start_anew()
-        self._is_on_replica.clear()
+    async def use_connection(self, connection: RedisConnection) -> None:
+        """Subscribe to all wanted channels, and read until the connection is lost."""
+        self._reset()
+        self._replica_found.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
-            group.create_task(self._watch())
-            group.create_task(self._wait_replica())
+            group.create_task(self._liveness.run())
+            group.create_task(self._fail_on_replica())
 
-    def note_lost(self) -> None:
-        """Nothing is carried any more; what is wanted is asked for again on the next connection."""
-        self._start_anew()
+    def note_disconnect(self) -> None:
+        """Mark all wanted channels as inactive; the next connection subscribes to them again."""
+        self._reset()
 
-    def _start_anew(self) -> None:
+    def _reset(self) -> None:
         wanted = tuple(self._wanted())
         self._subscriptions.reset(wanted)
-        self._hears_all = False
+        self._has_pattern = False
         self._one_by_one = deque(each for each in wanted if each == self._pattern)
         self._refused.clear()
         self._refusals.clear()
 
-    async def _write(self, connection: AbstractConnection) -> None:
+    async def _fail_on_replica(self) -> None:
+        await self._replica_found.wait()
+        raise ReplicaError(self._server.address)
+
+    # Commands.
+
+    def _request_ping(self) -> None:
+        self._is_ping_due = True
+        self._work.set()
+
+    async def _write(self, connection: RedisConnection) -> None:
         while True:
-            while self._subscriptions.has_changes or self._one_by_one:
-                subscribe, unsubscribe = self._take_changes()
-                async with patient_timeout(self._timeout):
-                    commands = self._pack(connection, subscribe, unsubscribe)
-                    await connection.send_packed_command(commands, check_health=False)
-                    while self._subscriptions.unanswered > self._count_refused(subscribe):
+            while self._subscriptions.has_due or self._one_by_one:
+                subscribe, unsubscribe = self._take_due()
+                # One batch after the other: an error reply does not name its channels, so only the
+                # batch under way can be meant.
+                async with stall_tolerant_timeout(self._timeout):
+                    await connection.write(self._encode(subscribe, unsubscribe))
+                    while self._subscriptions.unconfirmed > self._count_refused(subscribe):
                         await self._wait_progress()
                 if self._refusals:
-                    self._take_refusals(subscribe)
+                    self._handle_refusals(subscribe)
             if not self.is_up:
                 self.note_up()
             if self._is_ping_due:
                 self._is_ping_due = False
-                ping = connection.pack_command("PING")
-                async with patient_timeout(self._timeout):
-                    await connection.send_packed_command(ping, check_health=False)
+                async with stall_tolerant_timeout(self._timeout):
+                    await connection.write(_PING)
             self._work.clear()
             self._refusals.clear()
-            if not self._subscriptions.has_changes and not self._is_ping_due:
+            # New work may have come while the PING was written.
+            if not self._subscriptions.has_due and not self._is_ping_due:
                 await self._work.wait()
 
-    def _take_changes(self) -> tuple[list[bytes], list[bytes]]:
+    def _take_due(self) -> tuple[list[bytes], list[bytes]]:
         while self._one_by_one:
             channel = self._one_by_one.popleft()
-            if self._subscriptions.ask(channel):
+            if self._subscriptions.request(channel):
                 return [channel], []
-        return self._subscriptions.take_changes(_BATCH_CHANNELS)
+        return self._subscriptions.take_due(_BATCH_CHANNELS)
 
-    def _pack(
-        self, connection: AbstractConnection, subscribe: list[bytes], unsubscribe: list[bytes]
-    ) -> list[bytes]:
-        commands: list[tuple[bytes, ...]]
+    def _encode(self, subscribe: list[bytes], unsubscribe: list[bytes]) -> list[bytes]:
         if subscribe == [self._pattern]:
-            commands = [(b"PSUBSCRIBE", self._pattern)]
-        elif self._is_sharded:
-            # One command cannot name channels of several slots.
-            commands = [(b"SSUBSCRIBE", channel) for channel in subscribe]
-            commands += [(b"SUNSUBSCRIBE", channel) for channel in unsubscribe]
-        else:
-            commands = [(b"SUBSCRIBE", *subscribe), (b"UNSUBSCRIBE", *unsubscribe)]
-        return connection.pack_commands(each for each in commands if len(each) > 1)
+            return [encode_command(b"PSUBSCRIBE", self._pattern)]
+        if self._is_sharded:
+            # All channels of one command would have to be in the same slot.
+            return [
+                *(encode_command(b"SSUBSCRIBE", channel) for channel in subscribe),
+                *(encode_command(b"SUNSUBSCRIBE", channel) for channel in unsubscribe),
+            ]
+        # Without channels, UNSUBSCRIBE would end all subscriptions.
+        commands = ((b"SUBSCRIBE", subscribe), (b"UNSUBSCRIBE", unsubscribe))
+        return [encode_command(name, *channels) for name, channels in commands if channels]
 
     def _count_refused(self, subscribe: list[bytes]) -> int:
-        """Return how many channels of a batch cannot be confirmed any more."""
+        """Return the number of channels of a batch that will not be confirmed."""
         if not self._refusals:
             return 0
+        # Sharded, each channel has a command of its own. Otherwise one error refuses the batch.
         return len(self._refusals) if self._is_sharded else len(subscribe)
 
-    def _take_refusals(self, subscribe: list[bytes]) -> None:
-        """Ask for a batch that was refused one by one, and do without what is refused then."""
+    def _handle_refusals(self, subscribe: list[bytes]) -> None:
+        """Request the channels of a refused batch one by one; record a refused single channel."""
         refusal = self._refusals[0]
         self._refusals.clear()
-        left = self._subscriptions.give_up(subscribe)
+        unconfirmed = self._subscriptions.abandon(subscribe)
         if len(subscribe) > 1 and not self._is_sharded:
-            self._one_by_one.extend(left)
+            self._one_by_one.extend(unconfirmed)
             return
-        for channel in left:
+        for channel in unconfirmed:
             self._note_refused(channel, refusal)
 
     def _note_refused(self, channel: bytes, why: Exception) -> None:
@@ -201,107 +244,49 @@ class Listener(Link):
         logger.warning("%s refuses %r: %s", self._server.address, channel.decode(), why)
         self._refused.add(channel)
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        taken = 0
-        while True:
-            try:
-                reply = await connection.read_response(
-                    disable_decoding=True, disconnect_on_error=False
-                )
-            except ResponseError as exc:
-                # One that refuses something is alive, at least.
-                self._refusals.append(exc)
-                reply = [b"pong", b""]
-            match reply:
-                case [b"message" | b"smessage", channel, data]:
-                    self._heard += 1
-                    # From the confirmation of the pattern on, the server sends it once more.
-                    if not (self._hears_all and channel.startswith(self._pattern[:-1])):
-                        self._on_message(channel, data)
-                case [b"pmessage", _, channel, data]:
-                    self._heard += 1
-                    self._on_message(channel, data)
-                case [b"subscribe" | b"ssubscribe" | b"psubscribe" as kind, channel, _]:
-                    self._hears_all |= kind == b"psubscribe"
-                    if self._subscriptions.confirm(channel):
-                        self._wake(channel)
-                    self._progress.set()
-                case [b"sunsubscribe", channel, _] if self._subscriptions.lose(channel):
-                    self._note_refused(channel, LinkLostError("its slot has moved"))
-                case [b"pong", _] | b"PONG":
-                    self._pongs += 1
-            if self._is_tested or self._refusals:
-                self._progress.set()
-            taken += 1
-            # What has been received already is read without waiting.
-            if taken % _MESSAGES_PER_TURN == 0:
-                await asyncio.sleep(0)
-
-    async def _watch(self) -> None:
-        while True:
-            heard = self._heard
-            await asyncio.sleep(self._probe_interval)
-            if self._heard == heard:
-                await self._put_to_test()
-
-    async def _wait_replica(self) -> None:
-        await self._is_on_replica.wait()
-        raise ReplicaError(self._server.address)
-
-    async def _put_to_test(self) -> None:
-        heard, pongs = self._heard, self._pongs
-        self._is_tested = True
-        self._is_ping_due = True
-        self._work.set()
-        is_published = False
-        try:
-            async with patient_timeout(self._timeout):
-                is_published = await self._probe()
-                while self._heard == heard and (is_published or self._pongs == pongs):
-                    await self._wait_progress()
-        except TimeoutError:
-            if self._pongs == pongs:
-                raise LinkLostError(f"{self._server.address} is silent") from None
-            # Whether the probe was published is the sender's trouble.
-            if is_published:
-                raise LinkLostError(
-                    f"{self._server.address} does not pass on what is published"
-                ) from None
-        finally:
-            self._is_tested = False
-
-    @property
-    def has_refused(self) -> bool:
-        """Whether the server does not let this hub have a channel, or not any more."""
-        return bool(self._refused)
-
-    def ask_refused_again(self, channel: bytes) -> None:
-        """Ask for a channel once more, if it was refused."""
-        if channel in self._refused:
-            self._refused.discard(channel)
-            self._subscriptions.add(channel)
-            self._work.set()
-
-    def hand_over(self, channel: bytes, other: "Listener") -> None:
-        """Have another listener carry a channel, and those who wait for it wait for that one."""
-        waiter = self._waiters.pop(channel, None)
-        self.unsubscribe(channel)
-        carried = other.subscribe(channel)
-        if waiter is not None and carried is None:
-            waiter.set_result(None)
-        elif waiter is not None and carried is not None:
-            carried.add_done_callback(partial(_pass_on, waiter))
-
-    def _wake(self, channel: bytes) -> None:
-        waiter = self._waiters.pop(channel, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     async def _wait_progress(self) -> None:
         self._progress.clear()
         await self._progress.wait()
 
+    # Replies and messages.
 
-def _pass_on(waiter: Future[None], _: Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    async def _read(self, connection: RedisConnection) -> None:
+        taken = 0
+        while True:
+            try:
+                reply = await connection.read()
+            except ResponseError as exc:
+                self._refusals.append(exc)
+                self._progress.set()
+                # A server that refuses a command responds, and does so in place of a PONG.
+                self._liveness.note_pong()
+            else:
+                self._take_reply(reply)
+            taken += 1
+            # Data that has been received already is read without waiting, so a flood of messages
+            # would keep the event loop from running other tasks.
+            if taken % _MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _take_reply(self, reply: Any) -> None:
+        # No class patterns such as bytes(channel): with Python 3.11 they add 5 µs to each message.
+        match reply:
+            case [b"message" | b"smessage", channel, data]:
+                self._liveness.note_message()
+                # From the confirmation of the pattern on, the server sends each message for the
+                # channel and once more for the pattern.
+                if not (self._has_pattern and channel.startswith(self._pattern[:-1])):
+                    self._on_message(channel, data)
+            case [b"pmessage", _, channel, data]:
+                self._liveness.note_message()
+                self._on_message(channel, data)
+            case [b"subscribe" | b"ssubscribe" | b"psubscribe" as kind, channel, _]:
+                self._has_pattern |= kind == b"psubscribe"
+                if self._subscriptions.confirm(channel):
+                    self._waiters.wake(channel)
+                self._progress.set()
+            case [b"sunsubscribe", channel, _] if self._subscriptions.note_ended(channel):
+                # In a cluster, a node ends subscriptions to a slot that it loses.
+                self._note_refused(channel, ConnectionLostError("its slot has moved"))
+            case [b"pong", _] | b"PONG":
+                self._liveness.note_pong()

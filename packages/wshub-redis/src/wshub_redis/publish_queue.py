@@ -1,4 +1,4 @@
-"""The queue of messages for the other hubs: what waits, and what was sent and not confirmed."""
+"""The publish queue: messages that wait to be sent, and messages that wait for confirmation."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Outgoing(Generic[T]):
-    """One message.
+class QueuedMessage(Generic[T]):
+    """One message of a publish queue.
 
     Attributes:
         channel: The channel on Redis.
-        command: The bytes to send.
-        since: When it was published.
-        confirmation: Who wants to know what becomes of it.
-        is_probe: Whether it is no message and does not count.
-        was_sent: Whether it was sent at least once.
+        command: The command that publishes the message, encoded.
+        since: The time at which the message was published.
+        confirmation: An object by which the publisher learns the outcome.
+        is_probe: Whether the message is internal and is not counted.
+        was_sent: Whether the command was sent at least once.
     """
 
     channel: bytes
@@ -29,16 +29,18 @@ class Outgoing(Generic[T]):
 
 
 class PublishQueue(Generic[T]):
-    """Messages in the order in which they were published, bounded in bytes.
+    """Messages in the order of publishing, limited in bytes.
+
+    A message waits, then it is in flight (sent and not confirmed), then it is answered.
 
     Args:
-        max_bytes: The most bytes of all messages that are not confirmed.
+        max_bytes: Maximum size in bytes of all messages that wait or are in flight.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._waiting: deque[Outgoing[T]] = deque()
-        self._in_flight: deque[Outgoing[T]] = deque()
+        self._waiting: deque[QueuedMessage[T]] = deque()
+        self._in_flight: deque[QueuedMessage[T]] = deque()
         self._size = 0
 
     def __len__(self) -> int:
@@ -46,58 +48,64 @@ class PublishQueue(Generic[T]):
 
     @property
     def size(self) -> int:
-        """How many bytes are not confirmed."""
+        """Size in bytes of all messages that wait or are in flight."""
         return self._size
 
     @property
     def has_waiting(self) -> bool:
-        """Whether something is to be sent."""
+        """True if a message waits to be sent."""
         return bool(self._waiting)
 
     @property
     def has_in_flight(self) -> bool:
-        """Whether something was sent and is not confirmed."""
+        """True if a message was sent and is not confirmed."""
         return bool(self._in_flight)
 
     @property
     def oldest(self) -> float | None:
-        """Since when the first waits; None if nothing waits."""
+        """The time at which the first waiting message was published; None if none waits."""
         return self._waiting[0].since if self._waiting else None
 
-    def push(self, item: Outgoing[T]) -> bool:
-        """Add a message; return whether there was room for it."""
+    def push(self, item: QueuedMessage[T]) -> bool:
+        """Add a message, and return whether there was room for it."""
         if self._size + len(item.command) > self._max_bytes:
             return False
         self._waiting.append(item)
         self._size += len(item.command)
         return True
 
-    def take(self, most_bytes: int) -> list[bytes]:
-        """Return what is to be sent now, at least one command if there is one."""
+    def take(self, batch_bytes: int) -> list[bytes]:
+        """Mark the next messages as in flight, and return their commands.
+
+        Args:
+            batch_bytes: The size at which the batch is complete; the last command may exceed it.
+        """
         commands = []
-        while self._waiting and most_bytes > 0:
+        while self._waiting and batch_bytes > 0:
             item = self._waiting.popleft()
             item.was_sent = True
             self._in_flight.append(item)
             commands.append(item.command)
-            most_bytes -= len(item.command)
+            batch_bytes -= len(item.command)
         return commands
 
-    def settle(self) -> Outgoing[T]:
-        """Return the message that the next reply is about, and have done with it."""
+    def pop_answered(self) -> QueuedMessage[T]:
+        """Remove and return the message that the next reply answers."""
+        # Redis answers the commands of a connection in the order in which they were sent.
         item = self._in_flight.popleft()
         self._size -= len(item.command)
         return item
 
-    def take_back(self) -> None:
-        """Have what was not confirmed wait again, in its place."""
+    def requeue_in_flight(self) -> None:
+        """Move all messages in flight back to the front of the waiting ones, in order."""
+        # `extendleft` inserts one by one and would reverse the order.
         self._waiting.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
 
-    def drop(self, before: float) -> list[Outgoing[T]]:
-        """Drop and return what waits since before a time, or since then."""
+    def drop_until(self, time: float) -> list[QueuedMessage[T]]:
+        """Remove and return the waiting messages that were published at a time or before it."""
         dropped = []
-        while self._waiting and self._waiting[0].since <= before:
+        while self._waiting and self._waiting[0].since <= time:
             item = self._waiting.popleft()
             self._size -= len(item.command)
             dropped.append(item)

@@ -1,57 +1,61 @@
-"""The sending side of a bridge: publishes what waits, one round trip after the other."""
+"""The sender: the publishing half of a shard."""
 
 import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis import ResponseError
 
 from wshub_core import BridgeUnavailableError
-from wshub_redis.counters import Counters
-from wshub_redis.link import Link, LinkLostError, logger
-from wshub_redis.patience import patient_timeout
-from wshub_redis.publish_queue import Outgoing, PublishQueue
-from wshub_redis.server import ReplicaError, Server, is_replica
+from wshub_redis.connection import ConnectionLostError, SupervisedConnection, logger
+from wshub_redis.publish_queue import PublishQueue, QueuedMessage
+from wshub_redis.redis_py.connections import RedisConnection
+from wshub_redis.redis_py.servers import Server
+from wshub_redis.replicas import HELLO, ReplicaError, is_replica
+from wshub_redis.stats import Counters
+from wshub_redis.timeouts import stall_tolerant_timeout
+
+REPLAY_DELAY_SECONDS = 0.5
+"""Time in seconds for which queued messages wait on after a reconnect. The other hubs may have
+lost their connections too, and reconnect after random delays."""
 
 _BATCH_BYTES = 65_536
-"""How many bytes go out in one round trip. A slow line has to take them within the timeout."""
+"""Size in bytes of the messages of one round trip. A slow network has to transfer them within the
+timeout."""
 
 _EXPIRY_SECONDS = 0.1
-"""How often it is looked whether messages have waited too long."""
+"""Minimum time in seconds between two searches for expired messages."""
 
 _QUIET_SECONDS = 10.0
-"""How long nothing more is said about losses while others get through."""
-
-_HELLO = b"*1\r\n$5\r\nHELLO\r\n"
-"""Asks for the server's role; see `wshub_redis.server.is_replica`."""
+"""Minimum time in seconds between two log records about lost messages, while others arrive."""
 
 Confirmation: TypeAlias = Future[None] | None
-"""Who waits for the server to have a message; None for nobody."""
+"""A future that is done when the server has a message; None if no caller waits."""
 
 
-class Sender(Link):
-    """Publishes messages in order, each at least as often as it takes to have it confirmed.
+class Sender(SupervisedConnection):
+    """A connection that publishes messages in order.
 
-    What is published while a round trip is under way goes out together with the next. When the
-    connection is lost, what was not confirmed waits for the next one, for ``replay_seconds`` at
-    most; hubs drop what comes to them a second time.
+    Messages that are published during a round trip are sent together in the next one. When the
+    connection is lost, unconfirmed messages wait for the next connection, and are sent again, for
+    up to ``replay_seconds`` after they were published. Hubs drop the second copy of a message.
 
     Args:
-        server: Where to publish.
-        timeout: How long the server may take over an answer, in seconds.
-        on_change: Called when ``is_up`` has changed.
-        counters: Where is counted.
+        server: The server to publish on.
+        timeout: Maximum time for a reply of the server, in seconds.
+        on_change: Called when ``is_up`` has changed, and after each failure.
+        counters: The counters to update.
         command: ``PUBLISH`` or ``SPUBLISH``.
-        replay_seconds: How long messages wait for a connection; 0 for not at all.
-        max_queue_bytes: The most bytes of messages that wait or are not confirmed.
-        settle: Awaited before what waited for a connection is sent.
-        role_interval: After how many seconds the server is asked again whether it is a replica.
-        on_replica: Called when it has become one.
+        replay_seconds: Maximum time for which messages wait for a connection, in seconds; 0 to
+            drop them at once.
+        max_queue_bytes: Maximum size in bytes of the messages that wait or are unconfirmed.
+        before_replay: Awaited on a new connection before queued messages are sent.
+        role_interval: Time in seconds between two checks that the server is no replica.
+        on_replica: Called when the server has become a replica.
 
     Attributes:
-        refused: How many messages the server has refused.
+        refusals: Number of messages that the server has refused.
     """
 
     def __init__(
@@ -64,24 +68,39 @@ class Sender(Link):
         command: str,
         replay_seconds: float,
         max_queue_bytes: int,
-        settle: Callable[[], Awaitable[None]],
+        before_replay: Callable[[], Awaitable[None]],
         role_interval: float,
         on_replica: Callable[[], None],
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
-        self.refused = 0
-        self._lost_in_a_row = 0
+        self.refusals = 0
+        self._unreported_losses = 0
         self._quiet_until = 0.0
-        self._head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
+        self._command_head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
-        self._settle = settle
+        self._before_replay = before_replay
         self._role_interval = role_interval
         self._on_replica = on_replica
         self._queue: PublishQueue[Confirmation] = PublishQueue(max_queue_bytes)
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
+
+    async def publish(self, channel: bytes, envelope: bytes, *, is_probe: bool = False) -> None:
+        """Queue a message, and wait until the server has it.
+
+        Args:
+            channel: The channel on Redis.
+            envelope: The message in its envelope.
+            is_probe: Whether the message is internal and is not counted.
+
+        Raises:
+            BridgeUnavailableError: The server does not get the message, or has not confirmed it.
+        """
+        confirmation: Future[None] = self._loop.create_future()
+        self.send(channel, envelope, confirmation, is_probe=is_probe)
+        await confirmation
 
     def send(
         self,
@@ -91,167 +110,186 @@ class Sender(Link):
         *,
         is_probe: bool = False,
     ) -> None:
-        """Queue a message; what cannot be queued is lost, and counted.
+        """Queue a message without waiting; a message that does not fit is lost, and counted.
 
         Args:
             channel: The channel on Redis.
             envelope: The message in its envelope.
-            confirmation: Is done once the server has the message, and gets a
-                `BridgeUnavailableError` if it will not.
-            is_probe: Whether it is no message and does not count.
+            confirmation: Is done when the server has the message; gets a `BridgeUnavailableError`
+                if the message is lost.
+            is_probe: Whether the message is internal and is not counted.
         """
+        # Formatted in one step, because `encode_command` takes three times as long.
         command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            self._head,
+            self._command_head,
             len(channel),
             channel,
             len(envelope),
             envelope,
         )
-        item = Outgoing(channel, command, self._loop.time(), confirmation, is_probe)
+        item = QueuedMessage(channel, command, self._loop.time(), confirmation, is_probe)
         if not self.is_up and self._replay_seconds <= 0:
             self._lose(item, f"{self._server.address} cannot be reached ({self.reason})")
         elif not self._queue.push(item):
-            self._lose(item, f"{self._max_queue_bytes} bytes are waiting to be sent already")
+            self._lose(item, self._full_queue_reason())
         elif self.is_up:
             self._work.set()
         else:
             self._schedule_expiry()
 
-    def give_away(self) -> list[Outgoing[Confirmation]]:
-        """Return all that is not confirmed, for a sender that takes the place of this one."""
-        self._queue.take_back()
-        return self._queue.drop(float("inf"))
+    def give_away(self) -> list[QueuedMessage[Confirmation]]:
+        """Remove and return all unconfirmed messages, for the sender that replaces this one."""
+        self._queue.requeue_in_flight()
+        return self._queue.drop_until(float("inf"))
 
-    def take_over(self, item: Outgoing[Confirmation]) -> None:
-        """Queue what another sender has given away."""
+    def take_over(self, item: QueuedMessage[Confirmation]) -> None:
+        """Queue a message that another sender has given away."""
         if not self._queue.push(item):
-            self._lose(item, f"{self._max_queue_bytes} bytes are waiting to be sent already")
+            self._lose(item, self._full_queue_reason())
         self._work.set()
 
     async def drain(self) -> None:
-        """Wait while more than half of what may wait does, and there is a connection."""
+        """Wait while the connection is up and the queue is more than half full."""
+        # Half, so that callers go on while there is still work for the connection.
         while self.is_up and self._queue.size > self._max_queue_bytes // 2:
             await self._wait_progress()
 
     async def flush(self) -> None:
-        """Wait until all is confirmed, while there is a connection."""
+        """Wait while the connection is up and messages are unconfirmed."""
         while self.is_up and len(self._queue):
             await self._wait_progress()
 
     async def close(self) -> None:
-        """End the connection; what still waits is lost."""
+        """Close the connection for good; queued messages are lost."""
         await super().close()
-        self._queue.take_back()
-        self._lose_waiting(float("inf"), "it was closed before they could be sent")
-        self._report_lost()
+        # Messages in flight are lost, too: their confirmations cannot arrive any more.
+        self._queue.requeue_in_flight()
+        self._lose_queued(float("inf"), "the connection was closed before they could be sent")
+        self._report_losses()
         self._progress.set()
         if self._expiry is not None:
             self._expiry.cancel()
 
-    async def serve(self, connection: AbstractConnection) -> None:
-        """Send what comes, until the connection is lost."""
-        # Other hubs were cut off too, maybe, and would miss what is sent to them now.
+    async def use_connection(self, connection: RedisConnection) -> None:
+        """Send queued and new messages until the connection is lost."""
+        # The sender is not up during this wait, so that new messages queue up behind the old ones.
         if self._queue.has_waiting:
-            await self._settle()
+            await self._before_replay()
         self.note_up()
-        self._report_lost()
+        self._report_losses()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
-            group.create_task(self._watch_role())
+            group.create_task(self._check_role_regularly())
 
-    def note_lost(self) -> None:
-        """Have what is not confirmed wait for the next connection, or lose it."""
-        self._queue.take_back()
+    def note_disconnect(self) -> None:
+        """Keep unconfirmed messages for the next connection, or lose them."""
+        # Redis may have passed these messages on. The other hubs drop the second copy.
+        self._queue.requeue_in_flight()
         if self._replay_seconds > 0:
             self._schedule_expiry()
         else:
-            self._lose_waiting(float("inf"), f"the connection was lost ({self.reason})")
+            self._lose_queued(float("inf"), f"the connection was lost ({self.reason})")
         self._progress.set()
 
-    async def _write(self, connection: AbstractConnection) -> None:
+    async def _write(self, connection: RedisConnection) -> None:
         while True:
             while self._queue.has_waiting:
                 commands = self._queue.take(_BATCH_BYTES)
-                # The timeout is for a server that has stopped, and counts for the whole batch.
-                async with patient_timeout(self._timeout):
-                    await connection.send_packed_command(commands, check_health=False)
+                # One timeout for the batch: it detects a server that has stopped.
+                async with stall_tolerant_timeout(self._timeout):
+                    await connection.write(commands)
                     while self._queue.has_in_flight:
                         await self._wait_progress()
             self._work.clear()
             await self._work.wait()
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        # Also while there is nothing to read, so that the end is noticed when it comes.
+    async def _read(self, connection: RedisConnection) -> None:
+        # This task also reads while no reply is due, so that a closed connection is noticed at
+        # once.
         while True:
             try:
-                reply = await connection.read_response(
-                    disable_decoding=True, disconnect_on_error=False
-                )
+                reply = await connection.read()
                 refusal = None
             except ResponseError as exc:
                 reply, refusal = None, exc
             if not self._queue.has_in_flight:
-                raise LinkLostError(f"{self._server.address} answers what nobody has asked")
-            item = self._queue.settle()
+                raise ConnectionLostError(f"{self._server.address} sent an unexpected reply")
+            item = self._queue.pop_answered()
             if is_replica(reply):
                 self._on_replica()
                 raise ReplicaError(self._server.address)
             if refusal is None:
                 self._confirm(item)
             else:
-                self._refuse(item, refusal)
+                self._note_refusal(item, refusal)
             if not self._queue.has_in_flight:
                 self._progress.set()
 
-    async def _watch_role(self) -> None:
-        # A server that becomes a replica keeps its connections, and goes on taking messages.
+    async def _check_role_regularly(self) -> None:
+        # A primary that becomes a replica keeps its connections, and still accepts messages.
         while True:
             await asyncio.sleep(self._role_interval)
-            self._queue.push(Outgoing(b"", _HELLO, self._loop.time(), None, is_probe=True))
+            # The role check goes through the queue, because replies arrive in order. If the queue
+            # is full, this check is left out.
+            self._queue.push(QueuedMessage(b"", HELLO, self._loop.time(), None, is_probe=True))
             self._work.set()
 
-    def _confirm(self, item: Outgoing[Confirmation]) -> None:
-        if self._lost_in_a_row and self._loop.time() > self._quiet_until:
-            self._report_lost()
+    def _confirm(self, item: QueuedMessage[Confirmation]) -> None:
+        if self._unreported_losses and self._loop.time() > self._quiet_until:
+            self._report_losses()
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
 
-    def _refuse(self, item: Outgoing[Confirmation], refusal: ResponseError) -> None:
-        self.refused += 1
-        item.was_sent = False  # it is known not to have been published
+    def _note_refusal(self, item: QueuedMessage[Confirmation], refusal: ResponseError) -> None:
+        self.refusals += 1
+        # The reply proves that no hub has the message.
         why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
-        self._lose(item, why)
+        self._lose(item, why, may_have_arrived=False)
 
-    def _lose(self, item: Outgoing[Confirmation], why: str) -> None:
+    def _full_queue_reason(self) -> str:
+        return f"the publish queue is full ({self._max_queue_bytes} bytes)"
+
+    def _lose(
+        self, item: QueuedMessage[Confirmation], why: str, *, may_have_arrived: bool | None = None
+    ) -> None:
+        """Count a message as lost, and tell its publisher.
+
+        Args:
+            item: The message.
+            why: The reason.
+            may_have_arrived: Whether Redis may have the message; by default, whether it was sent.
+        """
+        if may_have_arrived is None:
+            may_have_arrived = item.was_sent
         if not item.is_probe:
             self._counters.lost += 1
-            self._lost_in_a_row += 1
-            # The first is worth a look; a flood of them is not.
-            if self._lost_in_a_row == 1:
+            self._unreported_losses += 1
+            # Only the first loss in a row is logged at once; `_report_losses` logs the number.
+            if self._unreported_losses == 1:
                 logger.warning("messages for other hubs are lost: %s", why)
                 self._quiet_until = self._loop.time() + _QUIET_SECONDS
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_exception(
                 BridgeUnavailableError(
-                    f"not confirmed by Redis: {why}", may_have_arrived=item.was_sent
+                    f"not confirmed by Redis: {why}", may_have_arrived=may_have_arrived
                 )
             )
 
-    def _report_lost(self) -> None:
-        if self._lost_in_a_row:
-            logger.warning("messages for other hubs that were lost: %d", self._lost_in_a_row)
-            self._lost_in_a_row = 0
+    def _report_losses(self) -> None:
+        if self._unreported_losses:
+            logger.warning("number of lost messages for other hubs: %d", self._unreported_losses)
+            self._unreported_losses = 0
 
-    def _lose_waiting(self, before: float, why: str) -> None:
-        for item in self._queue.drop(before):
+    def _lose_queued(self, until: float, why: str) -> None:
+        for item in self._queue.drop_until(until):
             self._lose(item, why)
 
     def _schedule_expiry(self) -> None:
         oldest = self._queue.oldest
         if self._expiry is None and oldest is not None:
-            # Many at once: they come by the thousand.
+            # Not earlier than after the minimum, so that one timer serves many messages.
             due = max(oldest + self._replay_seconds, self._loop.time() + _EXPIRY_SECONDS)
             self._expiry = self._loop.call_at(due, self._expire)
 
@@ -259,7 +297,7 @@ class Sender(Link):
         self._expiry = None
         if not self.is_up:
             why = f"no connection for {self._replay_seconds:g} s ({self.reason})"
-            self._lose_waiting(self._loop.time() - self._replay_seconds, why)
+            self._lose_queued(self._loop.time() - self._replay_seconds, why)
             self._schedule_expiry()
 
     async def _wait_progress(self) -> None:

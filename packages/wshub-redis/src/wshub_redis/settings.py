@@ -1,4 +1,4 @@
-"""What bridges and publishers were told about their connections."""
+"""The settings that bridges and publishers share."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from wshub_core import InvalidConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LinkSettings:
-    """Timeouts and bounds; `RedisBridge` says what each means.
+class ConnectionSettings:
+    """Timeouts and limits of connections to Redis; `RedisBridge` documents each.
 
     Raises:
-        InvalidConfigError: One has a value that cannot work.
+        InvalidConfigError: A value is out of range.
     """
 
     timeout: float = 5.0
@@ -21,6 +21,7 @@ class LinkSettings:
 
     def __post_init__(self) -> None:
         for name in ("timeout", "probe_interval", "max_queue_bytes"):
+            # Written with "not" so that NaN is refused as well.
             if not getattr(self, name) > 0:
                 raise InvalidConfigError(f"{name} must be above 0, not {getattr(self, name)}")
         if not self.replay_seconds >= 0:

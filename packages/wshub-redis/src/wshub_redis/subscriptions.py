@@ -1,119 +1,137 @@
-"""The subscriptions of one connection to Redis: what is wanted, asked for, and confirmed."""
+"""The subscriptions of one connection to Redis: wanted, requested and active channels."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 
 class Subscriptions:
-    """Turns what is wanted into commands, and their confirmations into what is carried.
+    """The commands that bring a connection's subscriptions in line with the wanted channels.
 
-    A channel is carried from the confirmation of the last command about it, if that was to
-    subscribe, until the command to unsubscribe is asked for or the connection is lost.
+    Commands and confirmations cross on the wire: a channel can be unsubscribed from and subscribed
+    to again before the first confirmation arrives. So a channel is *active*, which means that its
+    messages arrive, from the confirmation of the last command about it, if that command
+    subscribes, until an unsubscribe command is due or the connection is lost.
     """
 
     def __init__(self) -> None:
         self._wanted: set[bytes] = set()
-        self._carried: set[bytes] = set()
-        # The last command that was sent about these was to subscribe.
-        self._asked: set[bytes] = set()
-        self._unanswered: Counter[bytes] = Counter()
-        self._changes: dict[bytes, bool] = {}
+        self._active: set[bytes] = set()
+        # Channels about which the last command that was sent is to subscribe.
+        self._requested: set[bytes] = set()
+        # Number of confirmations that are still to arrive, by channel.
+        self._unconfirmed: Counter[bytes] = Counter()
+        # Commands that are due: True to subscribe, False to unsubscribe.
+        self._due: dict[bytes, bool] = {}
 
-    def is_carried(self, channel: bytes) -> bool:
-        """Tell whether what is published to a channel arrives."""
-        return channel in self._carried
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether there are commands to send."""
-        return bool(self._changes)
+    def is_active(self, channel: bytes) -> bool:
+        """Return whether messages of a channel arrive."""
+        return channel in self._active
 
     @property
-    def unanswered(self) -> int:
-        """How many confirmations are to come."""
-        return self._unanswered.total()
+    def has_due(self) -> bool:
+        """True if commands are due."""
+        return bool(self._due)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Number of confirmations that are still to arrive."""
+        return self._unconfirmed.total()
 
     def add(self, channel: bytes) -> bool:
-        """Want a channel; return whether it is carried already."""
+        """Make a channel wanted, and return whether it is active already."""
         self._wanted.add(channel)
-        if channel in self._carried:
+        if channel in self._active:
             return True
-        if channel not in self._asked:
-            self._changes[channel] = True
+        if channel not in self._requested:
+            self._due[channel] = True
             return False
-        # It was about to be let go.
-        self._changes.pop(channel, None)
-        if channel not in self._unanswered:
-            self._carried.add(channel)
-        return channel in self._carried
+        # The unsubscribe command that was due has not been sent, so the subscription goes on.
+        self._due.pop(channel, None)
+        if channel not in self._unconfirmed:
+            self._active.add(channel)
+        return channel in self._active
 
     def discard(self, channel: bytes) -> None:
-        """Want a channel no more."""
+        """Make a channel unwanted."""
         self._wanted.discard(channel)
-        self._carried.discard(channel)
-        if channel in self._asked:
-            self._changes[channel] = False
+        self._active.discard(channel)
+        if channel in self._requested:
+            self._due[channel] = False
         else:
-            self._changes.pop(channel, None)
+            self._due.pop(channel, None)
 
-    def take_changes(self, most: int) -> tuple[list[bytes], list[bytes]]:
-        """Return what to subscribe to and what to unsubscribe from, with a command each.
+    def take_due(self, limit: int) -> tuple[list[bytes], list[bytes]]:
+        """Return the channels to subscribe to and to unsubscribe from, as if commands were sent.
 
         Args:
-            most: The most channels to return.
+            limit: Maximum number of channels to return.
         """
         subscribe: list[bytes] = []
         unsubscribe: list[bytes] = []
-        while self._changes and most > 0:
-            channel = next(iter(self._changes))
-            most -= 1
-            if self._changes.pop(channel):
-                self._asked.add(channel)
-                self._unanswered[channel] += 1
+        while self._due and limit > 0:
+            channel = next(iter(self._due))
+            limit -= 1
+            if self._due.pop(channel):
+                self._requested.add(channel)
+                self._unconfirmed[channel] += 1
                 subscribe.append(channel)
             else:
-                self._asked.discard(channel)
+                # No confirmation is counted: an unsubscribed channel is not waited for.
+                self._requested.discard(channel)
                 unsubscribe.append(channel)
         return subscribe, unsubscribe
 
-    def ask(self, channel: bytes) -> bool:
-        """Return whether there is to be a command to subscribe to a channel; there is then."""
-        if channel not in self._wanted or channel in self._asked:
+    def request(self, channel: bytes) -> bool:
+        """Request one channel out of turn, as if its command were sent.
+
+        Returns:
+            Whether the command has to be sent; it does not if the channel is unwanted or requested.
+        """
+        if channel not in self._wanted or channel in self._requested:
             return False
-        self._changes.pop(channel, None)
-        self._asked.add(channel)
-        self._unanswered[channel] += 1
+        self._due.pop(channel, None)
+        self._requested.add(channel)
+        self._unconfirmed[channel] += 1
         return True
 
-    def give_up(self, channels: Iterable[bytes]) -> list[bytes]:
-        """Expect no confirmation of these any more; return those that were not confirmed yet."""
-        left = [channel for channel in channels if self._unanswered.pop(channel, 0)]
-        self._asked.difference_update(left)
-        return left
+    def abandon(self, channels: Iterable[bytes]) -> list[bytes]:
+        """Stop expecting confirmations of channels, and return the unconfirmed among them."""
+        unconfirmed = [channel for channel in channels if self._unconfirmed.pop(channel, 0)]
+        self._requested.difference_update(unconfirmed)
+        return unconfirmed
 
-    def lose(self, channel: bytes) -> bool:
-        """Note that the server has ended a subscription; return whether it was carried."""
-        is_lost = channel in self._carried
-        if is_lost:
-            self._carried.discard(channel)
-            self._asked.discard(channel)
-        return is_lost
+    def note_ended(self, channel: bytes) -> bool:
+        """Record that the server has ended a subscription; return whether it was active.
+
+        A confirmation of our own unsubscribe command looks the same. The channel is not active
+        then.
+        """
+        was_active = channel in self._active
+        if was_active:
+            self._active.discard(channel)
+            self._requested.discard(channel)
+        return was_active
 
     def confirm(self, channel: bytes) -> bool:
-        """Note a confirmation; return whether the channel is carried from now on."""
-        self._unanswered[channel] -= 1
-        if self._unanswered[channel] > 0:
+        """Record a confirmation, and return whether the channel is active from now on."""
+        self._unconfirmed[channel] -= 1
+        # Confirmations arrive in the order of the commands: only the last one counts.
+        if self._unconfirmed[channel] > 0:
             return False
-        del self._unanswered[channel]
-        if channel not in self._asked or channel not in self._wanted:
+        del self._unconfirmed[channel]
+        if channel not in self._requested or channel not in self._wanted:
             return False
-        self._carried.add(channel)
+        self._active.add(channel)
         return True
 
     def reset(self, wanted: Iterable[bytes]) -> None:
-        """Start anew on another connection, with what is wanted now."""
+        """Begin again on a new connection.
+
+        Args:
+            wanted: The channels that are wanted now.
+        """
         self._wanted = set(wanted)
-        self._carried.clear()
-        self._asked.clear()
-        self._unanswered.clear()
-        self._changes = dict.fromkeys(self._wanted, True)
+        self._active.clear()
+        self._requested.clear()
+        self._unconfirmed.clear()
+        self._due = dict.fromkeys(self._wanted, True)

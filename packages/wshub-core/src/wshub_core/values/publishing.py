@@ -34,7 +34,7 @@ def prepare_message(
         MessageTooLargeError: The payload exceeds the limit.
         TypeError: The message is not a `Message`, or the channel is not a `str`.
     """
-    validate_published(message, channel)
+    _validate(message, channel)
     return encode_stamped(message, channel or message.channel, max_bytes, reserved_bytes)
 
 
@@ -51,7 +51,7 @@ def encode_stamped(
     return stamped, payload
 
 
-def validate_published(message: Message, channel: str | None) -> None:
+def _validate(message: Message, channel: str | None) -> None:
     """Raise an error if a message cannot be published or broadcast.
 
     The ``channel`` field of a broadcast is not checked: a hub without a bridge ignores it.

@@ -1,0 +1,11 @@
+"""Commands in the Redis protocol (RESP)."""
+
+
+def encode_command(*parts: bytes) -> bytes:
+    """Return a command as the protocol's array of bulk strings.
+
+    Args:
+        parts: The name of the command and its arguments.
+    """
+    body = b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    return b"*%d\r\n%b" % (len(parts), body)

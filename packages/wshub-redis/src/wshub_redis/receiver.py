@@ -1,0 +1,78 @@
+"""The receiver: messages from Redis to the clients of this hub."""
+
+from time import monotonic
+
+from wshub_core import (
+    BridgePort,
+    HubClosedError,
+    HubNotStartedError,
+    MessageTooLargeError,
+    WSHubError,
+)
+from wshub_redis.connection import logger
+from wshub_redis.duplicates import DuplicateFilter
+from wshub_redis.envelope import EnvelopeWriter, decode_envelope
+from wshub_redis.redis_channels import RedisChannels
+from wshub_redis.stats import Counters
+
+_DUPLICATE_SECONDS = 60.0
+"""Time in seconds for which duplicates are recognized, in addition to ``replay_seconds``."""
+
+_SHOWN_NAME_BYTES = 100
+"""Number of bytes of a channel name that are logged. With a pattern, anybody who can publish on
+Redis chooses the name."""
+
+
+class Receiver:
+    """Unwraps envelopes, drops duplicates and junk, and delivers the rest to the hub.
+
+    Args:
+        port: The port of the hub.
+        channels: The names of the fleet's channels.
+        envelopes: The bridge's own source of envelopes, which are dropped.
+        replay_seconds: Maximum time for which publishers keep messages for another attempt.
+        counters: The counters to update.
+    """
+
+    def __init__(
+        self,
+        port: BridgePort,
+        channels: RedisChannels,
+        envelopes: EnvelopeWriter,
+        replay_seconds: float,
+        counters: Counters,
+    ) -> None:
+        self._port = port
+        self._channels = channels
+        self._envelopes = envelopes
+        self._counters = counters
+        self._duplicates = DuplicateFilter(_DUPLICATE_SECONDS + replay_seconds)
+
+    def receive(self, name: bytes, data: bytes) -> None:
+        """Take a message from Redis; never raises.
+
+        Args:
+            name: The channel on Redis.
+            data: The envelope.
+        """
+        limit = self._port.max_message_bytes
+        try:
+            channel = self._channels.from_redis(name)
+            envelope = decode_envelope(data)
+            # The hub has delivered its own messages when they were published.
+            if envelope.source_id == self._envelopes.source_id:
+                return
+            if len(data) > limit:
+                raise MessageTooLargeError(len(data), limit)
+            if not self._duplicates.is_new(envelope.source_id, name, envelope.id, monotonic()):
+                self._counters.duplicates += 1
+                return
+            self._port.deliver(channel, bytes(envelope.message))
+        except (HubClosedError, HubNotStartedError):
+            pass
+        except WSHubError as exc:
+            self._counters.junk += 1
+            shown = name[:_SHOWN_NAME_BYTES].decode(errors="replace")
+            logger.warning("dropped a message on the Redis channel %r: %s", shown, exc)
+        else:
+            self._counters.received += 1
