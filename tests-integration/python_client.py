@@ -1,4 +1,4 @@
-"""The Python client, for the tests that all clients share."""
+"""The Python client under test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import msgspec
-from client_scenarios import Event, FailedError
+from client_contract import Event, FailedError
 
 from wshub_client import ClientError, QueueLimits, ReconnectingClient
 from wshub_core import Message, WSHubError
@@ -20,7 +20,7 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 class PythonClient:
-    """A ClientUnderTest."""
+    """A `ClientUnderTest` in this process."""
 
     def __init__(self) -> None:
         self._client: ReconnectingClient | None = None

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 
 from wshub_core import Connection, Hub, HubConfig, LivePage, Message, run_process
 
-# Prints colours and a count, and exits with 3.
+# A program that prints colors and a count, and exits with 3.
 COUNT = (
     "import sys, time\n"
     "print('\\x1b[31;1mred and bold\\x1b[0m plain', flush=True)\n"
@@ -77,13 +77,13 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
         page = await open_page(browser, f"http://localhost:{server.port}/", complaints)
         await expect(page.locator("#state")).to_have_text("connected")
 
-        # Following a channel that nothing has been published to yet.
+        # The page follows a channel to which nothing has been published yet.
         await page.get_by_label("Follow another channel").fill("process:x")
         await page.get_by_role("button", name="Follow").click()
         await expect(page.locator("#name")).to_have_text("process:x")
         await subscribed(hub, "process:x")
 
-        # What a process prints is text, never markup.
+        # The output of a process is text and never markup.
         hub.send_process_status("x", "running")
         hub.send_process_output("x", "<img src=/missing onerror=alert(1)> \x1b[38;2;1;2;3mrgb")
         line = page.locator(".line", has_text="<img")
@@ -96,17 +96,16 @@ async def test_the_page_of_a_hub(browser: Browser) -> None:
         await expect(page.locator("#status")).to_have_text("exited with -9")
         await expect(page.get_by_role("link", name="process:x")).to_contain_text("exit -9")
 
-        # A late tab knows how it ended.
+        # A tab that is opened later shows the exit code.
         late = await open_page(browser, f"http://localhost:{server.port}/", complaints)
         await expect(late.locator("#status")).to_have_text("exited with -9")
 
-        # Broadcasts and other messages are shown as they are.
+        # Broadcasts and messages of other types are shown as they are.
         hub.send_event("deploy", {"env": "production"})
         await page.get_by_role("link", name="(broadcasts)").click()
         await expect(page.locator(".line").last).to_contain_text('"env":"production"')
 
-        # A burst far beyond what the page keeps stays bounded, ends with the newest, and the
-        # connection takes it.
+        # The page keeps the newest lines of a burst, and the connection survives it.
         await page.get_by_role("link", name="process:x").click()
         for number in range(6_000):
             hub.send_process_output("x", f"burst {number}")
@@ -145,7 +144,7 @@ async def test_the_log_stays_at_its_end_unless_the_reader_scrolls_up(browser: Br
     assert complaints == []
 
 
-async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> None:
+async def test_a_refused_channel_shows_the_refusal_and_can_be_left(browser: Browser) -> None:
     complaints: list[str] = []
     config = HubConfig(channel_authorizer=lambda _, channel: channel != "secret")
     async with Hub(config) as hub:
@@ -163,11 +162,11 @@ async def test_a_refused_channel_says_so_and_can_be_left(browser: Browser) -> No
             await page.get_by_role("button", name="Stop following").click()
             await unsubscribed(hub, "open")
             await expect(page.get_by_role("link", name="open")).to_have_count(0)
-            # Nothing opens by itself any more, now that somebody has chosen.
+            # After the reader has chosen a channel, the page opens no other channel by itself.
             hub.publish("news", Message(type="event"))
             await expect(page.get_by_role("link", name="news")).to_be_visible()
             await expect(page.locator("#name")).to_have_text("Choose a channel")
-            # A fragment that is no text is no channel, and no error either.
+            # A fragment that is no valid text is ignored.
             await page.goto(f"http://localhost:{server.port}/#%E0%A4%A")
             await expect(page.locator("#state")).to_have_text("connected")
     assert complaints == []
@@ -185,11 +184,11 @@ async def unsubscribed(hub: Hub, channel: str) -> None:
             await asyncio.sleep(0.01)
 
 
-# What an open page keeps.
+# The channels and lines of an open page.
 
 
 class Site:
-    """A hub, its page in a browser, and what the browser has complained about."""
+    """A hub, and its page in a browser."""
 
     def __init__(self, hub: Hub, page: Page, port: int) -> None:
         self.hub = hub
@@ -197,7 +196,7 @@ class Site:
         self.port = port
 
     async def lines(self) -> list[str]:
-        """Return what the log shows, without the times."""
+        """Return the lines of the log, without their times."""
         texts: list[str] = await self.page.locator(".line > span").all_text_contents()
         return texts
 
@@ -208,7 +207,7 @@ class Site:
 
 @asynccontextmanager
 async def open_site(browser: Browser, fragment: str = "", **settings: Any) -> AsyncIterator[Site]:
-    """Serve a hub and open its page, until it hears of new channels; it may not complain."""
+    """Serve a hub and open its page; fail if the browser's console has errors at the end."""
     complaints: list[str] = []
     async with Hub(HubConfig(**settings)) as hub:
         live_page = LivePage(hub)
@@ -231,13 +230,15 @@ async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(browse
             await site.open(f"process:p{number}")
             await expect(site.page.locator(".line", has_text="exited with 0")).to_have_count(1)
             assert await site.lines() == expected
-        # It does not end there: the same process once more.
+        # The same process runs once more.
         await run_process(site.hub, "p2", sys.executable, "-c", code)
         await expect(site.page.locator(".line", has_text="exited with 0")).to_have_count(2)
         assert await site.lines() == expected * 2
 
 
-async def test_a_page_that_is_opened_meanwhile_follows_what_runs(browser: Browser) -> None:
+async def test_a_page_that_is_opened_meanwhile_follows_the_running_process(
+    browser: Browser,
+) -> None:
     async with open_site(browser) as site:
         for name in ("a", "b"):
             site.hub.send_process_status(name, "running")
@@ -248,7 +249,7 @@ async def test_a_page_that_is_opened_meanwhile_follows_what_runs(browser: Browse
         await expect(late.locator("#name")).to_have_text("process:a")
         await subscribed(site.hub, "process:b", 2)
         assert site.hub.subscriber_count("process:c") == 1
-        # Before the reader has looked at it.
+        # The reader has not looked at this process yet.
         site.hub.send_process_output("b", "unseen")
         site.hub.send_process_output("c", "here again")
         for name, text in (("b", "unseen"), ("c", "here again")):
@@ -257,7 +258,7 @@ async def test_a_page_that_is_opened_meanwhile_follows_what_runs(browser: Browse
         assert complaints == []
 
 
-async def test_what_comes_while_another_channel_is_shown_is_there(browser: Browser) -> None:
+async def test_lines_that_come_while_another_channel_is_shown_are_kept(browser: Browser) -> None:
     async with open_site(browser) as site:
         page = site.page
         for name in ("a", "b"):
@@ -272,7 +273,7 @@ async def test_what_comes_while_another_channel_is_shown_is_there(browser: Brows
             await expect(page.locator(".line", has_text=f"{name} 29")).to_have_count(1)
             output = [line for line in await site.lines() if line.startswith(name)]
             assert output == [f"{name} {number}" for number in range(30)]
-            # A note is no line of output.
+            # Notes do not count as lines of output.
             await expect(page.locator("#count")).to_have_text("30 lines")
         await expect(page.locator("#status")).to_have_text("exited with 2")
         await expect(page.get_by_role("link", name="process:b")).to_contain_text("exit 2")
@@ -283,7 +284,7 @@ async def test_what_comes_while_another_channel_is_shown_is_there(browser: Brows
 
 
 async def test_the_list_and_the_title_agree_on_the_status(browser: Browser) -> None:
-    # At every frame of the screen.
+    # The script compares them in every frame of the screen.
     watch = """() => {
       globalThis.disagreements = [];
       const look = () => {
@@ -308,7 +309,7 @@ async def test_the_list_and_the_title_agree_on_the_status(browser: Browser) -> N
         assert await site.page.evaluate("disagreements") == []
 
 
-async def test_a_line_that_overwrites_takes_the_place_of_the_one_before(browser: Browser) -> None:
+async def test_a_line_that_overwrites_replaces_the_line_before(browser: Browser) -> None:
     async with open_site(browser) as site:
         hub = site.hub
         hub.send_process_output("a", "first", overwrites=True)
@@ -318,7 +319,7 @@ async def test_a_line_that_overwrites_takes_the_place_of_the_one_before(browser:
         hub.send_process_output("b", "of another", overwrites=True)
         for percent in range(10, 101, 10):
             hub.send_process_output("a", f"{percent} %", overwrites=True)
-            await asyncio.sleep(0.01)  # some of them in frames of their own
+            await asyncio.sleep(0.01)  # so that the page draws some of the lines separately
         hub.publish("process:a", Message(type="event", data=1))
         hub.send_process_output("a", "\x1b[32mdone", overwrites=True)
         hub.send_process_output("a", "last")
@@ -326,7 +327,7 @@ async def test_a_line_that_overwrites_takes_the_place_of_the_one_before(browser:
         assert await site.lines() == ["first", "running", "building", "done", "event 1", "last"]
         await expect(site.page.locator("#count")).to_have_text("5 lines")
         await expect(site.page.locator(".fg2").first).to_have_text("done")
-        # What is not shown is overwritten as well.
+        # Lines of a channel that is not shown are replaced, too.
         await site.open("process:b")
         hub.send_process_output("a", "over", overwrites=True)
         await site.open("process:a")
@@ -335,7 +336,7 @@ async def test_a_line_that_overwrites_takes_the_place_of_the_one_before(browser:
 
 
 def odd_messages() -> list[dict[str, Any]]:
-    """Return messages that the protocol allows and no page expects."""
+    """Return unusual messages that the protocol allows."""
     channel = "process:a"
     datas: list[Any] = [
         *(None, True, 0, -1.5, 2**70, "", " ", [], {}, [None], {"status": None}),
@@ -383,7 +384,7 @@ async def test_the_page_survives_every_message(browser: Browser) -> None:
     frames = [json.dumps({"type": "event", "channel": "process:a"})]
     frames += [json.dumps(frame) for frame in odd_messages()]
     async with open_site(browser, max_outbox_bytes=2**28) as site:
-        # A page takes what any server sends, so this goes past the checks of the hub's own.
+        # The frames bypass the checks of the hub, because a page must survive every server.
         send = """(frames) => {
           for (const data of frames) for (const socket of sockets) {
             socket.dispatchEvent(new MessageEvent("message", { data }));
@@ -412,7 +413,7 @@ async def test_the_page_survives_every_message(browser: Browser) -> None:
         assert await site.page.evaluate("globalThis.hacked") is None
 
 
-async def test_what_a_page_keeps_is_bounded(browser: Browser) -> None:
+async def test_the_channels_and_lines_of_a_page_are_bounded(browser: Browser) -> None:
     async with open_site(browser, max_outbox_bytes=2**28) as site:
         hub = site.hub
         hub.send_process_output("shown", "first")
@@ -420,17 +421,17 @@ async def test_what_a_page_keeps_is_bounded(browser: Browser) -> None:
         for number in range(120):
             hub.send_process_output(f"p{number:03}", "line")
             await asyncio.sleep(0)
-        # The page unsubscribes from those that have been silent longest.
+        # The page unsubscribes from the channels that have been silent longest.
         await unsubscribed(hub, "process:p020")
         assert hub.subscriber_count("process:shown") == 1
         assert hub.subscriber_count("process:p119") == 1
         assert sum(name.startswith("process:") for name in hub.channels) == 100
-        # They stay in the list, and can be chosen.
+        # These channels stay in the list, and can be chosen.
         await site.open("process:p000")
         await subscribed(hub, "process:p000")
         hub.send_process_output("p000", "again")
         await expect(site.page.locator(".line", has_text="again")).to_have_count(1)
-        # Few lines can be much.
+        # A few long lines reach the bound in bytes.
         for _ in range(100):
             hub.send_process_output("p000", "x" * 60_000)
             await asyncio.sleep(0)
@@ -439,11 +440,11 @@ async def test_what_a_page_keeps_is_bounded(browser: Browser) -> None:
         assert len(await site.lines()) == 1 + 2_000_000 // 60_000
 
 
-async def test_what_is_not_followed_any_more_does_not_come_back(browser: Browser) -> None:
+async def test_messages_of_a_channel_that_was_left_are_ignored(browser: Browser) -> None:
     async with open_site(browser) as site:
         site.hub.send_process_status("a", "running")
         await site.open("process:a")
-        # Messages that are on their way when the reader stops.
+        # These messages are on their way when the reader leaves the channel.
         flooding = asyncio.create_task(flood(site.hub, "a"))
         await site.page.get_by_role("button", name="Stop following").click()
         await unsubscribed(site.hub, "process:a")
@@ -463,7 +464,9 @@ async def flood(hub: Hub, process_id: str) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_a_page_that_was_away_follows_what_began_meanwhile(browser: Browser) -> None:
+async def test_a_page_that_was_disconnected_follows_processes_that_began_meanwhile(
+    browser: Browser,
+) -> None:
     async with open_site(browser) as site:
         site.hub.send_process_output("a", "before")
         await site.open("process:a")
@@ -478,13 +481,15 @@ async def test_a_page_that_was_away_follows_what_began_meanwhile(browser: Browse
         assert await site.lines() == [
             *("before", "connection lost", "connected, following from here", "after")
         ]
-        # Notes are no lines.
+        # Notes do not count as lines.
         await expect(site.page.locator("#count")).to_have_text("2 lines")
         await site.open("process:c")
         await expect(site.page.locator(".line", has_text="after")).to_have_count(1)
 
 
-async def test_a_page_that_may_not_hear_the_news_asks_for_the_list(browser: Browser) -> None:
+async def test_a_page_without_permission_for_the_news_channel_polls_the_list(
+    browser: Browser,
+) -> None:
     def authorize(_: Connection, channel: str) -> bool:
         return not channel.startswith("wshub:")
 
@@ -497,7 +502,7 @@ async def test_a_page_that_may_not_hear_the_news_asks_for_the_list(browser: Brow
         await subscribed(site.hub, "process:b")
 
 
-async def test_a_name_that_cannot_be_one_is_not_followed(browser: Browser) -> None:
+async def test_an_invalid_channel_name_is_not_followed(browser: Browser) -> None:
     async with open_site(browser, f"#{'x' * 70_000}") as site:
         await expect(site.page.locator("#name")).to_have_text("No channels yet")
         assert site.hub.channels == ("wshub:page",)

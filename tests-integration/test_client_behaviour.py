@@ -1,4 +1,4 @@
-"""Every client behaves as docs/reference/client-behaviour.md says."""
+"""The clients in Python, Node and Chromium behave as docs/reference/client-behaviour.md says."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,61 +7,54 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from client_scenarios import (
-    QUICK,
-    SCENARIOS,
-    ClientUnderTest,
-    FailedError,
-    Peer,
-    Scenario,
+from client_contract import ClientContract, ClientUnderTest, FailedError
+from client_contract.interface import QUICK
+from client_contract.observing import (
     eventually,
     failure_of,
     names,
-    run_hub,
-    run_script,
-    serve_normally,
-    take_tokens,
     wait_event,
     wait_state,
     wait_until,
 )
+from client_contract.servers import Peer, run_hub, run_script, serve_normally, take_tokens
 from js_clients import ChromiumClient, JSClient, NodeClient
 from python_client import PythonClient
 
-# One browser and one process of Node serve all tests, so these share an event loop.
+# One browser and one Node process serve all tests, so the tests share an event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NODE = pytest.param(NodeClient.run, id="node")
 CHROMIUM = pytest.param(ChromiumClient.run, id="chromium")
 
-# Clients in other languages join here, each with an async context manager that yields a
-# ClientUnderTest.
+# A client in another language is one more entry: an async context manager with a ClientUnderTest.
 CLIENTS = [pytest.param(PythonClient.run, id="python"), NODE, CHROMIUM]
 
-in_javascript = pytest.mark.parametrize("client", [NODE, CHROMIUM], indirect=True)
-in_a_browser = pytest.mark.parametrize("client", [CHROMIUM], indirect=True)
+in_javascript = pytest.mark.parametrize("running_client", [NODE, CHROMIUM], indirect=True)
+in_a_browser = pytest.mark.parametrize("running_client", [CHROMIUM], indirect=True)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=CLIENTS)
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[ClientUnderTest]:
+async def running_client(request: pytest.FixtureRequest) -> AsyncIterator[ClientUnderTest]:
     async with request.param() as client:
         yield client
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-async def test_row(client: ClientUnderTest, scenario: Scenario) -> None:
-    try:
-        async with asyncio.timeout(30):
-            await scenario(client)
-    finally:
-        await client.close()
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(running_client: ClientUnderTest) -> AsyncIterator[ClientUnderTest]:
+    yield running_client
+    await running_client.close()
 
 
-# What only JavaScript has.
+class TestEveryClient(ClientContract):
+    """The contract, for each client."""
+
+
+# Behavior that only the JavaScript client has.
 
 
 @in_javascript
-async def test_construction_says_what_is_wrong(client: JSClient) -> None:
+async def test_the_constructor_names_the_wrong_option(client: JSClient) -> None:
     url = "ws://127.0.0.1:1/ws"
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("ftp://127.0.0.1/?token=secret", {}, "not the address of a hub: ftp://127.0.0.1/"),
@@ -82,7 +75,7 @@ async def test_construction_says_what_is_wrong(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_any_token_and_address_fit(client: JSClient) -> None:
+async def test_tokens_and_addresses_may_contain_any_character(client: JSClient) -> None:
     presented: list[str] = []
     async with run_hub(authenticator=take_tokens(presented)) as running:
         token = "(a)/(b)+c= ä,\"'"
@@ -93,7 +86,7 @@ async def test_any_token_and_address_fit(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_the_end_can_be_waited_for(client: JSClient) -> None:
+async def test_ended_is_resolved_or_rejected_at_the_end(client: JSClient) -> None:
     async with run_hub() as running:
         await client.start(running.url)
         ended = asyncio.create_task(client.ended())
@@ -108,7 +101,7 @@ async def test_the_end_can_be_waited_for(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_a_runtime_without_a_websocket_is_an_error_of_the_constructor(
+async def test_the_constructor_throws_in_a_runtime_without_a_websocket(
     client: JSClient,
 ) -> None:
     async with run_hub() as running:
@@ -124,7 +117,7 @@ async def test_a_runtime_without_a_websocket_is_an_error_of_the_constructor(
 
 
 @in_javascript
-async def test_a_websocket_can_be_given(client: JSClient) -> None:
+async def test_a_websocket_class_can_be_an_option(client: JSClient) -> None:
     async with run_hub() as running:
         try:
             await client.start_without_websocket(running.url, is_given=True)
@@ -139,7 +132,7 @@ async def test_a_websocket_can_be_given(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_a_websocket_that_is_none_is_refused(client: JSClient) -> None:
+async def test_an_option_that_is_no_websocket_class_is_refused(client: JSClient) -> None:
     wrong: list[Any] = ["ws", 5, {}, True]
     for given in wrong:
         error = await failure_of(client.start("ws://127.0.0.1:1/ws", WebSocket=given))
@@ -147,7 +140,7 @@ async def test_a_websocket_that_is_none_is_refused(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_a_standstill_is_not_the_silence_of_the_hub(client: JSClient) -> None:
+async def test_a_standstill_of_the_runtime_does_not_end_the_connection(client: JSClient) -> None:
     async with run_script(serve_normally) as server:
         await client.start(
             server.url, heartbeat_interval=0.05, pong_timeout=0.2, open_timeout=0.3, **QUICK
@@ -194,11 +187,11 @@ async def test_a_client_that_is_closed_while_its_token_is_awaited_ends(client: J
 
 
 @in_javascript
-async def test_what_is_no_message_is_counted(client: JSClient) -> None:
+async def test_unreadable_messages_are_counted(client: JSClient) -> None:
     junk = ["no JSON", "[]", "null", "7", '{"type":5}', '{"type":"x","channel":5}', "{}", "[" * 999]
 
     async def script(peer: Peer) -> None:
-        await peer.greet()
+        await peer.open()
         await peer.socket.send("\n".join(["", *junk, "  ", '{"type":"good"}', "\r"]))
         await peer.socket.send(b"\xff")
         if peer.number == 2:
@@ -212,7 +205,7 @@ async def test_what_is_no_message_is_counted(client: JSClient) -> None:
 
 
 @in_javascript
-async def test_a_name_that_is_larger_than_a_message_is_refused_at_once(client: JSClient) -> None:
+async def test_a_channel_name_that_fits_no_message_is_refused_at_once(client: JSClient) -> None:
     async with run_hub() as running:
         await client.start(running.url, **QUICK)
         await wait_event(client, "connect")
@@ -238,11 +231,11 @@ async def test_an_address_is_relative_to_the_page(client: ChromiumClient) -> Non
         "document.dispatchEvent(new Event('visibilitychange'))",
     ],
 )
-async def test_a_page_that_is_back_dials_or_pings_at_once(
+async def test_a_page_that_is_online_or_visible_again_dials_or_pings_at_once(
     client: ChromiumClient, happens: str
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.greet()
+        await peer.open()
         if peer.number == 1:
             await peer.socket.close(1013, "retry-after: 60")
         await peer.serve()

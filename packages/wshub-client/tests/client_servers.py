@@ -1,4 +1,4 @@
-"""Servers that a client may meet, all real, and what a client has been told."""
+"""Real servers for the tests of the client, and a log of its callbacks."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+from support import eventually
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 from wshub_client import ReconnectingClient
-from wshub_core import Message
+from wshub_core import Hub, Message
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -30,8 +32,26 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return factories
 
 
+@pytest.fixture
+async def leave_nothing_behind() -> AsyncIterator[None]:
+    yield
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+async def url(hub: Hub) -> AsyncIterator[str]:
+    async with hub.serve("127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.port}/ws"
+
+
 class Log:
-    """Writes down what a client is told, in order."""
+    """The calls of a client's callbacks, in order."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
@@ -53,7 +73,7 @@ class Log:
 
 @asynccontextmanager
 async def websocket_server(handler: Handler, **options: Any) -> AsyncIterator[str]:
-    """Serve WebSockets; give the address."""
+    """Serve WebSockets; yield the address."""
     async with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         yield f"ws://127.0.0.1:{port}/ws"
@@ -61,7 +81,7 @@ async def websocket_server(handler: Handler, **options: Any) -> AsyncIterator[st
 
 @asynccontextmanager
 async def tcp_server(handler: RawHandler) -> AsyncIterator[str]:
-    """Serve TCP; give the address as if it were a hub's."""
+    """Serve TCP; yield the address in the form of a hub's address."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -77,7 +97,7 @@ async def tcp_server(handler: RawHandler) -> AsyncIterator[str]:
 
 
 def accept_upgrade(head: bytes) -> bytes:
-    """Return the answer to the head of a handshake, and the pong that makes a client connected."""
+    """Return the response to a handshake, and the pong that makes a client connected."""
     lines = head.decode().split("\r\n")
     [key] = [line[18:].strip() for line in lines if line.lower().startswith("sec-websocket-key:")]
     answer = (
@@ -91,15 +111,19 @@ def text_frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
 async def answer_pings(socket: ServerConnection) -> None:
-    """Behave as the simplest hub that a client can be connected to."""
+    """Behave as the simplest hub: answer pings."""
     async for text in socket:
         if json.loads(text)["type"] == "ping":
             await socket.send('{"type":"pong"}')
 
 
 async def refuse_secrets(socket: ServerConnection) -> None:
-    """Behave as a hub that answers no ids, and refuses the channels that begin with ``secret``."""
+    """Behave as a hub that answers no ids and refuses channels that begin with ``secret``."""
     async for text in socket:
         frame = json.loads(text)
         if frame["type"] == "ping":
@@ -113,7 +137,7 @@ def event(data: Any) -> str:
 
 
 async def run(client: ReconnectingClient) -> Exception | None:
-    """Run a client to its end; return what ended it."""
+    """Run a client to its end; return the error that has ended it."""
     try:
         await client.run()
     except Exception as error:
@@ -121,4 +145,19 @@ async def run(client: ReconnectingClient) -> Exception | None:
     return None
 
 
+def has(entries: list[Any], entry: object, count: int) -> bool:
+    return entries.count(entry) == count
+
+
+def has_accepted(hub: Hub, count: int) -> bool:
+    return hub.stats().connections == count
+
+
+def has_dialled(dials: list[float], count: int) -> bool:
+    return len(dials) == count
+
+
 HELLO = Message(type="event", data="hello")
+
+QUICK: dict[str, Any] = {"initial_backoff": 0.001, "max_backoff": 0.002, "open_timeout": 2.0}
+"""Options of clients that reconnect without a noticeable wait."""

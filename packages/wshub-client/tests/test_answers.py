@@ -1,6 +1,6 @@
-"""Whose answer is it: hubs that answer ids, hubs that do not, and messages that look like answers.
+"""Answers of hubs with and without ids, and messages that look like answers.
 
-A hub's application, and everybody who may write to its Redis, can broadcast messages of any type.
+The application of a hub, and everybody who may write to its Redis, can broadcast such messages.
 """
 
 import asyncio
@@ -55,13 +55,15 @@ async def outcomes(client: ReconnectingClient, channels: list[str]) -> dict[str,
     ],
     ids=lambda channels: f"{len(channels)}-{channels[0]}",
 )
-async def test_the_right_ones_of_several_are_refused(channels: list[str]) -> None:
+async def test_refusals_among_several_subscriptions_mean_the_right_channels(
+    channels: list[str],
+) -> None:
     async with websocket_server(refuse_secrets) as url:
         confirmed = await outcomes(ReconnectingClient(url), channels)
     assert confirmed == {name: not name.startswith("secret") for name in channels}
 
 
-async def test_the_right_ones_are_refused_when_they_are_restored() -> None:
+async def test_refusals_among_restored_subscriptions_mean_the_right_channels() -> None:
     number = 0
 
     async def change_its_mind(socket: ServerConnection) -> None:
@@ -91,7 +93,7 @@ async def test_the_right_ones_are_refused_when_they_are_restored() -> None:
         assert ("reconnect", 1) in log.entries
 
 
-async def test_what_is_not_wanted_any_more_is_not_asked_for_again() -> None:
+async def test_an_unsubscribed_channel_is_not_requested_again() -> None:
     subscribed: list[str] = []
     client: ReconnectingClient
 
@@ -117,7 +119,7 @@ async def test_what_is_not_wanted_any_more_is_not_asked_for_again() -> None:
     assert sorted(subscribed) == ["a", "a", "b", "secret", "secret"]
 
 
-async def test_a_hub_that_answers_no_ids_takes_no_messages() -> None:
+async def test_a_hub_that_answers_no_ids_refuses_to_publish() -> None:
     async with websocket_server(refuse_secrets) as url, ReconnectingClient(url) as client:
         with pytest.raises(PublishRefusedError, match="takes no messages"):
             await client.publish("news", 1)
@@ -151,7 +153,7 @@ async def authorize(_: Connection, channel: str) -> bool:
 
 
 @pytest.mark.parametrize("messages", [[PONG], [REFUSAL], [REFUSAL, PONG], [PONG, REFUSAL]])
-async def test_forgeries_confirm_and_refuse_nothing_while_it_connects(
+async def test_forgeries_confirm_and_refuse_nothing_while_the_client_connects(
     messages: list[Message],
 ) -> None:
     config = HubConfig(channel_authorizer=authorize, max_outbox_bytes=100_000_000)
@@ -165,7 +167,7 @@ async def test_forgeries_confirm_and_refuse_nothing_while_it_connects(
     assert confirmed == {name: not name.startswith("secret") for name in channels}
 
 
-async def test_one_forged_pong_at_the_very_beginning_is_not_the_answer() -> None:
+async def test_a_forged_pong_before_the_first_answer_does_not_open_the_connection() -> None:
     may_answer = asyncio.Event()
 
     async def decide(_: Connection, channel: str) -> bool:
@@ -258,7 +260,7 @@ async def test_a_confirmation_that_comes_after_the_pong_is_waited_for() -> None:
         await asking
 
 
-async def test_a_ping_that_is_given_up_does_not_shift_the_pongs() -> None:
+async def test_a_cancelled_ping_does_not_shift_the_pongs() -> None:
     async with websocket_server(refuse_secrets) as url, ReconnectingClient(url) as client:
         for _ in range(20):
             sending = asyncio.create_task(client.send(Message(type="ping")))

@@ -1,11 +1,11 @@
-"""What hubs of go-ws join in one message, and what is no message at all."""
+"""Several messages in one WebSocket message, and parts that are no message."""
 
 import asyncio
 import json
 from typing import Any
 
 import pytest
-from client_servers import Log, event, refuse_secrets, run, websocket_server
+from client_servers import Log, answer_pings, event, refuse_secrets, run, websocket_server
 from support import eventually
 from websockets.asyncio.server import ServerConnection
 
@@ -27,6 +27,22 @@ def go_batch(count: int, size: int) -> str:
 def fragments(text: str) -> list[str]:
     """Return what go-ws makes of a message: fragments of 1,024 bytes."""
     return [text[start : start + 1_024] for start in range(0, len(text), 1_024)]
+
+
+async def test_messages_of_a_go_ws_hub_are_understood() -> None:
+    async def go(socket: ServerConnection) -> None:
+        zero = '{"type":"event","data":1,"timestamp":"0001-01-01T00:00:00Z"}'
+        nine = '{"type":"event","data":2,"timestamp":"2026-11-23T04:14:16.618311291+01:00"}'
+        await socket.send([zero[:5], zero[5:] + "\n" + nine + "\n", "\nnot a message\n\n{}\n"])
+        await socket.send((event(3) + "\n").encode())
+        await answer_pings(socket)
+
+    async with websocket_server(go) as url, ReconnectingClient(url) as client:
+        messages = [await client.receive() for _ in range(3)]
+    assert [message.data for message in messages] == [1, 2, 3]
+    assert messages[0].timestamp is None
+    assert messages[1].timestamp is not None
+    assert messages[1].timestamp.isoformat() == "2026-11-23T04:14:16.618311+01:00"
 
 
 @pytest.mark.parametrize(("count", "size"), [(60, 60_000), (GO_MESSAGES, GO_BYTES)])
@@ -105,7 +121,7 @@ JUNK: list[Any] = [
 ]
 
 
-async def test_what_is_no_message_is_counted_and_logged_not_without_end(
+async def test_unreadable_messages_are_counted_and_logged_within_a_bound(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def send_junk(socket: ServerConnection) -> None:
@@ -123,7 +139,7 @@ async def test_what_is_no_message_is_counted_and_logged_not_without_end(
     assert 0 < len([each for each in records if each.name == "wshub.client"]) <= 5
 
 
-async def test_what_came_on_a_dial_that_failed_is_counted_and_told() -> None:
+async def test_messages_of_a_failed_dial_are_counted_and_reported() -> None:
     async def send_and_leave(socket: ServerConnection) -> None:
         await socket.recv()
         for number in range(3):
@@ -139,7 +155,7 @@ async def test_what_came_on_a_dial_that_failed_is_counted_and_told() -> None:
     assert dropped == [3]
 
 
-async def test_a_message_beyond_the_bound_is_said() -> None:
+async def test_a_message_beyond_the_size_limit_ends_the_connection_with_a_reason() -> None:
     async def send_much(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type":"pong"}')

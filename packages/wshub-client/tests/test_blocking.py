@@ -49,7 +49,7 @@ def test_a_script_follows_a_channel(served: Served) -> None:
     client.close()
 
 
-def test_another_thread_can_close_it(served: Served) -> None:
+def test_another_thread_can_close_a_client(served: Served) -> None:
     with BlockingClient(served.url) as client:
         closing = threading.Timer(0.05, client.close)
         closing.start()
@@ -57,7 +57,7 @@ def test_another_thread_can_close_it(served: Served) -> None:
         closing.join()
 
 
-def test_a_refusal_is_raised_where_it_is_entered() -> None:
+def test_entering_raises_a_refusal() -> None:
     with Served(authenticator=lambda _: AuthResult(False)) as served:
         before = threading.active_count()
         client = BlockingClient(served.url, token="wrong")
@@ -66,14 +66,14 @@ def test_a_refusal_is_raised_where_it_is_entered() -> None:
         assert threading.active_count() == before
 
 
-def test_one_that_was_never_entered_can_be_closed() -> None:
+def test_a_client_that_was_never_entered_can_be_closed() -> None:
     client = BlockingClient("ws://127.0.0.1:1/ws")
     client.close()
     with pytest.raises(ClientClosedError):
         client.receive()
 
 
-def test_before_it_is_entered_it_says_so() -> None:
+def test_calls_before_entering_raise() -> None:
     client = BlockingClient("ws://127.0.0.1:1/ws")
     for use in (lambda: client.subscribe("a"), lambda: client.receive(timeout=1)):
         with pytest.raises(ClientError, match="inside `with`"):
@@ -81,7 +81,7 @@ def test_before_it_is_entered_it_says_so() -> None:
     client.close()
 
 
-def test_many_threads_may_close_it_at_once(served: Served) -> None:
+def test_many_threads_may_close_a_client_at_once(served: Served) -> None:
     for _ in range(20):
         with BlockingClient(served.url) as client:
             threads = [threading.Thread(target=client.close) for _ in range(4)]
@@ -107,4 +107,4 @@ def test_callbacks_that_call_back_or_want_to_exit_are_contained(
         client.publish("chat", "hello")
         client.publish("chat", "again")
     assert "a callback must not call the blocking client" in caplog.text
-    assert "not for it to raise" in caplog.text
+    assert "a callback cannot end the program" in caplog.text

@@ -1,8 +1,8 @@
-"""Callbacks may do anything; the client goes on, and says what they have done."""
+"""Callbacks that raise, hang or exit."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from client_servers import HELLO, run
 from support import eventually
 
 from wshub_client import (
+    ConnectionState,
     DialError,
     ProcessPublisher,
     PublishRefusedError,
@@ -24,22 +25,10 @@ NAMES = ("on_connect", "on_message", "on_error", "on_disconnect", "on_reconnect"
 
 
 class OutcomeError(BaseException):
-    """As pytest and other frameworks have: nobody catches it by accident."""
+    """An exception as in pytest, which `except Exception` does not catch."""
 
 
 RAISED = [LookupError, OutcomeError, GeneratorExit, asyncio.CancelledError, StopIteration]
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-async def url(hub: Hub) -> AsyncIterator[str]:
-    async with hub.serve("127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{server.port}/ws"
 
 
 def raising(error: type[BaseException], is_async: bool, calls: list[str], name: str) -> Any:
@@ -57,7 +46,7 @@ def raising(error: type[BaseException], is_async: bool, calls: list[str], name: 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("error", RAISED)
-async def test_whatever_callbacks_raise_is_logged_and_counted_and_goes_no_further(
+async def test_exceptions_in_callbacks_are_logged_and_counted_and_go_no_further(
     hub: Hub,
     url: str,
     error: type[BaseException],
@@ -85,7 +74,7 @@ async def test_whatever_callbacks_raise_is_logged_and_counted_and_goes_no_furthe
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("error", RAISED)
-async def test_raw_callbacks_too(
+async def test_exceptions_in_raw_callbacks_are_counted_too(
     hub: Hub, url: str, error: type[BaseException], is_async: bool
 ) -> None:
     calls: list[str] = []
@@ -111,7 +100,7 @@ async def test_a_token_function_may_raise_anything(
     assert len(calls) == 3
 
 
-def test_one_that_wants_to_exit_ends_the_program_and_leaves_the_client_whole(
+def test_a_callback_that_exits_ends_the_program_and_leaves_the_client_intact(
     subtests: pytest.Subtests,
 ) -> None:
     for error in (SystemExit, KeyboardInterrupt):
@@ -220,7 +209,9 @@ async def test_closing_is_bounded_whatever_a_token_function_does(url: str, hub: 
     assert hub.stats().connections == 0
 
 
-async def test_no_callback_is_called_after_one_that_swallowed_the_end(hub: Hub, url: str) -> None:
+async def test_no_callback_is_called_after_one_that_suppressed_its_cancellation(
+    hub: Hub, url: str
+) -> None:
     hang, end = ignore_cancellation()
     calls: list[object] = []
 
@@ -255,3 +246,71 @@ async def test_shutdown_hooks_of_a_publisher_are_all_called(
         await publish()
     assert sorted(calls) == ["first", "second"]
     assert caplog.text.count("a shutdown hook failed") == 2
+
+
+async def test_exceptions_in_callbacks_are_logged_and_change_nothing(
+    hub: Hub, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    def fail(name: str) -> Any:
+        async def later(*_: object) -> None:
+            calls.append(name)
+            raise LookupError(f"in {name}")
+
+        def now(*_: object) -> None:
+            calls.append(name)
+            raise LookupError(f"in {name}")
+
+        return later if name == "on_message" else now
+
+    names = ("on_connect", "on_message", "on_error", "on_disconnect", "on_reconnect")
+    client = ReconnectingClient(url, **{name: fail(name) for name in names}, **QUICK)
+    running = asyncio.create_task(run(client))
+    await eventually(lambda: hub.stats().clients == 1)
+    hub.broadcast(HELLO)
+    await eventually(lambda: "on_message" in calls)
+    await hub.connections[0].close(4000)
+    await eventually(lambda: "on_reconnect" in calls)
+    await client.close()
+    assert await running is None
+    assert calls == [*names, "on_disconnect"]
+    for name in names:
+        assert f"LookupError: in {name}" in caplog.text
+
+
+async def test_a_callback_that_never_returns_delays_other_callbacks_only(
+    hub: Hub, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hanging = asyncio.Event()
+
+    async def hang() -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    client = ReconnectingClient(url, on_connect=hang, **QUICK | {"close_timeout": 0.05})
+    running = asyncio.create_task(run(client))
+    await hanging.wait()
+    await hub.connections[0].close(4000)
+    await eventually(lambda: client.state is not ConnectionState.CONNECTED)
+    await eventually(lambda: client.state is ConnectionState.CONNECTED)
+    async with asyncio.timeout(2):
+        await client.close()
+        await running
+    assert caplog.text.count("a callback takes too long") == 1
+
+
+async def test_a_callback_that_awaits_a_cancelled_future_does_not_end_the_client(url: str) -> None:
+    heard = []
+
+    async def await_cancelled() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    client = ReconnectingClient(
+        url, on_connect=await_cancelled, on_message=lambda message: heard.append(message.type)
+    )
+    async with client:
+        await client.send(Message(type="ping"))
+        await eventually(lambda: heard == ["pong"])

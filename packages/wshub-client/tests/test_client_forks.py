@@ -1,4 +1,4 @@
-"""A forked child cannot use its parent's client, and harms it in no way by trying."""
+"""A forked child cannot use the client of its parent, and its attempts do no harm."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a client logs when something goes wrong again and again."""
+"""The log of a client when the same errors repeat."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What answers mean, without a network."""
+"""The meaning of answers, without a network."""
 
 import json
 from typing import Any
@@ -18,15 +18,15 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.requests = Requests()
-        self.settled: dict[str, ClientError | None] = {}
+        self.resolved: dict[str, ClientError | None] = {}
         self.pongs: list[str] = []
 
     def ask(self, channel: str, is_subscription: bool = True) -> str:
-        def settle(error: ClientError | None) -> None:
-            assert channel not in self.settled, "once"
-            self.settled[channel] = error
+        def resolve(error: ClientError | None) -> None:
+            assert channel not in self.resolved, "once"
+            self.resolved[channel] = error
 
-        return self.requests.ask(channel, settle, is_subscription=is_subscription)
+        return self.requests.ask(channel, resolve, is_subscription=is_subscription)
 
     def ping(self, name: str = "") -> str:
         return self.requests.ping(lambda: self.pongs.append(name))
@@ -58,29 +58,29 @@ def test_answers_find_their_requests_in_any_order() -> None:
     assert outcomes.hear(type="error", data="no", code="denied", id=ids["a"]) == []
     assert outcomes.hear(type="error", data="no", code="publish_denied", id=published) == []
     assert outcomes.hear(type="subscribed", channel="c", id=ids["c"]) == []
-    refused, unpublished = outcomes.settled["a"], outcomes.settled["d"]
+    refused, unpublished = outcomes.resolved["a"], outcomes.resolved["d"]
     assert isinstance(refused, SubscriptionRefusedError)
     assert (refused.channel, refused.code, refused.reason) == ("a", "denied", "no")
     assert isinstance(unpublished, PublishRefusedError)
     assert (unpublished.code, unpublished.reason) == ("publish_denied", "no")
-    assert outcomes.settled["b"] is outcomes.settled["c"] is None
+    assert outcomes.resolved["b"] is outcomes.resolved["c"] is None
     assert outcomes.hear(type="pong", id=ping) == []
 
 
-def test_what_nobody_answers_has_been_served_when_the_ping_is() -> None:
+def test_a_ping_with_an_answer_resolves_earlier_requests_without_one() -> None:
     outcomes = Outcomes()
     late = outcomes.ask("late")
     outcomes.ask("unanswered", is_subscription=False)
     assert outcomes.hear(type="pong", id=outcomes.ping("pong")) == []
     assert outcomes.pongs == ["pong"]
-    assert isinstance(outcomes.settled["unanswered"], PublishRefusedError)
+    assert isinstance(outcomes.resolved["unanswered"], PublishRefusedError)
     # A hub whose bridge is down confirms when it is up.
-    assert "late" not in outcomes.settled
+    assert "late" not in outcomes.resolved
     assert outcomes.hear(type="subscribed", id=late) == []
-    assert outcomes.settled["late"] is None
+    assert outcomes.resolved["late"] is None
 
 
-def test_ids_cannot_be_guessed_and_are_those_of_one_connection() -> None:
+def test_ids_are_random_for_each_connection() -> None:
     ids = [Requests().ping() for _ in range(100)]
     prefixes = {each.rpartition("-")[0] for each in ids}
     assert len(prefixes) == 100
@@ -106,10 +106,10 @@ def test_answers_without_the_id_are_messages_once_the_hub_has_answered_one() -> 
         {"type": "authenticated", "data": {"expiresAt": None}},
     ):
         assert [each.type for each in outcomes.hear(**message)] == [message["type"]]
-    assert (outcomes.settled, outcomes.pongs) == ({}, [""])
+    assert (outcomes.resolved, outcomes.pongs) == ({}, [""])
     outcomes.hear(type="subscribed", id=asked)
     outcomes.hear(type="pong", id=ping)
-    assert outcomes.settled["a"] is None
+    assert outcomes.resolved["a"] is None
     assert outcomes.pongs == ["", "pong"]
 
 
@@ -121,12 +121,12 @@ def test_a_forged_pong_confirms_nothing_before_the_first_answer() -> None:
     for _ in range(5):
         outcomes.hear(type="pong")
     assert outcomes.requests.is_unclear
-    assert (outcomes.settled, outcomes.pongs) == ({}, [])
+    assert (outcomes.resolved, outcomes.pongs) == ({}, [])
     outcomes.hear(type="error", id=asked, code="denied", data="no")
     assert not outcomes.requests.is_unclear
     outcomes.hear(type="pong", id=ping)
-    assert isinstance(outcomes.settled["a"], SubscriptionRefusedError)
-    assert isinstance(outcomes.settled["b"], PublishRefusedError)
+    assert isinstance(outcomes.resolved["a"], SubscriptionRefusedError)
+    assert isinstance(outcomes.resolved["b"], PublishRefusedError)
     assert outcomes.pongs == ["pong"]
 
 
@@ -143,17 +143,17 @@ def test_forged_refusals_before_the_first_answer_reach_the_application_after_it(
     assert [each.data for each in outcomes.hear(type="unsubscribed", id=probe)] == lies[:2]
     for each in asked:
         outcomes.hear(type="subscribed", id=each)
-    assert outcomes.settled == {"a": None, "b": None}
+    assert outcomes.resolved == {"a": None, "b": None}
 
 
-def test_without_restored_channels_a_pong_opens_at_once() -> None:
+def test_a_pong_opens_the_connection_at_once_if_there_are_no_channels() -> None:
     outcomes = Outcomes()
     outcomes.ping("open")
     assert outcomes.hear(type="pong") == []
     assert outcomes.pongs == ["open"]
 
 
-def test_a_hub_that_answers_no_ids_has_served_what_was_before_its_pong() -> None:
+def test_the_pong_of_a_hub_that_answers_no_ids_confirms_earlier_requests() -> None:
     outcomes = Outcomes()
     outcomes.requests.probe()
     outcomes.ask("a")
@@ -163,14 +163,14 @@ def test_a_hub_that_answers_no_ids_has_served_what_was_before_its_pong() -> None
     outcomes.ask("c")
     outcomes.ping("third")
     assert outcomes.hear(type="pong") == outcomes.hear(type="pong") == []
-    assert (outcomes.settled, outcomes.pongs) == ({}, [])
+    assert (outcomes.resolved, outcomes.pongs) == ({}, [])
     outcomes.requests.trust_pongs()
     assert outcomes.hear(type="error", data=DENIED) == []
     assert outcomes.hear(type="pong") == []
     assert outcomes.pongs == ["first", "second", "third"]
-    assert outcomes.settled["a"] is None
-    assert isinstance(outcomes.settled["b"], PublishRefusedError)
-    refused = outcomes.settled["c"]
+    assert outcomes.resolved["a"] is None
+    assert isinstance(outcomes.resolved["b"], PublishRefusedError)
+    refused = outcomes.resolved["c"]
     assert isinstance(refused, SubscriptionRefusedError)
     assert (refused.channel, refused.reason) == ("c", DENIED)
 
@@ -182,10 +182,10 @@ def test_one_refusal_among_several_subscriptions_is_unclear() -> None:
         outcomes.ask(channel)
     outcomes.ping()
     outcomes.hear(type="error", data="subscription limit exceeded")
-    assert outcomes.settled == {}
+    assert outcomes.resolved == {}
     outcomes.hear(type="pong")
-    assert set(outcomes.settled) == {*"abc"}
-    assert all(isinstance(each, UnclearRefusalError) for each in outcomes.settled.values())
+    assert set(outcomes.resolved) == {*"abc"}
+    assert all(isinstance(each, UnclearRefusalError) for each in outcomes.resolved.values())
 
 
 def test_as_many_refusals_as_subscriptions_are_clear() -> None:
@@ -198,7 +198,7 @@ def test_as_many_refusals_as_subscriptions_are_clear() -> None:
         assert outcomes.hear(type="error", data=text) == []
     assert len(outcomes.hear(type="error", data=DENIED)) == 1
     outcomes.hear(type="pong")
-    assert [str(error) for error in outcomes.settled.values()] == [
+    assert [str(error) for error in outcomes.resolved.values()] == [
         f"a: {DENIED}",
         "b: subscription limit exceeded",
     ]
@@ -214,7 +214,7 @@ def test_other_errors_are_for_the_application() -> None:
     assert len(outcomes.hear(type="subscribed", channel="a")) == 1
 
 
-def test_what_the_application_asks_is_answered_to_the_application() -> None:
+def test_answers_to_requests_of_the_application_are_delivered() -> None:
     for learn in (Outcomes.learn_that_ids_are_ignored, Outcomes.learn_that_ids_are_answered):
         outcomes = Outcomes()
         learn(outcomes)
@@ -229,14 +229,14 @@ def test_what_the_application_asks_is_answered_to_the_application() -> None:
         assert outcomes.pongs[-2:] == ["first", "third"]
 
 
-def test_nothing_is_expected_for_a_channel_that_is_not_wanted_any_more() -> None:
+def test_the_answer_for_an_unsubscribed_channel_is_ignored() -> None:
     outcomes = Outcomes()
     outcomes.learn_that_ids_are_answered()
     ids = [outcomes.ask(channel) for channel in "ab"]
     outcomes.requests.forget("a")
     for each in ids:
         assert outcomes.hear(type="error", id=each, data="no") == []
-    assert set(outcomes.settled) == {"b"}
+    assert set(outcomes.resolved) == {"b"}
 
 
 def test_a_lost_connection_ends_all_requests() -> None:
@@ -246,14 +246,14 @@ def test_a_lost_connection_ends_all_requests() -> None:
         outcomes.ask(channel)
     outcomes.ping()
     outcomes.requests.abandon(lost)
-    assert outcomes.settled == {"a": lost, "b": lost}
+    assert outcomes.resolved == {"a": lost, "b": lost}
     assert len(outcomes.hear(type="pong")) == 1
 
 
 @given(
     st.lists(st.sampled_from(["ask", "ping", "foreign ping", "pong", "lie", "trust"]), max_size=40)
 )
-def test_pongs_without_ids_go_to_whom_they_are_for_and_settle_once(steps: list[str]) -> None:
+def test_pongs_without_ids_answer_the_right_ping_and_resolve_once(steps: list[str]) -> None:
     outcomes = Outcomes()
     pings: list[bool] = []
     asked = set()
@@ -276,7 +276,7 @@ def test_pongs_without_ids_go_to_whom_they_are_for_and_settle_once(steps: list[s
                 [] if pings and pings.pop(0) else [forged("pong")]
             )
     outcomes.requests.abandon(LostError(1006, ""))
-    assert set(outcomes.settled) == asked
+    assert set(outcomes.resolved) == asked
 
 
 @given(
@@ -286,7 +286,7 @@ def test_pongs_without_ids_go_to_whom_they_are_for_and_settle_once(steps: list[s
     ),
     st.data(),
 )
-def test_only_answers_with_ids_settle_once_one_has_come(
+def test_only_answers_with_ids_count_after_the_first_of_them(
     steps: list[str], data: st.DataObject
 ) -> None:
     outcomes = Outcomes()
@@ -295,7 +295,7 @@ def test_only_answers_with_ids_settle_once_one_has_come(
     pings: list[str] = []
     asked = set()
     for number, step in enumerate(steps):
-        before = dict(outcomes.settled)
+        before = dict(outcomes.resolved)
         if step == "ask":
             open_ids[str(number)] = outcomes.ask(str(number))
             asked.add(str(number))
@@ -311,8 +311,8 @@ def test_only_answers_with_ids_settle_once_one_has_come(
             name = data.draw(st.sampled_from(sorted(open_ids)))
             kind = "subscribed" if step == "answer" else "error"
             assert outcomes.hear(type=kind, id=open_ids.pop(name), data="x") == []
-            assert (outcomes.settled[name] is None) == (step == "answer")
+            assert (outcomes.resolved[name] is None) == (step == "answer")
             continue
-        assert outcomes.settled == before
+        assert outcomes.resolved == before
     outcomes.requests.abandon(LostError(1006, ""))
-    assert set(outcomes.settled) == asked
+    assert set(outcomes.resolved) == asked

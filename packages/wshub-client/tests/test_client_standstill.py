@@ -1,4 +1,4 @@
-"""A loop that is held up, or a process that is stopped, does not give up a healthy connection."""
+"""A blocked loop or a stopped process does not end a healthy connection."""
 
 import asyncio
 import json
@@ -9,21 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from client_servers import (
-    Log,
-    accept_upgrade,
-    event,
-    run,
-    tcp_server,
-    text_frame,
-    websocket_server,
-)
+from client_servers import Log, accept_upgrade, event, run, tcp_server, text_frame, websocket_server
 from support import eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from wshub_client import LostError, ReconnectingClient
-from wshub_client.waiting import Turn, wait_awake
+from wshub_client.waiting import TimeSlice, wait_awake
 from wshub_core import Message
 
 
@@ -69,7 +61,7 @@ def threaded_server() -> Iterator[ThreadedServer]:
 
 
 @pytest.mark.parametrize("before", [0.0, 0.06, 0.11, 0.16, 0.21, 0.26])
-async def test_a_blocked_loop_gives_up_no_connection(before: float) -> None:
+async def test_a_blocked_loop_ends_no_connection(before: float) -> None:
     log = Log()
     with threaded_server() as server:
         options: dict[str, Any] = {"heartbeat_interval": 0.1, "pong_timeout": 0.2}
@@ -83,7 +75,7 @@ async def test_a_blocked_loop_gives_up_no_connection(before: float) -> None:
     assert server.connections == 1
 
 
-async def test_a_standstill_that_ends_just_after_the_deadline_gives_up_no_connection() -> None:
+async def test_a_standstill_that_ends_just_after_the_deadline_ends_no_connection() -> None:
     log = Log()
     with threaded_server() as server:
         options: dict[str, Any] = {"heartbeat_interval": 0.1, "pong_timeout": 0.3}
@@ -96,7 +88,7 @@ async def test_a_standstill_that_ends_just_after_the_deadline_gives_up_no_connec
     assert log.entries == ["connect", "disconnect"]
 
 
-async def test_a_dead_connection_is_noticed_after_a_standstill_all_the_same() -> None:
+async def test_a_dead_connection_is_detected_after_a_standstill() -> None:
     async def fall_silent(socket: Any) -> None:
         frame = json.loads(await socket.recv())
         await socket.send(json.dumps({"type": "pong", "id": frame["id"]}))
@@ -117,7 +109,7 @@ async def test_a_dead_connection_is_noticed_after_a_standstill_all_the_same() ->
         await running
 
 
-async def test_a_dial_whose_answer_waits_to_be_read_has_not_failed() -> None:
+async def test_a_standstill_during_a_dial_does_not_fail_it() -> None:
     log = Log()
     with threaded_server() as server:
         client = ReconnectingClient(server.url, open_timeout=0.3, **log.callbacks())
@@ -132,7 +124,7 @@ async def test_a_dial_whose_answer_waits_to_be_read_has_not_failed() -> None:
     assert server.connections == 1
 
 
-async def test_a_server_that_is_silent_is_a_failed_dial_after_a_standstill_too() -> None:
+async def test_a_silent_server_is_a_failed_dial_also_after_a_standstill() -> None:
     async def be_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -165,7 +157,7 @@ async def test_a_closing_handshake_survives_a_standstill() -> None:
         await eventually(lambda: server.closes == [1000])
 
 
-async def test_a_message_that_takes_long_to_come_is_a_sign_of_life() -> None:
+async def test_the_bytes_of_an_incomplete_message_show_that_the_hub_is_alive() -> None:
     log = Log()
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -205,7 +197,7 @@ async def test_a_long_piece_of_work_lets_others_run() -> None:
             await asyncio.sleep(0)
 
     ticking = asyncio.create_task(tick())
-    turn = Turn()
+    turn = TimeSlice()
     for _ in range(10):
         time.sleep(0.006)  # noqa: ASYNC251
         await turn.give_way()

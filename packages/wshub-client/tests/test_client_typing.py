@@ -1,6 +1,6 @@
-"""What type checkers accept: mypy runs over this file, and refuses what is marked, and only that.
+"""The types of callbacks: mypy runs over this file and refuses exactly the marked lines.
 
-An ``ignore`` that hides nothing is an error itself.
+For mypy, an unused ``ignore`` is an error, too.
 """
 
 from inspect import signature

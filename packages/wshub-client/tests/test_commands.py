@@ -16,16 +16,7 @@ from typing import Any
 import pytest
 from support import eventually
 
-from wshub_core import (
-    AuthResult,
-    Connection,
-    Hub,
-    HubConfig,
-    LivePage,
-    Message,
-    Request,
-    Response,
-)
+from wshub_core import AuthResult, Connection, Hub, HubConfig, LivePage, Message, Request, Response
 
 WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 
@@ -74,7 +65,7 @@ async def test_listen_prints_json_lines_in_a_pipe() -> None:
         assert (await finish(process))[0] == 130
 
 
-async def test_listen_is_for_people_in_a_terminal() -> None:
+async def test_listen_prints_for_people_in_a_terminal() -> None:
     controller, terminal = pty.openpty()
     try:
         async with serving() as (hub, url), wshub("listen", url, "process:a", stdout=terminal):
@@ -111,7 +102,7 @@ async def test_listen_can_end_as_the_process_does(code: int, status: int) -> Non
         assert len(output.splitlines()) == 2
 
 
-async def test_listen_survives_a_restart_and_says_so() -> None:
+async def test_listen_survives_a_restart_and_prints_the_error() -> None:
     async with serving() as (hub, url), wshub("listen", url, "news") as process:
         await eventually(lambda: hub.channels == ("news",))
         await hub.connections[0].close(1012)
@@ -123,7 +114,7 @@ async def test_listen_survives_a_restart_and_says_so() -> None:
         assert json.loads(await process.stdout.readline())["data"] == 1
 
 
-async def test_listen_ends_quietly_when_nobody_reads() -> None:
+async def test_listen_ends_quietly_when_its_pipe_is_closed() -> None:
     async with serving() as (hub, url), wshub("listen", url, "news") as process:
         await eventually(lambda: hub.channels == ("news",))
         assert process.stdout is not None
@@ -177,7 +168,7 @@ async def test_refusals_have_an_exit_status(
     assert "Traceback" not in errors
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_hub_has_an_exit_status() -> None:
     async with serving() as (_, url):
         pass
     for arguments in (("send", url, "a", "x"), ("listen", url, "a", "--max-attempts", "1")):
@@ -188,7 +179,7 @@ async def test_nobody_there() -> None:
     async with wshub("listen", "http://localhost/") as process:
         exit_status, _, errors = await finish(process)
     assert exit_status == 1
-    assert "is no address of a hub" in errors
+    assert "is not the address of a hub" in errors
 
 
 async def test_the_token_comes_from_the_environment() -> None:
@@ -245,7 +236,7 @@ async def test_run_is_ended_with_its_command() -> None:
         assert heard[-1].data == {"exitCode": -15, "status": "exited"}
 
 
-async def test_serve_lets_clients_publish_if_it_is_told_to() -> None:
+async def test_serve_with_allow_publish_lets_clients_publish() -> None:
     async with wshub("serve", "--port", "0", "--allow-publish") as server:
         assert server.stdout is not None
         address = (await server.stdout.readline()).decode().strip().replace("http", "ws") + "ws"
@@ -264,7 +255,7 @@ async def test_serve_lets_clients_publish_if_it_is_told_to() -> None:
         assert json.loads(line)["data"] == "hello"
 
 
-async def test_listen_takes_much_on_one_channel_before_the_next() -> None:
+async def test_listen_reads_many_messages_while_it_subscribes_to_further_channels() -> None:
     async def replay(connection: Connection, channel: str) -> bool:
         for number in range(3_000):
             connection.send(Message(type="event", data=number))
@@ -280,7 +271,7 @@ async def test_listen_takes_much_on_one_channel_before_the_next() -> None:
         assert lines == [*range(3_000)] * 2
 
 
-async def test_listen_ends_when_told_to_although_nobody_reads() -> None:
+async def test_listen_ends_on_a_signal_although_its_pipe_is_full() -> None:
     reading, writing = os.pipe()
     try:
         async with (
@@ -299,7 +290,7 @@ async def test_listen_ends_when_told_to_although_nobody_reads() -> None:
         os.close(writing)
 
 
-async def test_listen_shows_what_a_terminal_cannot() -> None:
+async def test_listen_replaces_characters_that_the_encoding_lacks() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     async with serving() as (hub, url), wshub("listen", url, "a", env=environment) as process:
         await eventually(lambda: hub.channels == ("a",))
@@ -308,7 +299,7 @@ async def test_listen_shows_what_a_terminal_cannot() -> None:
         assert b"gr??e" in await process.stdout.readline()
 
 
-async def test_arguments_that_make_no_sense() -> None:
+async def test_invalid_arguments_have_the_exit_status_2() -> None:
     async with wshub("listen", "ws://localhost/ws", "--max-attempts", "-3") as process:
         exit_status, _, errors = await finish(process)
     assert exit_status == 2
@@ -320,7 +311,7 @@ async def test_arguments_that_make_no_sense() -> None:
         assert (await finish(process))[::2] == (0, "")
 
 
-async def test_listen_complains_once_when_it_ends_while_it_subscribes() -> None:
+async def test_listen_prints_one_error_when_it_ends_while_it_subscribes() -> None:
     async def ban(connection: Connection, channel: str) -> bool:
         await connection.close(4500, "banned")
         return True
@@ -361,7 +352,7 @@ async def answering(*answers: str) -> AsyncIterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("command", ["listen", "send", "run"])
-async def test_a_path_without_a_hub_is_said_with_a_hint(command: str) -> None:
+async def test_a_path_without_a_hub_is_an_error_with_a_hint(command: str) -> None:
     async with serving_page() as (_, url):
         for path in ("/", "/nothing"):
             address = url.removesuffix("/ws") + path
@@ -378,14 +369,14 @@ async def test_a_path_without_a_hub_is_said_with_a_hint(command: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "426 Upgrade Required"])
-async def test_a_server_without_a_hub_is_asked_once(status: str) -> None:
+async def test_a_server_without_a_hub_is_dialed_once(status: str) -> None:
     async with answering(status) as (url, requests), wshub("listen", url, "a") as process:
         exit_status, _, errors = await finish(process)
         assert (exit_status, len(requests)) == (4, 1)
         assert f"answered {status}; is the path right?" in errors
 
 
-async def test_a_server_that_is_away_for_now_is_asked_again() -> None:
+async def test_a_server_that_is_unavailable_for_now_is_dialed_again() -> None:
     async with (
         answering("503 Away", "503 Away", "404 Not Found") as (url, requests),
         wshub("listen", url, "a") as process,
@@ -394,7 +385,7 @@ async def test_a_server_that_is_away_for_now_is_asked_again() -> None:
         assert len(requests) == 3
 
 
-async def test_a_hub_that_is_gone_for_a_moment_is_waited_for() -> None:
+async def test_listen_waits_for_a_hub_that_restarts() -> None:
     requests = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -423,10 +414,10 @@ async def test_listen_ends_with_a_process_that_had_ended_before(code: int, statu
         async with wshub("listen", url, "process:a", "--exit-with-process") as process:
             exit_status, output, errors = await finish(process)
     assert (exit_status, output) == (status, "")
-    assert errors == f"wshub: process:a has ended already, with {code}\n"
+    assert errors == f"wshub: process:a has ended already, with exit code {code}\n"
 
 
-async def test_listen_waits_for_a_process_that_runs_again_or_is_not_known() -> None:
+async def test_listen_waits_for_a_process_that_runs_again_or_is_unknown() -> None:
     async with serving_page() as (hub, url):
         hub.send_process_status("a", "exited", 3)
         hub.send_process_status("a", "running")
@@ -443,7 +434,7 @@ async def test_listen_waits_for_a_process_that_runs_again_or_is_not_known() -> N
     assert len(output.splitlines()) == 1
 
 
-async def test_a_status_that_comes_before_the_list_is_newer() -> None:
+async def test_a_status_message_is_newer_than_the_list() -> None:
     asked = asyncio.Event()
     may_answer = asyncio.Event()
 
@@ -475,7 +466,7 @@ async def test_a_status_that_comes_before_the_list_is_newer() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"channels":5}', b"\xff", b'{"channels":[{"channel":"process:a"}]}']
 )
-async def test_a_list_that_is_none_is_no_end(body: bytes) -> None:
+async def test_a_list_that_is_not_valid_does_not_end_listen(body: bytes) -> None:
     def process_request(request: Request) -> Response | None:
         return Response(HTTPStatus.OK, body) if request.path == "/channels" else None
 

@@ -23,7 +23,9 @@ async def drain(inbox: Inbox[str]) -> list[str]:
     ("overflow", "kept"),
     [("drop_oldest", ["2", "e", "3", "4"]), ("drop_newest", ["0", "1", "e", "2"])],
 )
-async def test_what_does_not_fit_is_dropped_but_no_event(overflow: str, kept: list[str]) -> None:
+async def test_messages_without_room_are_dropped_and_events_are_kept(
+    overflow: str, kept: list[str]
+) -> None:
     inbox: Inbox[str] = Inbox(3, overflow)  # type: ignore[arg-type]
     for item in ("0", "1", "e", "2", "3", "4"):
         if item == "e":
@@ -47,7 +49,7 @@ async def test_waiting_for_room() -> None:
     assert inbox.dropped == 0
 
 
-async def test_closing_wakes_everybody() -> None:
+async def test_closing_ends_all_waits() -> None:
     full: Inbox[str] = Inbox(1, "wait")
     await full.put("0", never)
     putting = asyncio.create_task(full.put("1", never))
@@ -62,14 +64,14 @@ async def test_closing_wakes_everybody() -> None:
     assert await full.get() is None
 
 
-async def test_while_an_answer_is_waited_for_there_is_more_room() -> None:
+async def test_reading_ahead_gives_more_room() -> None:
     inbox: Inbox[int] = Inbox(2, "wait")
     for number in range(2):
         await inbox.put(number, never)
     putting = asyncio.create_task(inbox.put(2, never))
     await asyncio.sleep(0)
     assert not putting.done()
-    with inbox.lift():
+    with inbox.read_ahead():
         await putting
         for number in range(3, 40):
             await inbox.put(number, never)
@@ -77,7 +79,7 @@ async def test_while_an_answer_is_waited_for_there_is_more_room() -> None:
     assert [await inbox.get() for _ in range(32)] == list(range(8, 40))
 
 
-async def test_when_the_connection_is_over_nothing_waits_for_room() -> None:
+async def test_no_message_waits_for_room_when_the_connection_has_ended() -> None:
     inbox: Inbox[str] = Inbox(1, "wait")
     has_ended = False
     await inbox.put("0", never)
@@ -90,7 +92,7 @@ async def test_when_the_connection_is_over_nothing_waits_for_room() -> None:
 
 
 @given(st.lists(st.sampled_from(["put", "event", "get"]), max_size=60), st.integers(1, 4))
-async def test_order_is_kept_whatever_happens(steps: list[str], size: int) -> None:
+async def test_the_order_of_items_is_kept(steps: list[str], size: int) -> None:
     inbox: Inbox[int] = Inbox(size, "drop_oldest")
     put: list[int] = []
     got: list[int] = []

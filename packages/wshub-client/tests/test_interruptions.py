@@ -1,4 +1,4 @@
-"""The blocking client and signal handlers, which may raise or close at any moment."""
+"""The blocking client with signal handlers that raise or close at any moment."""
 
 import asyncio
 import signal
@@ -191,7 +191,7 @@ def rude_server() -> Iterator[str]:
         thread.join()
 
 
-def test_whoever_waits_need_not_wait_for_the_closing_handshake() -> None:
+def test_waiting_calls_do_not_wait_for_the_closing_handshake() -> None:
     ended: list[str] = []
     with rude_server() as url, BlockingClient(url, close_timeout=2.0) as client:
 

@@ -2,21 +2,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_client import QueueLimits
-from wshub_client.send_queue import SendQueue, Waiting
+from wshub_client.send_queue import QueuedMessage, SendQueue
 from wshub_core import Message
 
 
-def waiting(text: str, since: float = 0.0) -> Waiting:
-    return Waiting(Message(type="event", data=text), text, since)
+def waiting(text: str, since: float = 0.0) -> QueuedMessage:
+    return QueuedMessage(Message(type="event", data=text), text, since)
 
 
-def test_the_oldest_goes_when_there_are_too_many() -> None:
+def test_the_oldest_message_is_dropped_when_there_are_too_many() -> None:
     queue = SendQueue(QueueLimits(messages=2))
     assert [queue.add(waiting(text)) for text in "abc"] == [0, 0, 1]
     assert [queue.take().text for _ in range(2)] == ["b", "c"]
 
 
-def test_the_oldest_go_when_there_are_too_many_bytes() -> None:
+def test_the_oldest_messages_are_dropped_when_there_are_too_many_bytes() -> None:
     queue = SendQueue(QueueLimits(bytes=10))
     assert [queue.add(waiting(text)) for text in ("aaaa", "bbbb", "cccccc")] == [0, 0, 1]
     assert queue.add(waiting("d" * 11)) == 3
@@ -24,7 +24,7 @@ def test_the_oldest_go_when_there_are_too_many_bytes() -> None:
     assert queue.add(waiting("e" * 10)) == 0
 
 
-def test_the_old_go() -> None:
+def test_expired_messages_are_dropped() -> None:
     queue = SendQueue(QueueLimits(age=60.0))
     for since in (0.0, 30.0, 90.0):
         queue.add(waiting(str(since), since))
@@ -33,7 +33,7 @@ def test_the_old_go() -> None:
     assert queue.take().text == "90.0"
 
 
-def test_what_could_not_be_sent_is_the_next_again() -> None:
+def test_a_message_that_is_put_back_is_the_next() -> None:
     queue = SendQueue(QueueLimits(messages=2))
     for text in "ab":
         queue.add(waiting(text))
@@ -43,7 +43,9 @@ def test_what_could_not_be_sent_is_the_next_again() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=60))
-def test_the_bounds_hold_and_nothing_is_lost_uncounted(steps: list[tuple[int, bool]]) -> None:
+def test_the_bounds_hold_and_every_dropped_message_is_counted(
+    steps: list[tuple[int, bool]],
+) -> None:
     queue = SendQueue(QueueLimits(messages=5, bytes=40, age=10.0))
     added = dropped = taken = 0
     for now, (size, takes) in enumerate(steps):

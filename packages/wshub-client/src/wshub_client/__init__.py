@@ -1,12 +1,12 @@
-"""The client of a wshub hub that comes back by itself, with its subscriptions.
+"""Clients of a wshub hub that reconnect by themselves and restore their subscriptions.
 
-`ReconnectingClient` is for asyncio, `BlockingClient` for scripts and threads. The same client for
-browsers is one file without dependencies, at `BROWSER_MODULE`.
+`ReconnectingClient` is for asyncio, `BlockingClient` for scripts and threads. The client for
+browsers is one file without dependencies; its path is `BROWSER_MODULE`.
 """
 
 from wshub_client.blocking import BlockingClient
 from wshub_client.browser import BROWSER_MODULE
-from wshub_client.client import ConnectionState, ReconnectingClient
+from wshub_client.client import ReconnectingClient
 from wshub_client.errors import (
     ClientClosedError,
     ClientError,
@@ -21,9 +21,10 @@ from wshub_client.errors import (
     SubscriptionRefusedError,
 )
 from wshub_client.inbox import InboxOverflow
-from wshub_client.options import ClientOptions, Token
 from wshub_client.publisher import ProcessPublisher
+from wshub_client.reconnect import ConnectionState
 from wshub_client.send_queue import QueueLimits
+from wshub_client.settings import ClientOptions, Token
 
 __all__ = [
     "BROWSER_MODULE",

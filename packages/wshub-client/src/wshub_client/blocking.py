@@ -8,9 +8,10 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
-from wshub_client.client import ConnectionState, ReconnectingClient
+from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
-from wshub_client.options import ClientOptions
+from wshub_client.reconnect import ConnectionState
+from wshub_client.settings import ClientOptions
 from wshub_core import JSON, Message
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
@@ -20,22 +21,22 @@ logger = get_logger("wshub.client")
 T = TypeVar("T")
 
 Outcome: TypeAlias = "SimpleQueue[asyncio.Task[T] | None]"
-"""What a thread waits for: the end of a task, or None when the client's thread is over.
+"""A queue for the result of a call: its finished task, or None if the client's thread has ended.
 
-Threads wait for nothing but such queues, because these need no lock that a thread can hold while a
-signal handler runs in it: a handler that calls `BlockingClient.close` would wait for its own thread
-then, as it would with futures, conditions and events.
+Futures, conditions and events use locks. A signal handler that calls `BlockingClient.close` may run
+in a thread that holds such a lock, and would wait for its own thread. `SimpleQueue` is reentrant,
+so threads wait on such queues only.
 """
 
-_LOOK_SECONDS = 1.0
-"""How often a thread that waits looks whether the client's thread is there."""
+_ALIVE_CHECK_SECONDS = 1.0
+"""The interval in which a waiting thread checks that the client's thread is alive."""
 
 _CANCEL_SECONDS = 5.0
-"""How long the tasks that are left at the end may take to be cancelled."""
+"""The longest wait for the cancellation of the remaining tasks at the end."""
 
 
 class BlockingClient:
-    """A `ReconnectingClient` with an event loop of its own, in a thread of its own.
+    """A `ReconnectingClient` with its own event loop, in a thread of its own.
 
     ::
 
@@ -45,21 +46,21 @@ class BlockingClient:
                 print(message.data)
 
     Every method blocks until it is done, and can be called from any thread. A signal handler may
-    raise an exception out of each of them, which loses no message, and may call `close`. Callbacks
-    are called in the client's own thread, and must not call back.
+    call `close`, and may raise an exception while a method blocks; no message is lost by that.
+    Callbacks run in the client's thread, and must not call the methods of the client.
 
     Args:
-        url: The hub's address.
-        **options: Those of `ReconnectingClient`.
+        url: The address of the hub.
+        **options: The keyword arguments of `ReconnectingClient`.
 
     Raises:
-        InvalidConfigError: The address or a setting cannot work.
+        InvalidConfigError: The address or a setting is not valid.
     """
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._client = ReconnectingClient(url, **options)
-        # The thread makes the loop: a child that is forked before must not share it, and a signal
-        # handler cannot interrupt that there.
+        # The thread makes the loop. So a child that is forked before the start does not share it,
+        # and no signal handler interrupts its construction.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_loop: SimpleQueue[None] = SimpleQueue()
         self._guard: ForkGuard | None = None
@@ -71,7 +72,7 @@ class BlockingClient:
         self._waiting: set[Outcome[Any]] = set()
 
     def __enter__(self) -> Self:
-        """Start, and wait until the hub is connected for the first time.
+        """Start the client, and wait for the first connection.
 
         Raises:
             ClientError: The client has ended instead, or was entered before.
@@ -104,30 +105,30 @@ class BlockingClient:
 
     @property
     def state(self) -> ConnectionState:
-        """How the client stands."""
+        """The state of the client."""
         return self._client.state
 
     @property
     def dropped_messages(self) -> int:
-        """How many messages were dropped; see `ReconnectingClient.dropped_messages`."""
+        """Number of dropped messages; see `ReconnectingClient.dropped_messages`."""
         return self._client.dropped_messages
 
     @property
     def unreadable_messages(self) -> int:
-        """How many parts of what hubs sent are no messages, and were ignored."""
+        """Number of parts of WebSocket messages that were no messages, and were skipped."""
         return self._client.unreadable_messages
 
     @property
     def callback_errors(self) -> int:
-        """How many callbacks have raised something."""
+        """Number of callbacks that have raised an exception."""
         return self._client.callback_errors
 
     def subscribe(self, channel: str, *, confirm: bool = False) -> None:
-        """Want a channel; see `ReconnectingClient.subscribe`."""
+        """Subscribe to a channel; see `ReconnectingClient.subscribe`."""
         self._run(lambda: self._client.subscribe(channel, confirm=confirm))
 
     def unsubscribe(self, channel: str) -> None:
-        """Want a channel no more; see `ReconnectingClient.unsubscribe`."""
+        """End a subscription; see `ReconnectingClient.unsubscribe`."""
         self._run(lambda: self._client.unsubscribe(channel))
 
     def send(self, message: Message) -> None:
@@ -139,24 +140,25 @@ class BlockingClient:
         self._run(lambda: self._client.publish(channel, data))
 
     def receive(self, timeout: float | None = None) -> Message:
-        """Return the next message.
+        """Wait for the next message, and return it.
 
         Args:
-            timeout: How long to wait for it, in seconds; None for as long as it takes.
+            timeout: The longest wait, in seconds; None for no limit.
 
         Raises:
-            TimeoutError: None has come in time.
-            ClientClosedError: The client has been closed, and there are no more.
-            ClientError: What ended the client, when there are no more.
+            TimeoutError: No message has come in time.
+            ClientClosedError: The client has been closed, and there are no more messages.
+            ClientError: The error that has ended the client, when there are no more messages.
         """
         delivery = _Delivery(self._client)
         try:
             self._run(lambda: delivery.fetch(timeout))
-            assert delivery.message is not None, "it was fetched"
-            # Between here and the caller's next statement no signal handler is called.
+            assert delivery.message is not None, "fetch has returned"
+            # Python calls no signal handler between this line and the caller's next statement, so
+            # the message cannot be lost here.
             return delivery.message
         except BaseException:
-            # A signal handler may have raised, before, while or after the message came.
+            # A signal handler may have raised, before or after the message came.
             self._call_soon(delivery.give_up)
             raise
 
@@ -168,12 +170,13 @@ class BlockingClient:
                 return
 
     def close(self) -> None:
-        """End the client; repeating it is harmless, from whatever thread or signal handler."""
+        """Close the client, from any thread or signal handler; further calls do nothing."""
         self._check_process()
         self._check_thread()
         self._is_closing = True
-        # A signal handler in a thread that is just starting the client's would wait for ever: the
-        # start waits for the handler. It ends the client itself.
+        # A signal handler may run in the thread that is starting the client's thread. The start
+        # continues only after the handler, so waiting here would never end. `_is_closing` makes the
+        # new thread end by itself.
         is_starting = self._starter == threading.get_ident()
         if self._thread.ident is None or is_starting or self._is_over:
             return
@@ -203,12 +206,13 @@ class BlockingClient:
     def _wait(self, outcome: "Outcome[T]") -> "asyncio.Task[T] | None":
         self._waiting.add(outcome)
         try:
-            # The thread tells all who wait by then that it is over; whoever comes later sees it.
+            # At its end, the client's thread sets `_is_over` first, and then puts None into all
+            # queues. So a call either finds the flag here, or gets the None.
             while not self._is_over:
                 try:
-                    return outcome.get(timeout=_LOOK_SECONDS)
+                    return outcome.get(timeout=_ALIVE_CHECK_SECONDS)
                 except Empty:
-                    # A thread whose start was interrupted may have died before it ran anything.
+                    # A thread whose start was interrupted may have died before its first statement.
                     if not self._thread.is_alive():
                         break
             return None
@@ -226,7 +230,7 @@ class BlockingClient:
 
     def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
-            raise ClientError("a callback must not call the blocking client it is called by")
+            raise ClientError("a callback must not call the blocking client that has called it")
 
     # The thread.
 
@@ -234,15 +238,16 @@ class BlockingClient:
         loop = self._loop = asyncio.new_event_loop()
         self._has_loop.put(None)
         try:
-            # Whoever closes it before there is a loop leaves it at that.
+            # A call of `close` before there was a loop could not stop it.
             if not self._is_closing:
                 serving = loop.create_task(self._serve())
                 while not serving.done():
                     try:
                         loop.run_until_complete(serving)
                     except (KeyboardInterrupt, SystemExit):
-                        # A callback that wants to end the program ends nothing but itself here.
-                        logger.exception("a callback has raised what is not for it to raise")
+                        # `run_callback` raises these in the loop. The program's main thread is not
+                        # here, so they end the callback only.
+                        logger.exception("a callback cannot end the program from this thread")
         finally:
             loop.close()
             self._is_over = True
@@ -252,7 +257,7 @@ class BlockingClient:
     async def _serve(self) -> None:
         await self._stop.wait()
         await self._client.close()
-        # Nobody waits for what does not come any more.
+        # Calls of other threads that still wait get a cancelled task.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -261,13 +266,13 @@ class BlockingClient:
 
 
 class _Call(Generic[T]):
-    """A call of another thread; the methods run in the client's thread.
+    """A call from another thread; its methods run in the client's thread.
 
     Args:
-        work: What is to be done.
+        work: Returns the coroutine to run.
 
     Attributes:
-        outcome: The task, when it is done.
+        outcome: The queue that gets the task when it is done.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -277,33 +282,33 @@ class _Call(Generic[T]):
         self._is_given_up = False
 
     def start(self) -> None:
-        """Start the work, unless it has been given up."""
+        """Start the work, unless the caller has stopped waiting."""
         if not self._is_given_up:
             self._task = asyncio.get_running_loop().create_task(self._work())
             self._task.add_done_callback(self._finish)
 
     def give_up(self) -> None:
-        """Cancel the work, for which nobody waits any more."""
+        """Cancel the work, because the caller has stopped waiting."""
         self._is_given_up = True
         if self._task is not None:
             self._task.cancel()
 
     def _finish(self, task: "asyncio.Task[T]") -> None:
         if not task.cancelled():
-            task.exception()  # whoever has called may have been interrupted, and not ask for it
+            task.exception()  # asyncio logs an error that an interrupted caller does not retrieve
         self.outcome.put(task)
 
 
 class _Delivery:
-    """One message on its way to a thread that may give up waiting for it at any moment.
+    """A message on its way to a thread that may stop waiting at any moment.
 
-    All but the constructor runs in the client's thread.
+    The methods run in the client's thread.
 
     Args:
-        client: The client that receives.
+        client: The client that receives the message.
 
     Attributes:
-        message: The message; None as long as there is none.
+        message: The message; None before it has come.
     """
 
     def __init__(self, client: ReconnectingClient) -> None:
@@ -315,7 +320,7 @@ class _Delivery:
         """Wait for the message.
 
         Raises:
-            TimeoutError: None has come in time.
+            TimeoutError: No message has come in time.
         """
         async with asyncio.timeout(timeout):
             message = await self._client.receive()
@@ -325,7 +330,7 @@ class _Delivery:
                 self.message = message
 
     def give_up(self) -> None:
-        """Put the message back, also if it comes later."""
+        """Put the message back, now or when it comes."""
         self._is_given_up = True
         if self.message is not None:
             self._client.put_back(self.message)

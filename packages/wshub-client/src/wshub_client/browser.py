@@ -1,7 +1,7 @@
-"""The same client for browsers: where its file is."""
+"""The path of the client for browsers."""
 
 from importlib.resources import files
 from pathlib import Path
 
 BROWSER_MODULE = Path(str(files("wshub_core.browser") / "wshub.js"))
-"""The ES module, without dependencies; its TypeScript declarations lie beside it."""
+"""The path of the ES module; its TypeScript declarations are in the same directory."""

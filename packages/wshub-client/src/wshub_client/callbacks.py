@@ -1,33 +1,36 @@
-"""The application's callbacks: called one after the other, off the path of the connection."""
+"""The application's callbacks, which are called in order and do not delay the connection."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from inspect import isawaitable
 from typing import Any, NoReturn, TypeAlias
 
 from wshub_client.errors import ClientError
 from wshub_client.inbox import Inbox, InboxOverflow
+from wshub_client.settings import Handlers
+from wshub_core import Message
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.client")
 
 Call: TypeAlias = Callable[[], object]
-"""A callback with its arguments; plain or async."""
+"""A plain or async callback with its arguments."""
 
 
 class CallbackError(ClientError):
-    """A callback has raised its cause; this never reaches the application."""
+    """A callback has raised an exception, which is the cause; applications never get this error."""
 
 
-async def run_call(call: Call) -> object:
-    """Call a callback, wait for it if it is async, and return its result.
+async def run_callback(call: Call) -> object:
+    """Call a callback, await its result if it is awaitable, and return the result.
 
-    ``KeyboardInterrupt`` and ``SystemExit`` also go to whoever runs the event loop, past this task,
-    which stays whole in case the loop is run again.
+    ``KeyboardInterrupt`` and ``SystemExit`` are also raised in the event loop, past this task. The
+    task stays intact, because the loop may be run again.
 
     Raises:
-        CallbackError: The callback has raised something, whatever it is.
+        CallbackError: The callback has raised an exception of any kind.
         CancelledError: This task is being cancelled.
     """
     task = asyncio.current_task()
@@ -37,17 +40,19 @@ async def run_call(call: Call) -> object:
         if isawaitable(result):
             result = await result
     except BaseException as error:
-        # Otherwise the callback has awaited something that was cancelled.
+        # Only a cancellation of this task passes. A CancelledError without one comes from another
+        # task or future, which the callback has awaited.
         if isinstance(error, asyncio.CancelledError) and task.cancelling():
             raise
-        # Otherwise the callback has raised it. It is thrown into a task whose loop is gone.
+        # Python throws GeneratorExit into a task whose loop is gone. Such a task is not current;
+        # if it is, the callback has raised the exception itself.
         if isinstance(error, GeneratorExit) and not _is_current(task):
             raise
         if isinstance(error, KeyboardInterrupt | SystemExit):
             asyncio.get_running_loop().call_soon(_raise, error)
         raise CallbackError from error
     if task.cancelling():
-        raise asyncio.CancelledError  # the callback has swallowed it
+        raise asyncio.CancelledError  # the callback has suppressed the cancellation
     return result
 
 
@@ -63,55 +68,87 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 class Callbacks:
-    """Calls callbacks in order, in a task of its own, so that none holds up the connection.
+    """Calls the application's callbacks one after the other, in a task of its own.
 
     Args:
-        size: How many calls with messages may wait.
-        overflow: What happens when there are more.
+        handlers: The callbacks.
+        size: The number of calls with messages that may wait.
+        overflow: The policy for further calls with messages.
 
     Attributes:
-        errors: How many callbacks have raised something.
+        errors: Number of callbacks that have raised an exception.
     """
 
-    def __init__(self, size: int, overflow: InboxOverflow) -> None:
+    def __init__(self, handlers: Handlers, size: int, overflow: InboxOverflow) -> None:
         self.errors = 0
+        self._handlers = handlers
         self._calls: Inbox[tuple[str, Call]] = Inbox(size, overflow)
         self._calling: asyncio.Task[None] | None = None
+        self._has_connected = False
 
-    def lift(self) -> AbstractContextManager[None]:
-        """Have `put` not wait, in this block."""
-        return self._calls.lift()
+    @property
+    def takes_messages(self) -> bool:
+        """True if a callback takes messages, so that the inbox need not keep them."""
+        return self._handlers.on_message is not None or self._handlers.on_raw is not None
 
     @property
     def dropped(self) -> int:
-        """How many calls with messages were dropped."""
+        """Number of dropped calls with messages."""
         return self._calls.dropped
 
-    async def put(self, name: str, call: Call, is_over: Callable[[], bool]) -> None:
-        """Have a message told, when there is room or as the policy says; see `Inbox.put`."""
-        self._start()
-        await self._calls.put((name, call), is_over)
+    def connected(self, dials: int) -> None:
+        """Call ``on_connect`` the first time, and ``on_reconnect`` from then on.
+
+        Args:
+            dials: The number of dials since the last connection.
+        """
+        if self._has_connected:
+            self._put_event("on_reconnect", self._handlers.on_reconnect, dials)
+        else:
+            self._put_event("on_connect", self._handlers.on_connect)
+        self._has_connected = True
+
+    def disconnected(self) -> None:
+        """Call ``on_disconnect``."""
+        self._put_event("on_disconnect", self._handlers.on_disconnect)
+
+    def report(self, error: ClientError) -> None:
+        """Log an error, and call ``on_error`` with it."""
+        # Each class of error has its own share of the log, so that the failed dials of a flapping
+        # server do not push out the other errors.
+        logger.info("%s", error, extra={"kind": type(error).__name__})
+        self._put_event("on_error", self._handlers.on_error, error)
+
+    async def put_payload(self, payload: str | bytes, is_over: Callable[[], bool]) -> None:
+        """Call ``on_raw``; wait for room like `Inbox.put`."""
+        if self._handlers.on_raw is not None:
+            await self._put("on_raw", partial(self._handlers.on_raw, payload), is_over)
+
+    async def put_message(self, message: Message, is_over: Callable[[], bool]) -> None:
+        """Call ``on_message``; wait for room like `Inbox.put`."""
+        if self._handlers.on_message is not None:
+            await self._put("on_message", partial(self._handlers.on_message, message), is_over)
+
+    def read_ahead(self) -> AbstractContextManager[None]:
+        """Give calls with messages more room; see `Inbox.read_ahead`."""
+        return self._calls.read_ahead()
 
     def wake(self) -> None:
-        """Have whoever waits for room look again."""
+        """Make waiting calls of the ``put`` methods check their conditions again."""
         self._calls.wake()
 
-    def put_event(self, name: str, call: Call) -> None:
-        """Have an event told."""
-        self._start()
-        self._calls.put_event((name, call))
-
-    def _start(self) -> None:
-        # Not before there is something to tell: a client without callbacks needs no such task.
-        if self._calling is None:
-            self._calling = asyncio.create_task(self._call_all())
-
     def close(self) -> None:
-        """Take no more messages; what is there is still told."""
+        """Refuse further messages; the callbacks for earlier ones are still called."""
         self._calls.close()
 
     async def finish(self, timeout: float) -> None:
-        """Wait until all is told, but not for ever; called from a callback, it does not wait."""
+        """Wait until all callbacks were called, and cancel the one that takes too long.
+
+        Do not wait when a callback calls this, because it would wait for itself.
+
+        Args:
+            timeout: The longest wait, in seconds; a callback that is cancelled gets as much again.
+        """
         if self._calling is None or self._calling is asyncio.current_task():
             return
         await asyncio.wait({self._calling}, timeout=timeout)
@@ -125,15 +162,30 @@ class Callbacks:
             self._calling.cancel()
             await asyncio.wait({self._calling}, timeout=timeout)
 
+    async def _put(self, name: str, call: Call, is_over: Callable[[], bool]) -> None:
+        self._start()
+        await self._calls.put((name, call), is_over)
+
+    def _put_event(self, name: str, handler: Callable[..., object] | None, *args: object) -> None:
+        if handler is not None:
+            self._start()
+            self._calls.put_event((name, partial(handler, *args)))
+
+    def _start(self) -> None:
+        # Not earlier, because a client without callbacks needs no such task.
+        if self._calling is None:
+            self._calling = asyncio.create_task(self._call_all())
+
     async def _call_all(self) -> None:
         task = asyncio.current_task()
-        assert task is not None, "this is one"
+        assert task is not None, "this is a task"
         while (named_call := await self._calls.get()) is not None:
             name, call = named_call
             try:
-                await run_call(call)
+                await run_callback(call)
             except CallbackError as error:
                 self.errors += 1
                 logger.error("%s failed", name, exc_info=error.__cause__, extra={"kind": name})
+                # The callback has turned the cancellation by `finish` into another exception.
                 if task.cancelling():
                     return

@@ -1,17 +1,17 @@
-"""What can go wrong with a client.
+"""Errors of the clients.
 
-Every one is a `wshub_core.WSHubError`, and no text holds a token or a query::
+All of them are a `wshub_core.WSHubError`. Their texts contain no token and no query of an address::
 
     ClientError
-    ├── DialError                  one dial failed; the client tries again
+    ├── DialError                  a dial has failed; the client tries again
     ├── LostError                  the connection was lost; the client tries again
-    ├── RefusedError               the server does not let this client in
-    ├── ClosedError                the server has closed with a code that says not to come back
-    ├── RetriesExhaustedError      too many failures in a row
+    ├── RefusedError               the server has refused the handshake; the client ends
+    ├── ClosedError                the hub has closed with a terminal code; the client ends
+    ├── RetriesExhaustedError      there were too many failures in a row; the client ends
     ├── NotConnectedError          there is no connection to send on
     ├── ClientClosedError          the client has been closed, or has ended
-    ├── SubscriptionRefusedError   the hub does not let this client listen to a channel
-    ├── PublishRefusedError        the hub does not take this message
+    ├── SubscriptionRefusedError   the hub refuses a subscription
+    ├── PublishRefusedError        the hub refuses to publish a message
     └── DroppedError               messages were dropped, because a bound was reached
 """
 
@@ -19,16 +19,15 @@ from wshub_core import WSHubError
 
 
 class ClientError(WSHubError):
-    """The root of every error of the client."""
+    """The base class of all errors of the clients."""
 
 
 class DialError(ClientError):
-    """A dial has failed; its cause says why. The client tries again.
+    """A dial has failed. The client tries again.
 
     Attributes:
-        retry_after: In how many seconds the server wants to be asked again; None if it has not
-            said.
-        status: The HTTP status with which a server has answered; None if none has.
+        retry_after: The wait that the server asks for, in seconds; None if it asks for none.
+        status: The HTTP status of the response; None if there was no response.
     """
 
     def __init__(
@@ -44,9 +43,8 @@ class LostError(ClientError):
 
     Attributes:
         code: The close code; 1006 if there was no close frame.
-        reason: The text that came with it.
-        retry_after: In how many seconds the server wants to be asked again; None if it has not
-            said.
+        reason: The reason in the close frame.
+        retry_after: The wait that the server asks for, in seconds; None if it asks for none.
     """
 
     def __init__(self, code: int, reason: str, retry_after: float | None = None) -> None:
@@ -57,11 +55,11 @@ class LostError(ClientError):
 
 
 class RefusedError(ClientError):
-    """The server does not let this client in, and trying again would not help.
+    """The server has refused the handshake, and would refuse the next one. The client ends.
 
     Attributes:
-        status: The HTTP status: 401, 403, or that of a redirect.
-        reason: What the server said.
+        status: The HTTP status: 401, 403, or the status of a redirect.
+        reason: The first line of the response's body, or the reason phrase of its status.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -71,11 +69,11 @@ class RefusedError(ClientError):
 
 
 class ClosedError(ClientError):
-    """The server has closed the connection with a code that says not to come back.
+    """The hub has closed the connection with a terminal code. The client ends.
 
     Attributes:
-        code: The close code.
-        reason: The text that came with it.
+        code: The close code: 1002, 1007, 1008, 3003, or 4500 to 4999.
+        reason: The reason in the close frame.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -85,14 +83,14 @@ class ClosedError(ClientError):
 
 
 class RetriesExhaustedError(ClientError):
-    """More failures in a row than ``max_attempts`` allows; the last one is the cause."""
+    """There were more failures in a row than ``max_attempts``; the cause is the last one."""
 
     def __init__(self, max_attempts: int) -> None:
         super().__init__(f"max retries ({max_attempts}) exceeded")
 
 
 class NotConnectedError(ClientError):
-    """There is no connection to send on, and nothing is queued."""
+    """There is no connection to send on, and the message is not queued."""
 
     def __init__(self) -> None:
         super().__init__("not connected")
@@ -106,12 +104,12 @@ class ClientClosedError(ClientError):
 
 
 class SubscriptionRefusedError(ClientError):
-    """The hub does not let this client listen to a channel.
+    """The hub refuses a subscription.
 
     Attributes:
         channel: The channel.
-        code: What is wrong, for programs; empty if the hub has not said.
-        reason: What the hub said.
+        code: The hub's code for programs, such as ``subscription_denied``; empty if it sends none.
+        reason: The hub's text for people.
     """
 
     def __init__(self, channel: str, code: str, text: str) -> None:
@@ -122,12 +120,13 @@ class SubscriptionRefusedError(ClientError):
 
 
 class PublishRefusedError(ClientError):
-    """The hub does not take this message.
+    """The hub refuses to publish a message.
 
     Attributes:
-        channel: The channel that it was for.
-        code: What is wrong, for programs.
-        reason: What the hub said.
+        channel: The channel of the message.
+        code: The hub's code for programs, such as ``publish_denied``; ``not_served`` if the hub
+            publishes no messages of clients.
+        reason: The hub's text for people.
     """
 
     def __init__(self, channel: str, code: str, text: str) -> None:
@@ -141,7 +140,7 @@ class DroppedError(ClientError):
     """Messages were dropped, because a bound was reached.
 
     Attributes:
-        count: How many.
+        count: Number of dropped messages.
     """
 
     def __init__(self, count: int, why: str) -> None:

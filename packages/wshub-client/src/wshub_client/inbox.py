@@ -1,4 +1,4 @@
-"""What waits for the application: bounded, in order, with a policy."""
+"""The bounded queue of messages between a connection and the application."""
 
 import asyncio
 import contextlib
@@ -9,55 +9,57 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 T = TypeVar("T")
 
 InboxOverflow: TypeAlias = Literal["wait", "drop_oldest", "drop_newest"]
-"""What happens to a message for which there is no room."""
+"""The policy for a message that finds the inbox full."""
 
 
-_LIFTED_FACTOR = 16
+_READ_AHEAD_FACTOR = 16
 
 
 class Inbox(Generic[T]):
-    """A queue between the connection and the application.
+    """A queue of messages and events, in the order of their arrival.
 
-    Messages are bounded by the policy. Events, of which there are few, are never dropped and never
-    wait.
+    Messages are bounded, and the policy decides about those for which there is no room. Events are
+    few: they are never dropped and never wait.
 
-    While the application waits for an answer of the hub, that may lie behind messages, so then
-    there is room for sixteen times as many; what is more pushes the oldest out.
+    While the application waits for an answer of the hub, the answer may lie behind messages that
+    nobody takes. In this time the inbox has room for sixteen times as many messages; beyond that
+    the oldest ones are dropped.
 
     Args:
-        size: How many messages there is room for.
-        overflow: ``"wait"`` makes `put` wait, ``"drop_oldest"`` makes room, ``"drop_newest"`` drops
-            the new one.
+        size: The number of messages that the inbox has room for.
+        overflow: ``"wait"`` makes `put` wait for room, ``"drop_oldest"`` drops the oldest message,
+            ``"drop_newest"`` drops the new one.
 
     Attributes:
-        dropped: How many messages were dropped.
+        dropped: Number of dropped messages.
     """
 
     def __init__(self, size: int, overflow: InboxOverflow) -> None:
         self.dropped = 0
         self._size = size
         self._overflow = overflow
-        self._items: deque[tuple[T, bool]] = deque()
+        self._items: deque[tuple[T, bool]] = deque()  # the item, and whether it is a message
         self._messages = 0
         self._is_closed = False
-        self._lifts = 0
+        self._readers_ahead = 0
         self._changed = asyncio.Event()
 
     async def put(self, message: T, is_over: Callable[[], bool]) -> None:
-        """Add a message, when there is room or as the policy says; nothing once it is closed.
+        """Add a message when there is room, or as the policy says; do nothing once it is closed.
 
         Args:
             message: The message.
-            is_over: Whether the connection has ended; then there is nothing to wait for either.
+            is_over: Tells whether the connection has ended. Then the message does not wait for
+                room, so that the end is noticed.
         """
         waits = self._overflow == "wait"
-        while self._messages >= self._size and waits and not self._lifts and not is_over():
+        while self._messages >= self._size and waits and not self._readers_ahead and not is_over():
             if self._is_closed:
                 return
             await self._wait_for_change()
         if self._is_closed:
             return
-        if self._messages >= self._size * (_LIFTED_FACTOR if waits else 1):
+        if self._messages >= self._size * (_READ_AHEAD_FACTOR if waits else 1):
             self.dropped += 1
             if self._overflow == "drop_newest":
                 return
@@ -67,12 +69,12 @@ class Inbox(Generic[T]):
         self._changed.set()
 
     def put_event(self, event: T) -> None:
-        """Add an event, behind all that is there."""
+        """Add an event behind all other items."""
         self._items.append((event, False))
         self._changed.set()
 
     async def get(self) -> T | None:
-        """Remove and return the next item, when there is one; None when no more will come."""
+        """Wait for the next item, remove and return it; return None if no more items will come."""
         while not self._items:
             if self._is_closed:
                 return None
@@ -83,34 +85,34 @@ class Inbox(Generic[T]):
         return item
 
     def put_back(self, message: T) -> None:
-        """Make a message the next again, because nobody has got it."""
+        """Put a message in front of all other items, because it did not reach the application."""
         self._messages += 1
         self._items.appendleft((message, True))
         self._changed.set()
 
     def drop_all(self) -> None:
-        """Drop what is there, and count the messages."""
+        """Drop all items, and count the messages among them."""
         self.dropped += self._messages
         self._messages = 0
         self._items.clear()
 
     def close(self) -> None:
-        """Take no more messages; what is there can still be had."""
+        """Refuse further messages; `get` still returns the items that are there."""
         self._is_closed = True
         self._changed.set()
 
     @contextlib.contextmanager
-    def lift(self) -> Iterator[None]:
-        """Have `put` not wait, in this block."""
-        self._lifts += 1
+    def read_ahead(self) -> Iterator[None]:
+        """Give messages more room, without waiting, while a block runs."""
+        self._readers_ahead += 1
         self.wake()
         try:
             yield
         finally:
-            self._lifts -= 1
+            self._readers_ahead -= 1
 
     def wake(self) -> None:
-        """Have whoever waits look again."""
+        """Make waiting calls of `put` and `get` check their conditions again."""
         self._changed.set()
 
     def _drop_oldest(self) -> None:

@@ -1,4 +1,7 @@
-"""A process's output, published through a client: what `wshub_core.run_process` needs of a hub."""
+"""The publisher of a process's output to a remote hub.
+
+It has the methods that `wshub_core.run_process` needs of a hub.
+"""
 
 import asyncio
 from collections import deque
@@ -6,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from wshub_client.callbacks import CallbackError, run_call
+from wshub_client.callbacks import CallbackError, run_callback
 from wshub_client.client import ReconnectingClient
 from wshub_client.errors import LostError, NotConnectedError
 from wshub_core import (
@@ -21,34 +24,34 @@ from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.client")
 
-_MOST_WAITING = 1_000
-"""How many lines may wait to be sent before no more are read from the process."""
-
+_MAX_WAITING = 1_000
+"""The number of lines that may wait to be sent before the process has to wait."""
 
 _LAST_SECONDS = 5.0
+"""The longest wait for the last lines when the block is left with an exception."""
 
-_CLOSER_SECONDS = 10.0
-"""How long the end of a process may take: SIGKILL comes after five seconds."""
+_HOOK_SECONDS = 10.0
+"""The longest wait for the end of processes. They get SIGTERM, and SIGKILL 5 seconds later."""
 
 
 class ProcessPublisher:
-    """Publishes what a process prints to a hub elsewhere.
+    """Publishes the output of processes to a remote hub.
 
     ::
 
         async with ReconnectingClient(url) as client, ProcessPublisher(client) as publisher:
             await run_process(publisher, "build-42", "make", "-j4")
 
-    While the connection is away, lines wait, and so does the process once enough of them do. What
-    was on its way when a connection was lost may be missing; everything else arrives, in order.
-    When nothing can be published any more, because the hub does not allow it or the client has
-    ended, the process is ended too.
+    While there is no connection, lines wait. When 1,000 lines wait, the process waits, too. Lines
+    that are on their way when a connection is lost may be missing; all others arrive, in order.
+    When nothing can be published any more, because the hub refuses it or the client has ended, the
+    process is ended.
 
-    Leaving the block waits until all is sent, and for five seconds at most when it is left with an
-    exception.
+    Leaving the block waits until all messages are sent; for at most 5 seconds if the block is left
+    with an exception.
 
     Args:
-        client: A client that the hub lets publish to the process's channel.
+        client: A client that may publish to the channel of the process.
     """
 
     def __init__(self, client: ReconnectingClient) -> None:
@@ -72,61 +75,61 @@ class ProcessPublisher:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait until all is sent.
+        """Wait until all messages are sent.
 
         Raises:
-            ClientError: It could not be sent.
+            ClientError: A message could not be published.
         """
         self._guard.check()
-        assert self._sending is not None, "it was entered"
+        assert self._sending is not None, "the block was entered"
         self._is_leaving = True
         self._changed.set()
         try:
             async with asyncio.timeout(None if exc is None else _LAST_SECONDS):
                 await self._sending
         except TimeoutError:
-            # The task is cancelled, and the exception is what matters.
-            logger.warning("messages of processes that were not sent: %d", len(self._waiting))
-        # It is what has ended the process, too.
+            # The timeout has cancelled the task. The exception of the block is more important.
+            logger.warning("messages of processes were not sent: %d", len(self._waiting))
+        # `run_process` may have raised this error already, in the block.
         if self._error is not None and exc is not self._error:
             raise self._error
 
     def send_process_output(self, process_id: str, line: str, *, overwrites: bool = False) -> None:
-        """Have a line published.
+        """Publish a line of output.
 
         Args:
-            process_id: The process.
-            line: The line without its end.
-            overwrites: Whether it takes the place of the line before it.
+            process_id: The id of the process.
+            line: The line, without its line end.
+            overwrites: Whether the line replaces the line before it.
 
         Raises:
-            MessageTooLargeError: It does not fit into a message.
-            ClientError: Something before it could not be published.
+            MessageTooLargeError: The line does not fit into a message.
+            ClientError: An earlier message could not be published.
         """
         self._add(process_output_message(process_id, line, overwrites=overwrites))
 
     def send_process_status(self, process_id: str, status: str, exit_code: int = 0) -> None:
-        """Have a status published.
+        """Publish a status.
 
         Raises:
-            ClientError: Something before it could not be published.
+            ClientError: An earlier message could not be published.
         """
         self._add(process_status_message(process_id, status, exit_code))
 
     async def drain(self) -> None:
-        """Wait until there is room for more.
+        """Wait until there is room for further messages.
 
         Raises:
-            ClientError: Something could not be published.
+            ClientError: A message could not be published.
         """
         self._guard.check()
-        while len(self._waiting) >= _MOST_WAITING and self._error is None:
+        while len(self._waiting) >= _MAX_WAITING and self._error is None:
             await self._wait_for_change()
         if self._error is not None:
             raise self._error
 
     def add_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Have a function awaited when nothing can be published any more."""
+        """Add a function that is awaited when nothing can be published any more."""
         self._hooks.append(hook)
 
     def remove_shutdown_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
@@ -153,20 +156,21 @@ class ProcessPublisher:
         except WSHubError as error:
             self._error = error
             self._changed.set()
-            # A process that nobody can follow is ended, also if it says nothing.
-            closing = [asyncio.create_task(_call_hook(hook)) for hook in self._hooks]
+            # A process that prints nothing does not notice the error, so the hooks end it.
+            closing = [asyncio.create_task(_run_hook(hook)) for hook in self._hooks]
             if closing:
-                _, late = await asyncio.wait(closing, timeout=_CLOSER_SECONDS)
+                _, late = await asyncio.wait(closing, timeout=_HOOK_SECONDS)
                 for task in late:
                     task.cancel()
 
     async def _send(self, message: Message) -> None:
-        """Send a message, when that is possible."""
+        """Send a message, across reconnects if necessary."""
         while True:
             await self._client.wait_connected()
             try:
                 if message.type == MessageType.PROCESS_STATUS:
-                    # It matters that these arrive, and the first tells whether any may.
+                    # The hub confirms a status. The first one shows whether the client may publish
+                    # at all; the last one must arrive. Lines are sent without confirmation.
                     await self._client.publish_message(message)
                 else:
                     await self._client.send(message)
@@ -179,8 +183,8 @@ class ProcessPublisher:
         await self._changed.wait()
 
 
-async def _call_hook(hook: Callable[[], Awaitable[None]]) -> None:
+async def _run_hook(hook: Callable[[], Awaitable[None]]) -> None:
     try:
-        await run_call(hook)
+        await run_callback(hook)
     except CallbackError as error:
         logger.error("a shutdown hook failed", exc_info=error.__cause__)

@@ -1,9 +1,10 @@
-"""What a client has asked on one connection, and what the answers mean."""
+"""The requests of a client on one connection, and the meaning of the answers."""
 
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,14 +13,15 @@ from wshub_core import Message, MessageType
 
 
 class UnclearRefusalError(ClientError):
-    """One of several subscriptions was refused, and the hub does not say which.
+    """Some of several subscriptions were refused, and the hub does not say which.
 
-    It never reaches the application: the client asks for each of them again, one by one.
+    The application never gets this error: the client requests each subscription again, each with a
+    ping of its own.
     """
 
 
-Settle = Callable[[ClientError | None], None]
-"""Called once with how a request has ended: an error, or None."""
+OnOutcome: TypeAlias = Callable[[ClientError | None], None]
+"""A callback for the outcome of a request, called once: with an error, or with None for success."""
 
 _ANSWERS = {
     MessageType.SUBSCRIBED,
@@ -30,34 +32,34 @@ _ANSWERS = {
 }
 
 _REFUSALS_WITHOUT_ID = ("Subscribe: ", "subscription limit exceeded")
-"""How the texts begin with which hubs that answer no ids refuse subscriptions."""
+"""The beginnings of the refusals of subscriptions, from hubs that answer no ids."""
 
 
 @dataclass(eq=False, slots=True)
 class _Request:
     channel: str
     is_subscription: bool
-    settle: Settle
+    on_outcome: OnOutcome
 
     def is_for(self, channel: str) -> bool:
-        """Tell whether it asks for a subscription to a channel."""
+        """Tell whether this is the request for a subscription to a channel."""
         return self.is_subscription and self.channel == channel
 
 
 @dataclass(eq=False, slots=True)
 class _Probe:
-    """A frame that asks for nothing; its answer shows that the hub answers ids."""
+    """A frame whose only purpose is its answer, which shows that the hub answers ids."""
 
 
 @dataclass(eq=False, slots=True)
 class _Ping:
-    """A ping, and what is known of the frames between it and the ping before it.
+    """A ping, and the facts about the frames between it and the ping before it.
 
     Attributes:
-        is_own: Whether the client sent it, not the application.
-        on_pong: Called once, when all that was asked before it has been served.
-        is_answered: Whether a pong without an id has come for it.
-        refusals: Messages without an id that refuse subscriptions.
+        is_own: Whether the client sent the ping for itself; False for a ping of the application.
+        on_pong: Called once, when the hub has served all requests before the ping.
+        is_answered: Whether a pong without an id has come for this ping.
+        refusals: The messages without an id that may refuse the subscriptions before the ping.
     """
 
     is_own: bool
@@ -72,7 +74,7 @@ class _Ping:
 
 
 class _Answer(msgspec.Struct):
-    """What an answer has beside the message; other messages may use the names for anything."""
+    """The fields of an answer beside those of a message; other messages may use them freely."""
 
     id: object = None
     code: object = ""
@@ -84,58 +86,64 @@ _answer_decoder = msgspec.json.Decoder(_Answer)
 class Requests:
     """The requests of one connection, in the order in which they were sent.
 
-    There are two kinds of hubs. One answers each frame that carries an id with the same id. The ids
-    cannot be guessed, so nobody else can write such an answer; whatever has none is a message for
-    the application. The other kind, go-ws, ignores ids. It serves frames in order and answers
-    pings, so whatever was asked before a ping has been served when the pong comes: a subscription
-    that was not refused by then has been taken, a message to publish has not.
+    There are two kinds of hubs.
 
-    The first answer with an id shows that the hub is of the first kind. A pong without one could be
-    a broadcast that somebody has made up, so it proves nothing by itself. Only when no answer
-    with an id comes for a while (`trust_pongs`), the hub counts as one of the second kind.
+    Hubs of wshub answer each frame that carries an id with the same id. The ids are random, so
+    nobody else can send such an answer. Every message without one is for the application.
+
+    Hubs of go-ws ignore ids. They serve frames in order and answer pings, so a pong shows that the
+    hub has served every request before the ping. A subscription that was not refused by then is
+    confirmed; a message to publish has not been published.
+
+    The first answer with an id shows that the hub is of the first kind. A pong without an id shows
+    nothing by itself: anybody who may broadcast can send one. The hub counts as one of the second
+    kind only after a time in which no answer with an id has come (`trust_pongs`).
+
+    Attributes:
+        is_unclear: Whether requests wait until the kind of the hub is known.
     """
 
     def __init__(self) -> None:
+        self.is_unclear = False
         self._prefix = f"{secrets.token_hex(8)}-"
         self._numbers = count(1)
         self._asked: dict[str, _Request | _Ping | _Probe] = {}
-        self._answers_ids: bool | None = None
+        self._answers_ids: bool | None = None  # None until the kind of the hub is known
         self._trusts_pongs = False
-        self.is_unclear = False
-        """Whether requests wait until it is clear whether a pong without an id is the hub's."""
 
-    def ask(self, channel: str, settle: Settle, *, is_subscription: bool) -> str:
+    def ask(self, channel: str, on_outcome: OnOutcome, *, is_subscription: bool) -> str:
         """Note a request that is about to be sent; return its id.
 
-        A ping has to follow it, and no other request before the ping, unless all are subscriptions.
+        A ping must follow the request. Several subscriptions may share one ping; a message to
+        publish needs a ping of its own.
         """
-        return self._add(_Request(channel, is_subscription, settle))
+        return self._add(_Request(channel, is_subscription, on_outcome))
 
     def probe(self) -> str:
-        """Note a frame that is about to be sent to learn the hub's kind; return its id."""
+        """Note a frame that is about to be sent to learn the kind of the hub; return its id."""
         return self._add(_Probe())
 
     def ping(self, on_pong: Callable[[], None] | None = None, *, is_own: bool = True) -> str:
         """Note a ping that is about to be sent; return its id.
 
         Args:
-            on_pong: Called when all that was asked before has been served.
-            is_own: Whether it is the client's; the application's carries no id.
+            on_pong: Called when the hub has served all requests before the ping.
+            is_own: Whether the client pings for itself. A ping of the application carries no id.
         """
         if not is_own and self._answers_ids:
-            return ""  # the pong has no id, so it is the application's
+            return ""  # the pong will carry no id, and is recognized by that
         return self._add(_Ping(is_own, on_pong))
 
     def take(self, message: Message, payload: bytes) -> Iterator[Message]:
-        """Take a message that may be an answer.
+        """Process a message that may be an answer, and yield the messages for the application.
 
         Args:
             message: The message.
-            payload: Its bytes.
+            payload: The encoded message.
 
         Yields:
-            What is for the application: the message itself, unless it answers the client; and
-            messages that were held back as possible answers and have turned out to be none.
+            The message, unless it answers the client; and earlier messages that were held back as
+            possible answers and are none.
         """
         if message.type not in _ANSWERS:
             yield message
@@ -154,12 +162,13 @@ class Requests:
             yield message
 
     def trust_pongs(self) -> None:
-        """Have the next pong without an id show that the hub answers none."""
+        """Take the next pong without an id as proof that the hub answers no ids."""
         self._trusts_pongs = True
 
     def forget(self, channel: str) -> None:
-        """Expect no answer to a subscription that is not wanted any more."""
-        # A hub without ids may still refuse it, and the refusal must not be taken for another's.
+        """Ignore the answer to a subscription that the application has ended."""
+        # A hub without ids may still refuse this subscription. The request stays in the list then,
+        # so that the refusal is not counted for another subscription.
         if self._answers_ids:
             self._asked = {
                 asked_id: asked
@@ -168,11 +177,11 @@ class Requests:
             }
 
     def abandon(self, error: ClientError) -> None:
-        """End all requests, because the connection has ended."""
+        """End all requests with an error, because the connection has ended."""
         asked, self._asked = self._asked, {}
         for each in asked.values():
             if isinstance(each, _Request):
-                each.settle(error)
+                each.on_outcome(error)
 
     def _add(self, asked: _Request | _Ping | _Probe) -> str:
         asked_id = f"{self._prefix}{next(self._numbers)}"
@@ -182,7 +191,7 @@ class Requests:
     # Hubs that answer ids.
 
     def _learn_that_ids_are_answered(self) -> Iterator[Message]:
-        """Note the hub's kind; yield what was taken for answers of the other kind."""
+        """Note the kind of the hub; yield the messages that were held back as possible refusals."""
         self._answers_ids = True
         self.is_unclear = False
         for asked_id, asked in tuple(self._asked.items()):
@@ -198,12 +207,12 @@ class Requests:
             case _Request() as request:
                 del self._asked[asked_id]
                 is_refused = message.type == MessageType.ERROR
-                request.settle(_refuse(request, message, code) if is_refused else None)
+                request.on_outcome(_make_refusal(request, message, code) if is_refused else None)
             case _Probe():
                 del self._asked[asked_id]
 
     def _note_served(self, ping_id: str) -> None:
-        """Note that the hub has served a ping, and all that was asked before it."""
+        """Note that the hub has served a ping and all requests before it."""
         for asked_id, asked in tuple(self._asked.items()):
             match asked:
                 case _Ping():
@@ -212,14 +221,14 @@ class Requests:
                 case _Request(is_subscription=False):
                     del self._asked[asked_id]
                     _refuse_publish(asked)
-                # A subscription without an answer gets one later: when the hub's bridge is up.
+                # A subscription without an answer stays: the hub answers when its bridge is up.
             if asked_id == ping_id:
                 return
 
-    # Hubs that do not.
+    # Hubs that answer no ids.
 
     def _take_pong(self) -> bool:
-        """Take a pong without an id; tell whether it answers the client's own ping."""
+        """Process a pong without an id; tell whether it answers a ping of the client itself."""
         open_pings = (
             (asked_id, each)
             for asked_id, each in self._asked.items()
@@ -233,9 +242,9 @@ class Requests:
             self._answers_ids = False
             self.is_unclear = False
         if self._answers_ids is False:
-            self._settle_served()
+            self._resolve_served()
         elif next(iter(self._asked)) == ping_id:
-            # Nothing was asked before it, so the pong confirms nothing, whoever has written it.
+            # There is no request before the ping, so even a forged pong would confirm nothing.
             del self._asked[ping_id]
             ping.note_served()
         else:
@@ -243,13 +252,15 @@ class Requests:
         return ping.is_own
 
     def _hold_refusal(self, message: Message) -> bool:
-        """Keep a message that may refuse a subscription for the pong; tell whether it may."""
+        """Keep a message until the next pong if it may be a refusal; tell whether it may."""
         if (
             message.type != MessageType.ERROR
             or message.channel
             or not str(message.data).startswith(_REFUSALS_WITHOUT_ID)
         ):
             return False
+        # A refusal counts for the first ping without a pong. A ping has at most as many refusals as
+        # there are subscriptions between it and the ping before it.
         candidates = 0
         for asked in self._asked.values():
             match asked:
@@ -264,8 +275,8 @@ class Requests:
                     return False
         return False
 
-    def _settle_served(self) -> None:
-        """End all requests before pings that were answered."""
+    def _resolve_served(self) -> None:
+        """Determine the outcomes of all requests before pings that were answered."""
         while (served := self._pop_served()) is not None:
             requests, ping = served
             subscriptions = [each for each in requests if each.is_subscription]
@@ -273,16 +284,19 @@ class Requests:
                 if not request.is_subscription:
                     _refuse_publish(request)
             if len(subscriptions) > len(ping.refusals) > 0:
+                # The refusals name no channel, so they could mean any of the subscriptions.
                 for request in subscriptions:
-                    request.settle(UnclearRefusalError())
+                    request.on_outcome(UnclearRefusalError())
             else:
                 for number, request in enumerate(subscriptions):
                     refusal = ping.refusals[number] if ping.refusals else None
-                    request.settle(None if refusal is None else _refuse(request, refusal, ""))
+                    request.on_outcome(
+                        None if refusal is None else _make_refusal(request, refusal, "")
+                    )
             ping.note_served()
 
     def _pop_served(self) -> tuple[list[_Request], _Ping] | None:
-        """Remove and return the first answered ping and the requests before it."""
+        """Remove and return the first ping, if it was answered, and the requests before it."""
         requests = []
         for number, asked in enumerate(self._asked.values(), 1):
             if isinstance(asked, _Request):
@@ -296,12 +310,12 @@ class Requests:
         return None
 
 
-def _refuse(request: _Request, message: Message, code: str) -> ClientError:
-    """Return the error for a request that a message refuses."""
+def _make_refusal(request: _Request, message: Message, code: str) -> ClientError:
+    """Return the error for a request that a message of the hub refuses."""
     error = SubscriptionRefusedError if request.is_subscription else PublishRefusedError
     return error(request.channel, code, str(message.data))
 
 
 def _refuse_publish(request: _Request) -> None:
     text = "this hub takes no messages of clients"
-    request.settle(PublishRefusedError(request.channel, "not_served", text))
+    request.on_outcome(PublishRefusedError(request.channel, "not_served", text))

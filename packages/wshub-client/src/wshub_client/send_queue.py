@@ -1,4 +1,4 @@
-"""What waits to be sent while there is no connection: bounded, and nothing goes in silence."""
+"""The bounded queue of messages that wait for a connection."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from wshub_core import Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueLimits:
-    """The bounds of what waits to be sent; the oldest is dropped for the newest.
+    """The bounds of the messages that wait to be sent; the oldest are dropped to keep them.
 
     Attributes:
-        messages: The most messages.
-        bytes: The most bytes of all together, encoded.
-        age: How long one waits at most, in seconds.
+        messages: The largest number of messages.
+        bytes: The largest number of bytes of all messages together, encoded.
+        age: The longest time that a message waits, in seconds.
     """
 
     messages: int = 1_000
@@ -22,13 +22,13 @@ class QueueLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedMessage:
     """A message that waits to be sent.
 
     Attributes:
         message: The message.
-        text: The same, encoded.
-        since: Since when it waits.
+        text: The encoded message.
+        since: The time at which it was queued, in seconds.
     """
 
     message: Message
@@ -37,12 +37,14 @@ class Waiting:
 
     @property
     def size(self) -> int:
-        """The bytes of the text."""
+        """The number of bytes of the text."""
         return len(self.text.encode())
 
 
 class SendQueue:
-    """Messages in order, each with its age. Time comes in as an argument.
+    """A queue of messages with bounds for their number, size and age.
+
+    The current time comes in as an argument.
 
     Args:
         limits: The bounds.
@@ -50,37 +52,37 @@ class SendQueue:
 
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
-        self._waiting: deque[Waiting] = deque()
+        self._queued: deque[QueuedMessage] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queued)
 
-    def add(self, waiting: Waiting) -> int:
-        """Add a message; return how many were dropped for it, itself perhaps among them."""
-        self._waiting.append(waiting)
-        self._bytes += waiting.size
+    def add(self, queued: QueuedMessage) -> int:
+        """Add a message; return the number of dropped ones, which may include the new one."""
+        self._queued.append(queued)
+        self._bytes += queued.size
         dropped = 0
-        while len(self._waiting) > self._limits.messages or self._bytes > self._limits.bytes:
+        while len(self._queued) > self._limits.messages or self._bytes > self._limits.bytes:
             self.take()
             dropped += 1
         return dropped
 
     def expire(self, now: float) -> int:
-        """Drop what has become too old; return how many that were."""
+        """Drop the messages that are too old; return their number."""
         dropped = 0
-        while self._waiting and now - self._waiting[0].since > self._limits.age:
+        while self._queued and now - self._queued[0].since > self._limits.age:
             self.take()
             dropped += 1
         return dropped
 
-    def take(self) -> Waiting:
-        """Remove and return the next message."""
-        waiting = self._waiting.popleft()
-        self._bytes -= waiting.size
-        return waiting
+    def take(self) -> QueuedMessage:
+        """Remove and return the oldest message."""
+        queued = self._queued.popleft()
+        self._bytes -= queued.size
+        return queued
 
-    def put_back(self, waiting: Waiting) -> None:
-        """Make a message the next again, because it could not be sent."""
-        self._waiting.appendleft(waiting)
-        self._bytes += waiting.size
+    def put_back(self, queued: QueuedMessage) -> None:
+        """Put a message that could not be sent in front of the others."""
+        self._queued.appendleft(queued)
+        self._bytes += queued.size

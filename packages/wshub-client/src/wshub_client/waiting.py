@@ -1,33 +1,36 @@
-"""Waiting in a loop that others use too, and that others may hold up."""
+"""Helpers for waiting on an event loop that other code may block."""
 
 import asyncio
 from typing import Any
 
+from wshub_client.errors import ClientError
+
 STANDSTILL_SECONDS = 0.05
-"""By how much a timer must be late to show that the loop was held up, or the process stopped."""
+"""The delay of a timer that shows that the loop was blocked, or that the process was stopped."""
 
-_TURN_SECONDS = 0.005
+_SLICE_SECONDS = 0.005
 
 
-class Turn:
-    """Limits how long a long piece of work holds the loop at a time."""
+class TimeSlice:
+    """Limits how long a long computation occupies the event loop without a break."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + _TURN_SECONDS
+        self._end = self._loop.time() + _SLICE_SECONDS
 
     async def give_way(self) -> None:
-        """Let the rest of the loop run, if it has waited for some milliseconds."""
+        """Let other tasks run if this one has occupied the loop for 5 milliseconds."""
         if self._loop.time() >= self._end:
             await asyncio.sleep(0)
-            self._end = self._loop.time() + _TURN_SECONDS
+            self._end = self._loop.time() + _SLICE_SECONDS
 
 
 async def wait_awake(task: "asyncio.Task[Any]", seconds: float) -> None:
-    """Wait until a task is done or the time is over; a standstill of the loop does not count.
+    """Wait until a task is done or a time is over, without counting standstills of the loop.
 
-    While the loop stands still, nothing is read. What the task waits for may have come meanwhile,
-    so the time by which the deadline was missed is given back.
+    While the loop stands still, nothing is read from sockets: the data that the task waits for may
+    have arrived meanwhile. So when the deadline passes during a standstill, the wait is extended by
+    as much time as the deadline was missed by.
     """
     loop = asyncio.get_running_loop()
     wait = seconds
@@ -38,3 +41,21 @@ async def wait_awake(task: "asyncio.Task[Any]", seconds: float) -> None:
         if late < STANDSTILL_SECONDS:
             return
         wait = min(late, seconds)
+
+
+def make_outcome() -> "asyncio.Future[None]":
+    """Return a future for an outcome that its waiter may stop waiting for."""
+    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # Without this, asyncio logs "exception was never retrieved" when the waiter has been cancelled.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return outcome
+
+
+def set_outcome(outcome: "asyncio.Future[None]", error: ClientError | None) -> None:
+    """Complete a future with an error or with None, unless it is complete or cancelled."""
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(None)
+    else:
+        outcome.set_exception(error)

@@ -1,4 +1,4 @@
-/** A message of the hub, decoded. Fields that are not named here are as the hub has sent them. */
+/** A decoded message from the hub. It may have further fields. */
 export interface Message {
   type: string;
   channel?: string;
@@ -8,46 +8,46 @@ export interface Message {
   [field: string]: unknown;
 }
 
-/** The bounds of what waits while there is no connection; the oldest is dropped for the newest. */
+/** The bounds of the messages that wait for a connection; the oldest are dropped to keep them. */
 export interface QueueLimits {
-  /** The most messages; 1000 unless set. */
+  /** The largest number of messages; 1,000 by default. */
   messages?: number;
-  /** The most bytes of all together, encoded; 1 MiB unless set. */
+  /** The largest number of bytes of all messages together, encoded; 1 MiB by default. */
   bytes?: number;
-  /** How long a message waits at most, in seconds; 60 unless set. */
+  /** The longest time that a message waits, in seconds; 60 by default. */
   age?: number;
 }
 
-/** What a client presents: a text, or a function that is asked at every dial; null for nothing. */
+/** A token: a text, or a function that is called at every dial and may return null for no token. */
 export type Token = string | (() => string | null | undefined | Promise<string | null | undefined>);
 
-/** Durations are seconds. */
+/** The options of a client. All durations are in seconds. */
 export interface ClientOptions {
-  /** Presented at every dial, among the subprotocols. A function that throws is a failed dial. */
+  /** Sent with every dial, among the subprotocols. If a function throws, the dial has failed. */
   token?: Token | null;
-  /** The bound of the random wait after the first failure; 1 unless set. */
+  /** The longest random wait after the first failure; 1 by default. */
   initialBackoff?: number;
-  /** The highest bound; 30 unless set. */
+  /** The longest random wait after any number of failures; 30 by default. */
   maxBackoff?: number;
-  /** By what the bound grows with each failure in a row; 2 unless set. */
+  /** The factor by which the longest wait grows with each failure in a row; 2 by default. */
   backoffMultiplier?: number;
-  /** How many failures in a row are tolerated; the next ends the client. No limit unless set. */
+  /** The number of tolerated failures in a row; the next ends the client. No limit by default. */
   maxAttempts?: number;
-  /** How long a connection must hold before failures are forgotten; 10 unless set. */
+  /** The duration of a connection after which failures are forgotten; 10 by default. */
   stableAfter?: number;
-  /** For a dial, up to the first answer of the hub; 10 unless set. */
+  /** The longest time for a dial, including the first answer of the hub; 10 by default. */
   openTimeout?: number;
-  /** After how long without a message the client pings; 25 unless set. */
+  /** The silence after which the client pings the hub; 25 by default. */
   heartbeatInterval?: number;
-  /** How long after such a ping the connection counts as lost; 10 unless set. */
+  /** The longest wait for a message after such a ping; 10 by default. */
   pongTimeout?: number;
-  /** The most bytes of one message to the hub, encoded; 64 KiB unless set. */
+  /** The largest message to the hub, encoded, in bytes; 64 KiB by default. */
   maxSendBytes?: number;
-  /** Keeps what is sent while there is no connection; without it `send` throws then. */
+  /** The bounds of the messages that wait for a connection; without it, `send` throws instead. */
   queue?: QueueLimits | null;
-  /** Offers no subprotocols, for hubs that select none; there can be no token then. */
+  /** Offers no subprotocols, for hubs that select none. Such a client cannot present a token. */
   plain?: boolean;
-  /** The class to connect with, in runtimes that have no global one; such as that of `ws`. */
+  /** The WebSocket class, in runtimes without a global one, such as that of the package `ws`. */
   WebSocket?: (new (url: string, protocols: string[]) => any) | null;
 }
 
@@ -55,74 +55,76 @@ export type ClientState = "disconnected" | "connecting" | "connected";
 
 export interface ClientEventMap {
   state: CustomEvent<ClientState>;
-  /** Connected for the first time; all subscriptions are in place. */
+  /** The client is connected for the first time, and the hub has served its subscriptions. */
   connect: CustomEvent<null>;
-  /** Connected again, after so many dials; all subscriptions are in place again. */
+  /** The client is connected again after a number of dials, and its subscriptions are restored. */
   reconnect: CustomEvent<{ attempts: number }>;
-  /** The connection is gone. Why has come before, as `error`, unless the client was closed. */
+  /** The connection has ended. An `error` with the reason comes before, except after `close`. */
   disconnect: CustomEvent<null>;
+  /** An error that no call throws: a failed dial, a lost connection, a refused subscription, …. */
   error: CustomEvent<ClientError>;
-  /** Everything that the hub sends, except the answers to the client itself. */
+  /** A message from the hub, except the answers to the client itself. */
   message: CustomEvent<Message>;
-  /** The last event: with the error that has ended the client, or null after `close`. */
+  /** The last event. It has the error that has ended the client, or null after `close`. */
   end: CustomEvent<ClientError | null>;
 }
 
 type Listener<E> = ((event: E) => unknown) | { handleEvent(event: E): unknown };
 
 /**
- * A client of a hub, which comes back by itself, with its subscriptions. It dials as soon as it is
- * made, and until it is closed or the hub does not want it.
+ * A client of a hub that reconnects by itself and restores its subscriptions. It dials when it is
+ * constructed, and goes on until it is closed or an error ends it.
  *
- * In a browser it also dials at once when the browser comes online or the page becomes visible. A
- * listener that throws is reported as every other one is, and changes nothing.
+ * In a browser it also dials at once when the browser comes online or the page becomes visible.
+ * When a listener throws, the runtime reports the error as for every `EventTarget`, and the client
+ * goes on.
  */
 export class ReconnectingClient extends EventTarget {
   /**
-   * @param url  Where the hub is: ws, wss, http or https, or relative to the page.
-   * @throws TypeError  The address or an option cannot work, or the runtime has no WebSocket.
+   * @param url  The address of the hub: ws, wss, http or https, or relative to the page.
+   * @throws TypeError  The address or an option is not valid, or the runtime has no WebSocket.
    */
   constructor(url: string | URL, options?: ClientOptions);
 
   readonly state: ClientState;
 
-  /** Resolved after `close`, rejected with the error that has ended the client. */
+  /** A promise that resolves after `close`, or rejects with the error that ended the client. */
   readonly ended: Promise<void>;
 
-  /** How many texts have come that were no messages, over all connections; they are skipped. */
+  /** Number of parts of WebSocket messages that were no messages, and were skipped. */
   readonly unreadableMessages: number;
 
   /**
-   * Listens to a channel, now and after every reconnect; a second time does nothing.
+   * Subscribes to a channel, now and after every reconnect. A second call does nothing.
    *
-   * @returns The outcome: resolved when the hub has confirmed, also if that takes a reconnect;
-   *   rejected with a SubscriptionRefusedError, or with the error that has ended the client. Nobody
-   *   has to wait for it, because refusals are also an `error`.
-   * @throws MessageTooLargeError  The name alone is larger than what the hub takes.
+   * @returns A promise that resolves when the hub has confirmed the subscription, across reconnects
+   *   if necessary. It rejects with a SubscriptionRefusedError, or with the error that has ended
+   *   the client. Callers may ignore it, because a refusal is also dispatched as `error`.
+   * @throws MessageTooLargeError  The name alone is larger than a message may be.
    */
   subscribe(channel: string): Promise<void>;
 
-  /** Ends a subscription; nothing happens if there is none. */
+  /** Ends the subscription to a channel; does nothing if there is none. */
   unsubscribe(channel: string): void;
 
   /**
    * Publishes an event to a channel.
    *
-   * @returns The outcome: resolved when the hub has published it; rejected with a
-   *   PublishRefusedError, a NotConnectedError, or the error that has ended the connection. After
-   *   the last nobody knows whether it was published.
+   * @returns A promise that resolves when the hub has published the event. It rejects with a
+   *   PublishRefusedError, a NotConnectedError, or the error that has ended the connection. In the
+   *   last case the hub may have published the event.
    */
   publish(channel: string, data: unknown): Promise<void>;
 
   /**
-   * Sends a message as it is: a text, or an object that becomes JSON.
+   * Sends a message as it is: a text, or an object that is encoded as JSON.
    *
-   * @throws NotConnectedError  There is no connection, and no queue.
+   * @throws NotConnectedError  There is neither a connection nor a queue.
    * @throws ClientClosedError  The client has ended.
    */
   send(message: string | object): void;
 
-  /** Ends the client at once and for good. @returns Resolved when the connection is closed. */
+  /** Closes the client. @returns A promise that resolves when the connection is closed. */
   close(): Promise<void>;
 
   addEventListener<K extends keyof ClientEventMap>(
@@ -148,75 +150,75 @@ export class ReconnectingClient extends EventTarget {
   ): void;
 }
 
-/** The root of every error of the client. */
+/** The base class of all errors of the client. */
 export class ClientError extends Error {
   /** The name of the class. */
   name: string;
   constructor(message: string, fields?: object);
 }
 
-/** One dial has failed; the client tries again. */
+/** A dial has failed; the client tries again. */
 export class DialError extends ClientError {
-  /** The close code, if the hub has answered at all; 1006 if there was no close frame. */
+  /** The close code; 1006 without a close frame, and absent after `openTimeout`. */
   readonly code?: number;
   readonly reason?: string;
-  /** In how many seconds the hub wants to be asked again; null if it has not said. */
+  /** The wait that the hub asks for, in seconds; null if it asks for none. */
   readonly retryAfter?: number | null;
 }
 
 /** The connection was lost; the client tries again. */
 export class LostError extends ClientError {
-  /** The close code; 1006 if there was no close frame. */
+  /** The close code; 1006 without a close frame. */
   readonly code: number;
   readonly reason: string;
-  /** In how many seconds the hub wants to be asked again; null if it has not said. */
+  /** The wait that the hub asks for, in seconds; null if it asks for none. */
   readonly retryAfter?: number | null;
 }
 
-/** The hub does not let this client in, and trying again would not help. */
+/** The hub has refused the client, and would refuse it again; the client ends. */
 export class RefusedError extends ClientError {
-  /** What the HTTP status would be: 401 or 403. */
+  /** The HTTP status that the close code stands for: 401 or 403. */
   readonly status: number;
   readonly reason: string;
 }
 
-/** The hub has closed with a code that says not to come back. */
+/** The hub has closed the connection with a terminal code; the client ends. */
 export class ClosedError extends ClientError {
   readonly code: number;
   readonly reason: string;
 }
 
-/** More failures in a row than `maxAttempts` allows. */
+/** There were more failures in a row than `maxAttempts`; the client ends. */
 export class RetriesExhaustedError extends ClientError {
-  /** The last one. */
+  /** The last failure. */
   readonly cause: ClientError;
 }
 
-/** There is no connection to send on, and nothing is queued. */
+/** There is no connection to send on, and the message is not queued. */
 export class NotConnectedError extends ClientError {}
 
 /** The client has been closed, or has ended with an error. */
 export class ClientClosedError extends ClientError {}
 
-/** The hub does not let this client listen to a channel. */
+/** The hub refuses a subscription. */
 export class SubscriptionRefusedError extends ClientError {
   readonly channel: string;
-  /** What is wrong, for programs; empty if the hub has not said. */
+  /** The hub's code for programs; empty if it sends none. */
   readonly code: string;
 }
 
-/** The hub does not take this message. */
+/** The hub refuses to publish a message. */
 export class PublishRefusedError extends ClientError {
   readonly channel: string;
-  /** What is wrong, for programs. */
+  /** The hub's code for programs; `not_served` if it publishes no messages of clients. */
   readonly code: string;
 }
 
-/** A message is larger than the hub takes; nothing was sent. */
+/** A message exceeds `maxSendBytes`; it was not sent. */
 export class MessageTooLargeError extends ClientError {}
 
-/** Messages that waited to be sent were dropped, because a bound was reached. */
+/** Queued messages were dropped, because a bound was reached. */
 export class DroppedError extends ClientError {
-  /** How many. */
+  /** Number of dropped messages. */
   readonly count: number;
 }

@@ -1,4 +1,5 @@
-// A WebSocket to a hub that comes back by itself, with its subscriptions. See wshub.d.ts.
+// A client of a hub that reconnects by itself and restores its subscriptions. The public interface
+// is described in wshub.d.ts.
 
 const OPTIONS = {
   token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
@@ -9,21 +10,24 @@ const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
 const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
 
 const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
-// What hubs that tell refusals as close codes mean before their first pong.
+// The HTTP statuses that these close codes stand for, if they come before the first pong: a page
+// cannot read the status of a failed handshake.
 const REFUSALS = { 3000: 401, 3003: 403 };
-// Which messages answer what the client asks, if they carry the same id.
+// The types of messages that answer a frame of the client, if they carry the same id.
 const ANSWERS = { subscribe: ["subscribed", "error"], event: ["published", "error"], ping: ["pong"] };
-// How the refusals of hubs that answer no ids begin.
+// The beginnings of refusals from hubs that answer no ids.
 const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
 const LONGEST_RETRY_AFTER = 3_600;
 const LONGEST_TIMER = 2 ** 31 - 1;
 const CLOSE_TIMEOUT = 2;
-// What a hub adds to a message that is published.
+// The bytes that a hub adds to a published message.
 const STAMP_BYTES = 64;
 const MOST_EARLY_BYTES = 16_777_216;
-// After a standstill a timeout can be due while the answer waits to be read: this long, it may.
+// After a standstill of the page, a timer can be due while the answer waits to be read. Verdicts
+// wait for this many more seconds, in which the answer is read.
 const SECOND_LOOK = 0.25;
-// How long an answer with an id may be behind a pong without one, which anybody can broadcast.
+// The shortest wait for an answer with an id after a pong without one, in seconds. Everybody who
+// may broadcast can send such a pong.
 const SHORTEST_DOUBT = 0.25;
 const OPEN = 1;
 
@@ -59,9 +63,11 @@ export class ReconnectingClient extends EventTarget {
   #isEmitting = false;
 
   #socket = null;
-  // Counts dials and ends of connections, so that what belongs to an earlier one is recognized.
+  // Counts dials and ends of connections. A callback that belongs to an earlier connection finds
+  // another number, and does nothing.
   #turn = 0;
-  // The next dial, the timeout of the present one, or the heartbeat: only one of them at a time.
+  // The timer of the next dial, the timeout of the present dial, or the heartbeat. At most one of
+  // them is needed at a time.
   #timer;
   #dials = 0;
   #failures = 0;
@@ -73,11 +79,11 @@ export class ReconnectingClient extends EventTarget {
   #channels = new Map();
   // Requests and pings in the order in which they were sent, until the hub has answered.
   #asked = [];
-  // Ids begin with it: random, so that nobody else can broadcast an answer.
+  // The beginning of all ids: random, so that nobody else can send an answer.
   #key = "";
   #lastID = 0;
-  // Whether the hub answers with ids, as hubs of go-ws do not; null until it is known. After a pong
-  // without an id, `#deciding` waits for an answer with one.
+  // Whether the hub answers ids; hubs of go-ws do not. It is null until that is known. After a pong
+  // without an id, the timer `#deciding` waits for an answer with an id.
   #answersIDs = null;
   #deciding;
   #dialSeconds = 0;
@@ -95,7 +101,7 @@ export class ReconnectingClient extends EventTarget {
     const wake = () => globalThis.document?.hidden || this.#wake();
     globalThis.addEventListener?.("online", () => this.#wake(), { signal });
     globalThis.document?.addEventListener("visibilitychange", wake, { signal });
-    // Not before the caller has had time to listen.
+    // The caller adds its listeners first.
     queueMicrotask(() => this.#dial());
   }
 
@@ -107,7 +113,8 @@ export class ReconnectingClient extends EventTarget {
     if (typeof channel !== "string") throw new TypeError("a channel must be a string");
     let subscription = this.#channels.get(channel);
     if (!subscription) {
-      // The hub would close the connection, and that of every restoration.
+      // The hub closes a connection on which a frame is too large, and each restoring would send
+      // the frame again.
       this.#checkSize(JSON.stringify({ type: "subscribe", channel, data: channel }), STAMP_BYTES);
       subscription = { channel, ...deferred() };
       if (this.#isEnded) subscription.reject(this.#whyNot());
@@ -166,7 +173,7 @@ export class ReconnectingClient extends EventTarget {
     return this.#closed;
   }
 
-  // The way to a connection.
+  // Opening a connection.
 
   async #dial() {
     if (this.#isEnded) return;
@@ -195,7 +202,7 @@ export class ReconnectingClient extends EventTarget {
     };
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#judge(event.code, event.reason);
-    // Some versions of Node say `error` and never `close` when a dial fails.
+    // When a dial fails, some versions of Node dispatch `error` and never `close`.
     socket.onerror = () => setTimeout(() => turn === this.#turn && this.#judge(1006, ""), 50);
   }
 
@@ -205,7 +212,7 @@ export class ReconnectingClient extends EventTarget {
     const token = typeof source === "function" ? await source() : source;
     if (token === null || token === undefined) return ["wshub.v1"];
     if (typeof token !== "string" || !token) throw new TypeError("the token is no text");
-    // Subprotocols may have all that encodeURIComponent leaves, except parentheses.
+    // encodeURIComponent leaves parentheses, which are not allowed in a subprotocol.
     const encoded = encodeURIComponent(token).replaceAll("(", "%28").replaceAll(")", "%29");
     return ["wshub.v1", "wshub.bearer", encoded];
   }
@@ -226,7 +233,7 @@ export class ReconnectingClient extends EventTarget {
     this.#hasBeenConnected = true;
     this.#connectedAt = performance.now();
     this.#state = "connected";
-    // Before the application hears of it, so that what it sends now comes after what has waited.
+    // The queued messages go first. A listener of the events below may send further messages.
     const dropped = this.#flush();
     this.#beat();
     this.#emit(["state", "connected"], [name, detail], ...dropped);
@@ -263,7 +270,7 @@ export class ReconnectingClient extends EventTarget {
       return this.#end(new RetriesExhaustedError(text, { cause: error }), error);
     }
     const events = this.#drop(error);
-    // Full jitter: clients that lost the same hub do not come back in step.
+    // Full jitter: clients that have lost the same hub reconnect at different times.
     const bound = Math.min(maxBackoff, initialBackoff * backoffMultiplier ** (this.#failures - 1));
     this.#arm((error.retryAfter ?? 0) + Math.random() * bound, () => this.#dial());
     this.#emit(["error", error], ...events);
@@ -284,7 +291,7 @@ export class ReconnectingClient extends EventTarget {
     else this.#ended.resolve();
   }
 
-  /** Lets go of the connection or the dial that there is; returns the events of that. */
+  /** Ends the present connection or dial; returns the events that follow from it. */
   #drop(error, ...closeArguments) {
     const state = this.#state;
     const socket = this.#socket;
@@ -302,7 +309,8 @@ export class ReconnectingClient extends EventTarget {
     this.#deciding = undefined;
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = null;
-      // Where a WebSocket is no EventTarget, an error that nobody hears would end the process.
+      // The class of the package `ws` is an EventEmitter: an error without a listener would end the
+      // process.
       socket.onerror = () => {};
       socket.close(...closeArguments);
     }
@@ -352,7 +360,8 @@ export class ReconnectingClient extends EventTarget {
   #askFor(subscription) {
     const { channel, resolve, reject } = subscription;
     const refuse = (code, text) => {
-      // It may have been given up, and asked for again, meanwhile.
+      // The application may have unsubscribed and subscribed again meanwhile. The answer belongs to
+      // the earlier subscription then.
       if (!this.#isWanted(subscription)) return;
       this.#channels.delete(channel);
       const error = new SubscriptionRefusedError(`${channel}: ${text}`, { channel, code });
@@ -384,7 +393,7 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  /** Tells of a message; before the hub has answered it is kept, but not without end. */
+  /** Dispatches a message. Before the first answer of the hub it is kept, within a bound. */
   #deliver(message, size) {
     if (this.#state === "connected") return this.#emit(["message", message]);
     this.#early.push(message);
@@ -394,11 +403,12 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  // There are two kinds of hubs. One answers with the id of what was asked; whatever has none is a
-  // message then, because anybody may broadcast it. The other, of go-ws, refuses subscriptions in
-  // order and without naming them, and confirms by its next pong that it has served the rest.
+  // There are two kinds of hubs. Hubs of wshub answer a frame with the id of the frame. Every
+  // message without such an id is for the application, because everybody who may broadcast can send
+  // it. Hubs of go-ws answer no ids. They refuse subscriptions in order, without naming them, and
+  // their next pong shows that they have served all earlier frames.
 
-  /** Takes a message that answers the client itself; returns whether it was one. */
+  /** Processes a message if it answers the client itself; returns whether it does. */
   #takeAnswer(message) {
     const { type, id = null } = message;
     if (typeof id === "string" && id.startsWith(this.#key)) {
@@ -421,7 +431,7 @@ export class ReconnectingClient extends EventTarget {
     else request.confirm();
   }
 
-  /** Notes that the hub answers with ids; what was taken for answers without one were messages. */
+  /** Notes that the hub answers ids, and delivers the messages that were held back as refusals. */
   #noteIDs() {
     this.#answersIDs = true;
     clearTimeout(this.#deciding);
@@ -432,25 +442,26 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  /** Takes a pong with an id: all that was asked before it has been served. */
+  /** Processes a pong with an id: the hub has served all frames before its ping. */
   #settleBefore(index) {
     const served = this.#asked.splice(0, index + 1);
-    // A subscription without an answer gets one later, when the bridge between hubs is up.
+    // A subscription without an answer stays: the hub answers when its bridge is up.
     this.#asked.unshift(...served.filter((each) => this.#isWanted(each.subscription)));
     for (const each of served) each.assume?.();
     for (const each of served) each.onPong?.();
   }
 
-  /** Takes a pong without an id; returns whether the client itself had pinged. */
+  /** Processes a pong without an id; returns whether it answers a ping of the client itself. */
   #takePong() {
     const index = this.#asked.findIndex((each) => each.type === "ping" && !each.isPonged);
     if (index < 0) return false;
     const ping = this.#asked[index];
     ping.isPonged = true;
-    // Where nothing was asked before, it does not matter who has sent the pong.
+    // If there is no request before the ping, even a forged pong confirms nothing.
     if (this.#answersIDs === false || index === 0) this.#settlePonged();
     else {
-      // A dial takes two round trips or more. The second timer is for answers that wait to be read.
+      // A dial takes two round trips or more, so half of it is at least one. The second timer lets
+      // the page first read an answer that has come during a standstill.
       const longest = this.#options.openTimeout / 4;
       const doubt = Math.min(Math.max(SHORTEST_DOUBT, this.#dialSeconds / 2), longest) * 1_000;
       this.#deciding ??= setTimeout(() => {
@@ -465,7 +476,7 @@ export class ReconnectingClient extends EventTarget {
     this.#settlePonged();
   }
 
-  /** Settles what was asked of a hub without ids, up to its last pong. */
+  /** Determines the outcomes of all requests before pings that a hub without ids has answered. */
   #settlePonged() {
     for (;;) {
       const index = this.#asked.findIndex((each) => each.type === "ping");
@@ -484,7 +495,7 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  /** Keeps a refusal for the next pong; returns whether there is a subscription that it can mean. */
+  /** Keeps a refusal until the next pong; returns whether there is a subscription for it. */
   #holdRefusal(message) {
     const index = this.#asked.findIndex((each) => each.type === "ping" && !each.isPonged);
     const before = this.#asked.slice(0, Math.max(0, index));
@@ -495,7 +506,7 @@ export class ReconnectingClient extends EventTarget {
     return isOne;
   }
 
-  /** Asks for one channel with a pong of its own, so that a refusal can only mean this one. */
+  /** Requests one channel with a ping of its own, so that a refusal can mean only this channel. */
   #askAlone(subscription) {
     if (!this.#isWanted(subscription)) return;
     this.#askFor(subscription);
@@ -506,7 +517,7 @@ export class ReconnectingClient extends EventTarget {
     return subscription !== undefined && this.#channels.get(subscription.channel) === subscription;
   }
 
-  // What the application sends.
+  // Messages of the application.
 
   #checkSize(text, reserved = 0) {
     const size = new TextEncoder().encode(text).length + reserved;
@@ -517,7 +528,7 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #sendNow(text) {
-    // Where pongs have no ids, those for the application have to be told apart by their order.
+    // Without ids, the pongs for the application are recognized by their order.
     if (!this.#answersIDs && readMessage(text)?.type === "ping") {
       this.#asked.push({ type: "ping", refusals: [] });
     }
@@ -531,7 +542,7 @@ export class ReconnectingClient extends EventTarget {
     this.#emit(...this.#trim());
   }
 
-  /** Drops what is beyond the bounds; returns the events of that. */
+  /** Drops the queued messages beyond the bounds; returns the event that reports them. */
   #trim() {
     const { messages, bytes, age } = this.#options.queue;
     const queue = this.#queue;
@@ -556,12 +567,12 @@ export class ReconnectingClient extends EventTarget {
     this.#timer = setTimeout(callback, Math.min(seconds * 1_000, LONGEST_TIMER));
   }
 
-  /** Gives up after a time, but not before what has come meanwhile was read. */
+  /** Calls a function after a time, and after the messages that wait to be read were read. */
   #armVerdict(seconds, verdict) {
     this.#arm(seconds, () => this.#arm(SECOND_LOOK, verdict));
   }
 
-  /** Listeners may call methods that lead to more events; those wait for their turn. */
+  /** Dispatches events in order. Listeners may cause further events, which are dispatched later. */
   #emit(...events) {
     this.#events.push(...events);
     if (this.#isEmitting) return;
@@ -583,8 +594,8 @@ function readURL(text) {
     url.protocol = url.protocol.replace(/^http/, "ws");
     url.hash = "";
     if (/^wss?:$/.test(url.protocol)) return url.href;
-  } catch { /* told below */ }
-  // What is before an @ may be a password, and what is behind a question mark a token.
+  } catch { /* the error is thrown below */ }
+  // The text before an @ may be a password, and the text after a question mark a token.
   const shown = String(text).replace(/^([^/]*\/\/)?.*@/, "$1").split("?")[0];
   throw new TypeError(`not the address of a hub: ${shown}`);
 }
@@ -628,7 +639,7 @@ function readMessage(text) {
   }
 }
 
-/** Tells whether a message looks like a refusal of a hub that answers no ids. */
+/** Returns whether a message looks like a refusal of a hub that answers no ids. */
 function isRefusal({ type, channel = null, data }) {
   return type === "error" && channel === null && typeof data === "string" && OLD_REFUSAL.test(data);
 }
@@ -646,7 +657,7 @@ function secondsSince(time) {
   return (performance.now() - time) / 1_000;
 }
 
-/** A promise and its ends; nobody has to look whether it has failed. */
+/** Returns a promise with its functions. A rejection that is not handled is no error. */
 function deferred() {
   let resolve, reject;
   const promise = new Promise((...ends) => ([resolve, reject] = ends));

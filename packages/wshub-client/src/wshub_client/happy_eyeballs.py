@@ -1,4 +1,4 @@
-"""TCP connections to a name with several addresses, of which some may be dead (RFC 8305)."""
+"""TCP connections to a host with several addresses, some of which may be dead (RFC 8305)."""
 
 import asyncio
 import contextlib
@@ -9,23 +9,23 @@ from typing import TypeAlias
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 _STAGGER_SECONDS = 0.25
-"""How long an address has for itself before the next is tried beside it (RFC 8305 section 5)."""
+"""The delay between the attempts for two addresses (RFC 8305 section 5)."""
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that answers.
+    """Connect to the first address of a host that accepts a connection.
 
-    The event loop's own function does the same on asyncio only: uvloop has no such option.
+    `asyncio.loop.create_connection` can do the same; the one of uvloop has no such option.
 
     Raises:
-        OSError: The name is not known, or no address accepts the connection.
+        OSError: The host is unknown, or no address accepts the connection.
     """
     return await _connect_first(_alternate(await _resolve(host, port)))
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
     try:
-        # An address needs no thread for the question what it stands for.
+        # A numeric address is resolved here, without a thread.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         loop = asyncio.get_running_loop()
@@ -34,7 +34,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
 
 
 def _alternate(addresses: list[Address]) -> list[Address]:
-    """Order addresses so that families alternate, beginning with the first one's."""
+    """Order addresses so that their families alternate, beginning with the family of the first."""
     first = addresses[0][0]
     pairs = zip_longest(
         (each for each in addresses if each[0] == first),
@@ -44,7 +44,7 @@ def _alternate(addresses: list[Address]) -> list[Address]:
 
 
 async def _connect_first(addresses: list[Address]) -> socket.socket:
-    """Try addresses, each a moment after the one before it, or as soon as that one has failed."""
+    """Try addresses in order, each 0.25 seconds after the last, or as soon as that has failed."""
     waiting = list(addresses)
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[OSError] = []
@@ -56,6 +56,7 @@ async def _connect_first(addresses: list[Address]) -> socket.socket:
             done, attempts = await asyncio.wait(
                 attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
+            # Two attempts may succeed in the same step of the loop.
             connected = [each.result() for each in done if each.exception() is None]
             for extra in connected[1:]:
                 extra.close()
@@ -63,7 +64,7 @@ async def _connect_first(addresses: list[Address]) -> socket.socket:
                 return connected[0]
             errors += [error for each in done if isinstance(error := each.exception(), OSError)]
             if not waiting and not attempts:
-                raise _join(errors)
+                raise _join_errors(errors)
     finally:
         for attempt in attempts:
             attempt.cancel()
@@ -85,11 +86,11 @@ async def _connect(address: Address) -> socket.socket:
 
 
 def _close_late(attempt: "asyncio.Task[socket.socket]") -> None:
-    """Close what was connected in the moment in which it was given up."""
+    """Close a socket that was connected in the moment in which its attempt was cancelled."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close()
 
 
-def _join(errors: list[OSError]) -> OSError:
+def _join_errors(errors: list[OSError]) -> OSError:
     texts = dict.fromkeys(map(str, errors))
     return errors[0] if len(texts) == 1 else OSError("; ".join(texts))

@@ -1,4 +1,4 @@
-"""Names with several addresses, of which some are dead, and proxies."""
+"""Hosts with several addresses, some of which are dead, and proxies."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,6 @@ from wshub_client import DialError, ReconnectingClient, RetriesExhaustedError
 from wshub_core import Hub, InvalidConfigError
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "socks_proxy")
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -64,7 +58,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> 
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_a_dead_first_address_costs_a_moment(
+async def test_a_dead_first_address_delays_the_dial_by_a_moment(
     hub: Hub, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with black_hole("127.0.0.2") as dead:
@@ -133,7 +127,7 @@ async def http_proxy(seen: list[str], port: int) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_proxy_is_used_as_it_is_asked_for(
+async def test_the_proxy_option_is_used(
     hub: Hub, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -163,10 +157,10 @@ async def test_a_proxy_is_used_as_it_is_asked_for(
         "http://alice:s3cret@:x",
     ],
 )
-async def test_a_proxy_that_nothing_can_speak_to_is_said_without_its_password(
+async def test_errors_for_unusable_proxies_do_not_show_the_password(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidConfigError, match="is no address of a proxy") as raised:
+    with pytest.raises(InvalidConfigError, match="is not the address of a proxy") as raised:
         ReconnectingClient("ws://hub.example/ws", proxy=proxy)
     assert "s3" not in str(raised.value)
     for name in PROXIES:
@@ -179,7 +173,7 @@ async def test_a_proxy_that_nothing_can_speak_to_is_said_without_its_password(
     assert "s3" not in f"{error} {error.__cause__} {error.__cause__.__cause__}"
 
 
-async def test_a_server_that_answers_before_it_is_asked_is_a_failed_dial() -> None:
+async def test_a_server_that_responds_before_the_request_is_a_failed_dial() -> None:
     dials = 0
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,7 @@
-"""The list of channels that the live page of a hub's server has at ``/channels``."""
+"""Exit codes of processes that have ended, from the channel list of a hub's server.
+
+The live page serves this list at ``/channels``.
+"""
 
 import asyncio
 import contextlib
@@ -11,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from wshub_core.values.origins import is_loopback_host
+from wshub_client.addresses import is_loopback_url
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ class _Channels(msgspec.Struct):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirects, which could lead a token to anybody."""
+    """A handler that follows no redirects, because they could lead the token to a stranger."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -41,11 +44,11 @@ async def fetch_exit_codes(url: str, token: str | None) -> dict[str, int]:
     """Ask a hub's server for the exit codes of the processes that have ended.
 
     Args:
-        url: The hub's address.
-        token: What the client presents.
+        url: The address of the hub.
+        token: The token of the client.
 
     Returns:
-        The exit codes by channel; none if the server has no such list.
+        The exit codes by channel; an empty dictionary if the server has no such list.
     """
     try:
         listed = await _run_in_thread(lambda: _fetch(url, token))
@@ -64,7 +67,7 @@ def _fetch(url: str, token: str | None) -> list[_Channel]:
     address = f"{'https' if hub.scheme == 'wss' else 'http'}://{host}/channels"
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if is_loopback_host(host):
+    if is_loopback_url(url):
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     request = urllib.request.Request(address, headers=headers)
@@ -73,11 +76,11 @@ def _fetch(url: str, token: str | None) -> list[_Channel]:
 
 
 async def _run_in_thread(work: Callable[[], T]) -> T:
-    """Run what blocks in a thread that nobody waits for at the end of the program."""
+    """Run a blocking function in a daemon thread, so that it does not delay the program's end."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: Exception | None) -> None:
+    def set_outcome(result: T | None, error: Exception | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -91,8 +94,8 @@ async def _run_in_thread(work: Callable[[], T]) -> T:
             result = work()
         except Exception as failure:
             error = failure
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(set_outcome, result, error)
 
     threading.Thread(target=run, daemon=True).start()
     return await future

@@ -1,27 +1,27 @@
 import pytest
 
-from wshub_client.verdicts import (
-    is_final_close,
-    is_final_status,
-    read_retry_after,
-    read_retry_reason,
+from wshub_client.close_policy import (
+    is_terminal_close,
+    is_terminal_status,
+    parse_retry_after,
+    parse_retry_reason,
 )
 
 
 @pytest.mark.parametrize("code", [1002, 1007, 1008, 3003, 4500, 4999])
-def test_codes_that_say_do_not_come_back(code: int) -> None:
-    assert is_final_close(code)
+def test_terminal_close_codes(code: int) -> None:
+    assert is_terminal_close(code)
 
 
 @pytest.mark.parametrize(
     "code", [1000, 1001, 1003, 1005, 1006, 1009, 1011, 1012, 1013, 3000, 3999, 4000, 4499, 5000]
 )
-def test_codes_that_do_not(code: int) -> None:
-    assert not is_final_close(code)
+def test_other_close_codes(code: int) -> None:
+    assert not is_terminal_close(code)
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "is_final"),
+    ("status", "headers", "is_terminal"),
     [
         (401, {}, True),
         (403, {}, True),
@@ -37,8 +37,8 @@ def test_codes_that_do_not(code: int) -> None:
         (503, {}, False),
     ],
 )
-def test_statuses(status: int, headers: dict[str, str], is_final: bool) -> None:
-    assert is_final_status(status, headers) == is_final
+def test_terminal_statuses(status: int, headers: dict[str, str], is_terminal: bool) -> None:
+    assert is_terminal_status(status, headers) == is_terminal
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_statuses(status: int, headers: dict[str, str], is_final: bool) -> None:
         ("9" * 400, None),
     ],
 )
-def test_when_to_come_back(text: str, seconds: float | None) -> None:
-    assert read_retry_after(text) == seconds
+def test_the_wait_in_a_retry_after_header(text: str, seconds: float | None) -> None:
+    assert parse_retry_after(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_when_to_come_back(text: str, seconds: float | None) -> None:
         ("come back: retry-after: 5", None),
     ],
 )
-def test_when_to_come_back_after_a_close(reason: str, seconds: float | None) -> None:
-    assert read_retry_reason(reason) == seconds
+def test_the_wait_in_a_close_reason(reason: str, seconds: float | None) -> None:
+    assert parse_retry_reason(reason) == seconds

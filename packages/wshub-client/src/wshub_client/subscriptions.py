@@ -1,0 +1,175 @@
+"""The table of subscriptions, which survives reconnects."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+from wshub_client.errors import ClientError, NotConnectedError, SubscriptionRefusedError
+from wshub_client.hub_connection import HubConnection
+from wshub_client.lifetime import Lifetime
+from wshub_client.requests import UnclearRefusalError
+from wshub_client.waiting import make_outcome, set_outcome
+from wshub_core import validate_channel
+
+
+class Subscriptions:
+    """The channels that the application has subscribed to.
+
+    The table is the truth: every connection is brought into line with it.
+
+    Args:
+        lifetime: The lifetime of the client.
+        report: Passes the error of a refused subscription to the application.
+        read_ahead: Returns a block in which the client keeps reading; see `Receiver.read_ahead`.
+    """
+
+    def __init__(
+        self,
+        lifetime: Lifetime,
+        report: Callable[[ClientError], None],
+        read_ahead: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._lifetime = lifetime
+        self._report = report
+        self._read_ahead = read_ahead
+        self._table: dict[str, _Subscription] = {}
+        self._connection: HubConnection | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels, sorted."""
+        return tuple(sorted(self._table))
+
+    async def subscribe(self, channel: str, *, confirm: bool) -> None:
+        """Add a channel, and request it if there is a connection.
+
+        Args:
+            channel: The channel.
+            confirm: Whether to wait for the confirmation of the hub, across reconnects.
+
+        Raises:
+            InvalidChannelError: The name is not valid.
+            SubscriptionRefusedError: With ``confirm``: the hub refuses the subscription.
+            ClientError: The client has been closed or has ended.
+        """
+        validate_channel(channel)
+        self._lifetime.check_open()
+        subscription = self._table.get(channel)
+        is_new = subscription is None
+        if subscription is None:
+            subscription = self._table[channel] = _Subscription(channel)
+        # The waiter is added before the request is sent, because the answer may come at once.
+        outcome = make_outcome() if confirm and not subscription.is_confirmed else None
+        if outcome is not None:
+            subscription.waiters.add(outcome)
+        try:
+            if is_new and self._connection is not None:
+                connection = self._connection
+                await connection.run_to_end(self._request(connection, subscription))
+            if outcome is not None:
+                with self._read_ahead():
+                    await outcome
+        finally:
+            if outcome is not None:
+                subscription.waiters.discard(outcome)
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Remove a channel, and tell the hub if there is a connection."""
+        self._lifetime.check_process()
+        subscription = self._table.pop(channel, None)
+        if subscription is None:
+            return
+        subscription.end_waiting(
+            SubscriptionRefusedError(channel, "unsubscribed", "unsubscribed meanwhile")
+        )
+        if self._connection is not None:
+            with contextlib.suppress(NotConnectedError):
+                await self._connection.unsubscribe(channel)
+
+    def attach(self, connection: HubConnection) -> None:
+        """Send the requests for new subscriptions on a connection from now on."""
+        self._connection = connection
+
+    def detach(self) -> None:
+        """Forget the connection, and all confirmations with it."""
+        self._connection = None
+        for subscription in self._table.values():
+            subscription.is_confirmed = False
+
+    async def restore(self, connection: HubConnection, on_served: Callable[[], None]) -> None:
+        """Request all subscriptions, and send one ping behind them.
+
+        Args:
+            connection: A new connection.
+            on_served: Called when the hub has served the requests.
+        """
+        with contextlib.suppress(NotConnectedError):  # the reader gets the reason
+            async with connection.request_lock:
+                if self._table:
+                    await connection.probe()
+                for subscription in tuple(self._table.values()):
+                    # An earlier step may have let the application unsubscribe meanwhile.
+                    if self._is_current(subscription):
+                        await self._send_request(connection, subscription)
+                await connection.ping(on_served)
+
+    def end(self) -> None:
+        """End all waiting calls of `subscribe`, because the client has ended."""
+        for subscription in self._table.values():
+            subscription.end_waiting(self._lifetime.end_error())
+
+    async def _request(self, connection: HubConnection, subscription: "_Subscription") -> None:
+        with contextlib.suppress(NotConnectedError):  # the next connection restores it
+            async with connection.request_lock:
+                if self._is_current(subscription):
+                    await self._send_request(connection, subscription)
+                    await connection.ping()
+
+    async def _send_request(self, connection: HubConnection, subscription: "_Subscription") -> None:
+        on_outcome = partial(self._take_outcome, connection, subscription)
+        await connection.subscribe(subscription.channel, on_outcome)
+
+    def _take_outcome(
+        self, connection: HubConnection, subscription: "_Subscription", error: ClientError | None
+    ) -> None:
+        # The application may have unsubscribed and subscribed again meanwhile. The answer belongs
+        # to the earlier subscription then.
+        if not self._is_current(subscription):
+            return
+        if error is None:
+            subscription.is_confirmed = True
+            subscription.end_waiting(None)
+        elif isinstance(error, UnclearRefusalError):
+            connection.spawn(self._request(connection, subscription))
+        elif isinstance(error, SubscriptionRefusedError):
+            del self._table[subscription.channel]
+            subscription.end_waiting(error)
+            self._report(error)
+        # Every other error is the end of the connection, and the next one restores this channel.
+
+    def _is_current(self, subscription: "_Subscription") -> bool:
+        return self._table.get(subscription.channel) is subscription
+
+
+class _Subscription:
+    """One entry of the table.
+
+    Attributes:
+        channel: The channel.
+        is_confirmed: Whether the hub has confirmed the subscription on the present connection.
+        waiters: The futures of those calls of `subscribe` that wait for the confirmation.
+    """
+
+    __slots__ = ("channel", "is_confirmed", "waiters")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.is_confirmed = False
+        self.waiters: set[asyncio.Future[None]] = set()
+
+    def end_waiting(self, error: ClientError | None) -> None:
+        """End all waiting calls, with an error or with the confirmation."""
+        for outcome in self.waiters:
+            set_outcome(outcome, error)
