@@ -49,7 +49,7 @@ class Relay:
 
     @property
     def has_bridge(self) -> bool:
-        """Whether a bridge is attached."""
+        """True if a bridge is attached."""
         return self._bridge is not None
 
     @property

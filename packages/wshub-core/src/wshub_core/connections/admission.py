@@ -135,7 +135,7 @@ class Admission:
 
     @property
     def takes_tokens(self) -> bool:
-        """Whether the authenticator accepts tokens after the handshake."""
+        """True if the authenticator accepts tokens after the handshake."""
         return isinstance(self._config.authenticator, TokenAuthenticator)
 
     async def authenticate_token(self, token: str, context: Context) -> AuthResult:

@@ -169,7 +169,7 @@ class ServerConnection(Connection):
 
     @property
     def is_callback_running(self) -> bool:
-        """Whether an asynchronous callback of the connection runs."""
+        """True while an asynchronous callback of the connection runs."""
         return self._inbound is not None and self._inbound.working is not None
 
     def _open_inbound(self) -> InboundQueue:

@@ -31,7 +31,8 @@ from wshub_core.values.stats import HubStats
 class RunningHub:
     """The parts of a hub on its event loop, for transports, `Hub` and `BridgePort`.
 
-    This class creates the parts and passes calls on. The rules are in the parts.
+    This class creates the parts and passes calls on. The rules are in the parts. The constructor
+    is long, because it wires all parts in one place.
 
     Args:
         config: The hub's settings.
@@ -115,7 +116,7 @@ class RunningHub:
 
     @property
     def is_over(self) -> bool:
-        """Whether the hub takes no connections and messages any more."""
+        """True if the hub takes no connections and messages any more."""
         return self._shutdown.is_over or self._loop.is_closed()
 
     def check_process(self) -> None:
