@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import cast
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN, SEND_EOF
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.transports.sockets import ServerSockets
+from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 
@@ -150,7 +151,7 @@ class NativeTransport(asyncio.Protocol):
         """Write messages with one call; see `Transport.send`."""
         # The protocol's state needs no check: after a close frame, in either direction, the
         # connection has left the hub and its outbox is closed.
-        self._write(self._sockets.join_frames(messages))
+        write(self._transport, self._sockets.join_frames(messages))
         return self._transport.get_write_buffer_size()
 
     def unsent_bytes(self) -> int:
@@ -309,23 +310,13 @@ class NativeTransport(asyncio.Protocol):
 
     def _write_protocol(self) -> None:
         """Write the pongs and close frames that the protocol has prepared."""
-        data_to_send = self._protocol.data_to_send()
-        if data_to_send:
-            # One write for all: a flood of pings causes as many pongs.
-            self._write(b"".join(data_to_send))
-            if data_to_send[-1] == SEND_EOF:
-                end_writing(self._transport)
+        write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
             self._sockets.closing.add(self)
             if self._connection is not None:
                 # One side has sent a close frame, so no message may follow (RFC 6455 section
                 # 5.5.1).
                 self._sockets.hub.lifecycle.leave(self._connection)
-
-    def _write(self, data: bytes) -> None:
-        # asyncio would log a warning for writes to a socket that the peer has reset.
-        if not self._transport.is_closing():
-            self._transport.write(data)
 
     # The end.
 
@@ -354,14 +345,3 @@ class NativeTransport(asyncio.Protocol):
             # a close frame by itself only after a violation by the peer.
             return DisconnectCause.PROTOCOL_ERROR, sent.code, sent.reason
         return DisconnectCause.LOST, 1006, ""
-
-
-def end_writing(transport: asyncio.Transport) -> None:
-    """Send the end of the stream, or close a TLS connection, which has no half-closed state."""
-    if transport.can_write_eof():
-        try:
-            transport.write_eof()
-        except OSError:  # the peer has reset the connection
-            transport.abort()
-    else:
-        transport.close()

@@ -14,14 +14,15 @@ from typing import cast
 
 from websockets import http11
 from websockets.exceptions import InvalidMessage
-from websockets.protocol import OPEN, SEND_EOF
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANYONE
 from wshub_core.logs import get_logger
 from wshub_core.transports.http_messages import read_request, write_response
-from wshub_core.transports.native import NativeTransport, end_writing
+from wshub_core.transports.native import NativeTransport
 from wshub_core.transports.sockets import ServerSockets
+from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
 from wshub_core.values.paths import normalize_path
@@ -182,7 +183,7 @@ class OpeningHandshake(asyncio.Protocol):
             # websockets 17 has only prepared the end of the stream, and its `send_response` cannot
             # follow that. The response is therefore written here, before the end.
             self._sockets.opening.discard(self)
-            self._write(write_response(response, with_body=True).serialize())
+            write(self._transport, write_response(response, with_body=True).serialize())
             self._write_protocol()
         else:
             self._write_response(write_response(response, with_body=True))
@@ -334,15 +335,6 @@ class OpeningHandshake(asyncio.Protocol):
         self._write_protocol()
 
     def _write_protocol(self) -> None:
-        data_to_send = self._protocol.data_to_send()
-        if data_to_send:
-            self._write(b"".join(data_to_send))
-            if data_to_send[-1] == SEND_EOF:
-                end_writing(self._transport)
+        write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
             self._sockets.closing.add(self)
-
-    def _write(self, data: bytes) -> None:
-        # asyncio would log a warning for writes to a socket that the peer has reset.
-        if not self._transport.is_closing():
-            self._transport.write(data)
