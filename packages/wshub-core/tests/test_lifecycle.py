@@ -675,3 +675,24 @@ async def test_sending_to_an_ended_connection_returns_false() -> None:
         assert (await client.receive()).data == "hello"
         client.close()
         assert not connection.send(HELLO)
+
+
+async def test_a_close_that_overflows_the_outbox_has_one_cause() -> None:
+    ends: list[tuple[DisconnectCause, int]] = []
+    config = HubConfig(
+        max_outbox_bytes=10_000,
+        max_message_bytes=5_000,
+        close_timeout=0.05,
+        on_disconnect=lambda _, end: ends.append((end.cause, end.code)),
+    )
+    async with Hub(config) as hub:
+        client = await connect(hub)
+        client.stall()
+        (connection,) = hub.connections
+        # The close delivers the messages that wait, which do not fit.
+        for _ in range(4):
+            hub.publish_event("news", None)
+            hub.send_event("news", "x" * 4_000)
+        await connection.close(4000, "bye")
+    assert ends == [(DisconnectCause.SLOW_CONSUMER, 1013)]
+    assert hub.stats().evictions == 1

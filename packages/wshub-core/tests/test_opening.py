@@ -1,11 +1,14 @@
 """The opening handshake and plain HTTP on raw sockets, with input that no correct client sends."""
 
 import asyncio
+import gc
 from typing import Any, cast
 
 import pytest
-from raw_client import HANDSHAKE, PING, SUBSCRIBE, raw, text
+from raw_client import HANDSHAKE, PING, SUBSCRIBE, raw, reset, text
 from support import Serve, Served, eventually, read_to_end
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Request as HTTPRequest
 
 from wshub_core import (
     AuthError,
@@ -344,3 +347,57 @@ async def test_process_request_answers_other_paths(serve: Serve) -> None:
             status, _, body = await exchange(served, request)
             assert (status, body) == (500, b"Internal Server Error\n")
         assert (await exchange(served, b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 404
+
+
+async def test_an_open_connection_does_not_keep_its_request(served: Served) -> None:
+    async with raw(served) as client:
+        await client.open()
+        client.writer.write(PING)
+        await client.expect_pong()
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, HTTPRequest)]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_refused_client_may_have_sent_a_part_of_a_frame(
+    serve: Serve, is_async: bool
+) -> None:
+    async def refuse(request: Request) -> AuthResult:
+        return AuthResult(False)
+
+    served = await serve(
+        authenticator=refuse if is_async else lambda _: AuthResult(False), close_timeout=60.0
+    )
+    # Read as a frame, this payload would swallow 125 bytes more.
+    payload = b"\x81\xfd" * 4
+    early = b"\x82" + bytes([0x80 | len(payload)]) + bytes(4) + payload
+    handshake = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: wshub.v1\r\n\r\n")
+    async with raw(served) as client:
+        client.writer.write(handshake + early[:6])
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        opcode, reason = await client.read_frame()
+        assert (opcode, Close.parse(reason).code) == (Opcode.CLOSE, 3000)
+        # The rest of the frame is no new frame, so the answer to the close frame is understood.
+        client.writer.write(early[6:])
+        client.writer.write(Frame(Opcode.CLOSE, Close(3000, "").serialize()).serialize(mask=True))
+        assert await read_to_end(client.reader) == b""
+    await eventually(lambda: not served.sockets)
+
+
+async def test_a_client_that_does_not_read_its_response_is_not_read(serve: Serve) -> None:
+    async def respond(request: Request) -> Response:
+        return Response(200, b"x" * 8_000_000)
+
+    served = await serve(process_request=respond, close_timeout=60.0)
+    async with raw(served) as client:
+        client.writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.read_head()).startswith(b"HTTP/1.1 200 ")
+        cast(asyncio.Transport, client.writer.transport).pause_reading()
+        sent = 0
+        # Reading stops: the kernel takes what fits into its buffers, and the hub takes nothing.
+        while client.writer.transport.get_write_buffer_size() < 1_000_000:
+            client.writer.write(b"x" * 65_536)
+            sent += 65_536
+            assert sent < 100_000_000
+            await asyncio.sleep(0)
+        reset(client)

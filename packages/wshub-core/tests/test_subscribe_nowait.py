@@ -58,3 +58,10 @@ async def test_a_listener_that_raises_is_counted_and_the_message_is_delivered(
         assert (await client.receive()).data == 1
         assert hub.stats().callback_errors == 1
     assert "publish listener failed" in caplog.text
+
+
+async def test_a_channel_that_is_no_string_is_a_type_error() -> None:
+    async with Hub() as hub:
+        await connect(hub)
+        with pytest.raises(TypeError, match="a channel must be a str, not list"):
+            hub.subscribe_nowait(hub.connections[0], ["a"])  # type: ignore[arg-type]

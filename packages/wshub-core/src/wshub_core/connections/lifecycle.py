@@ -181,13 +181,15 @@ class Lifecycle:
         """
         if connection not in self._registry:
             return False
-        connection.note_ending(cause, code, reason)
         if cause is DisconnectCause.SLOW_CONSUMER:
             self._counters.evictions += 1
         elif cause in (DisconnectCause.SERVER_CLOSED, DisconnectCause.AUTH_EXPIRED):
             # The peer is not at fault, so it receives its queued messages before the close frame.
             # `leave` would drop them.
             self.delivery.flush(connection)
+            if connection not in self._registry:
+                return False  # the flush has overflowed the outbox, which ended the connection
+        connection.note_ending(cause, code, reason)
         self.leave(connection)
         connection.start_close(code, reason)
         return True

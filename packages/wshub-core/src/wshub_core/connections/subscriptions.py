@@ -88,6 +88,9 @@ class Subscriptions:
         """Start to subscribe; see `Hub.subscribe_nowait`."""
         # One authorizer call at a time for each channel: a publish listener may call this method
         # for every message.
+        if connection not in self._registry:
+            return
+        validate_channel(channel)
         deciding = self._deciding.get(connection, {})
         if channel in deciding:
             return
@@ -95,7 +98,9 @@ class Subscriptions:
             adding = self.subscribe(connection, channel)
             if isinstance(adding, Coroutine):
                 task = self._tasks.spawn(self._finish_nowait(connection, channel, adding))
-                self._deciding.setdefault(connection, deciding)[channel] = task
+                # The authorizer may have ended the connection when it was called.
+                if connection in self._registry:
+                    self._deciding.setdefault(connection, deciding)[channel] = task
 
     def unsubscribe(self, connection: ServerConnection, channel: str) -> None:
         """End a subscription, if there is one."""

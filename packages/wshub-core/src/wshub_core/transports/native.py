@@ -95,6 +95,19 @@ class NativeTransport(asyncio.Protocol):
         self._connection = self._sockets.hub.connect(self, remote_address, identity)
         self._process_unread()
 
+    def refuse(self, code: int, reason: str, early_data: bytes) -> None:
+        """Close without a connection to the hub.
+
+        Args:
+            code: Close code.
+            reason: Close reason.
+            early_data: Bytes that the client sent behind its request. They are parsed, because
+                the read may have ended in the middle of a frame.
+        """
+        self._unread = early_data
+        self.close(code, reason)
+        self._process_unread()
+
     # Called by asyncio.
 
     def data_received(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 
 from websockets import http11
 from websockets.exceptions import InvalidMessage
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN, State
 from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANYONE
@@ -74,9 +74,7 @@ class OpeningHandshake(asyncio.Protocol):
 
     def __init__(self, sockets: ServerSockets) -> None:
         self._sockets = sockets
-        self._protocol = ServerProtocol(
-            max_size=sockets.hub.config.max_message_bytes, logger=_wire_logger
-        )
+        self._protocol = _make_protocol(sockets, CONNECTING)
         self._transport: asyncio.Transport
         self._request: http11.Request | None = None
         self._request_bytes = 0
@@ -85,6 +83,7 @@ class OpeningHandshake(asyncio.Protocol):
         self._unread = b""
         # The task that runs a callback of the application and then responds; None if none runs.
         self._response_task: asyncio.Task[object] | None = None
+        self._is_writing_paused = False
 
     # Called by asyncio.
 
@@ -117,10 +116,12 @@ class OpeningHandshake(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading while the kernel takes no bytes of the response."""
+        self._is_writing_paused = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Read again, so that the end of the stream is noticed."""
+        self._is_writing_paused = False
         # While a callback runs, reading stays paused; see `_respond_in_task`.
         if self._response_task is None:
             self._transport.resume_reading()
@@ -279,8 +280,9 @@ class OpeningHandshake(asyncio.Protocol):
             logger.exception("process_request returned no valid response")
             message = self._to_http11(_FAILED)
         self._write_response(message)
-        # The end of the stream has to be read.
-        self._transport.resume_reading()
+        # The end of the stream has to be read, but not before the peer reads the response.
+        if not self._is_writing_paused:
+            self._transport.resume_reading()
 
     # The response.
 
@@ -300,7 +302,7 @@ class OpeningHandshake(asyncio.Protocol):
             self._respond(refusal)
         elif self._accept(request, http_request):
             # The WebSocket has no connection of the hub. It ends with the closing handshake.
-            self._switch_protocol().close(*close)
+            self._switch_protocol().refuse(*close, self._unread)
 
     def _accept(self, request: Request, http_request: http11.Request) -> bool:
         """Respond to the handshake; return False if it was invalid."""
@@ -316,7 +318,9 @@ class OpeningHandshake(asyncio.Protocol):
 
     def _switch_protocol(self) -> NativeTransport:
         """Replace this object by a `NativeTransport`; the request and its headers are freed."""
-        websocket = NativeTransport(self._sockets, self._protocol, self._transport)
+        # A new protocol object: the parser of the old one keeps the request (websockets 17).
+        protocol = _make_protocol(self._sockets, OPEN)
+        websocket = NativeTransport(self._sockets, protocol, self._transport)
         self._transport.set_protocol(websocket)
         self._sockets.replace(self, websocket)
         return websocket
@@ -338,3 +342,9 @@ class OpeningHandshake(asyncio.Protocol):
         write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
             self._sockets.closing.add(self)
+
+
+def _make_protocol(sockets: ServerSockets, state: State) -> ServerProtocol:
+    return ServerProtocol(
+        state=state, max_size=sockets.hub.config.max_message_bytes, logger=_wire_logger
+    )
