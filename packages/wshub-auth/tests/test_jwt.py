@@ -292,6 +292,5 @@ def test_a_token_with_one_changed_character_is_refused(position: int, change: in
         is_same = decode(changed) == decode(token)
     except ValueError:
         is_same = False
-    assert check(changed).valid == is_same or not is_same
-    if not is_same:
-        assert not check(changed).valid
+    # A decoder may refuse even more, such as a character that is not in the alphabet.
+    assert is_same or not check(changed).valid

@@ -13,8 +13,14 @@ from wshub_redis.stats import Counters
 logger = get_logger("wshub.redis")
 
 _INITIAL_BACKOFF = 0.1
+"""Longest wait after the first failure, in seconds."""
+
 _MAX_BACKOFF = 5.0
+"""Longest wait after any number of failures, in seconds."""
+
 _CANCEL_SECONDS = 0.2
+"""Time between two cancellations of the same task, in seconds."""
+
 _STABLE_SECONDS = 10.0
 """Time in seconds after which a connection counts as stable, and the backoff begins again."""
 
@@ -119,6 +125,7 @@ class SupervisedConnection:
         # A TaskGroup that fails while it is cancelled raises only the failure. The flag ends the
         # loop in that case.
         while not self._is_closing:
+            self._clear_cancellations()
             started = self._loop.time()
             failure = await self._connect_and_use()
             # Outside of the `except` block, so that the traceback of an exception in a callback
@@ -131,6 +138,17 @@ class SupervisedConnection:
             backoff.fail()
             if not self._is_closing:
                 await asyncio.sleep(backoff.delay())
+
+    def _clear_cancellations(self) -> None:
+        """Take back the cancellations that a TaskGroup has left behind.
+
+        A TaskGroup cancels the task around it when one of its tasks fails, and does not always take
+        that back (up to Python 3.12). In such a task, timeouts of Python up to 3.11.2 raise
+        `asyncio.CancelledError` instead of `TimeoutError`, which would end the attempts.
+        """
+        if self._task is not None:
+            while self._task.cancelling():
+                self._task.uncancel()
 
     async def _connect_and_use(self) -> Exception:
         """Use one connection for as long as it lasts, and return the failure that ended it."""
