@@ -29,7 +29,7 @@ from wshub_core import (
     MessageType,
     encode_message,
 )
-from wshub_core.connections.admission import ANYONE
+from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.hub import running_hub
 from wshub_core.protocol.prepared import PreparedMessage
 
@@ -65,7 +65,7 @@ class CountingTransport:
 
 
 def add_clients(hub: Hub, number: int) -> list[Connection]:
-    return [running_hub(hub).connect(CountingTransport(), "", ANYONE) for _ in range(number)]
+    return [running_hub(hub).connect(CountingTransport(), "", ANONYMOUS) for _ in range(number)]
 
 
 async def drain(hub: Hub, deliveries: int) -> None:
@@ -193,7 +193,7 @@ async def concurrent_subscribers() -> None:
                 await asyncio.gather(*(join() for _ in range(100)))
                 assert hub.subscriber_count("bench") == 100
                 for connection in running_hub(hub).registry.connections:
-                    running_hub(hub).lifecycle.disconnect(connection, *LOST)
+                    running_hub(hub).lifecycle.note_disconnected(connection, *LOST)
 
     await measure("ConcurrentSubscribers", 50, run, 0)
 
@@ -208,7 +208,7 @@ async def with_subscribers(
                 await hub.subscribe(connection, f"bench{channel}")
         await work(hub)
         for connection in running_hub(hub).registry.connections:
-            running_hub(hub).lifecycle.disconnect(connection, *LOST)
+            running_hub(hub).lifecycle.note_disconnected(connection, *LOST)
 
 
 def publish_to_ten(hub: Hub) -> None:

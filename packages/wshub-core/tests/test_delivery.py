@@ -85,7 +85,7 @@ class NoOwner:
     ) -> asyncio.Task[Any]:
         raise NotImplementedError
 
-    def limit_callback(self, connection: ServerConnection) -> None: ...
+    def start_callback_timeout(self, connection: ServerConnection) -> None: ...
     def call_soon(self, callback: Callable[[], object]) -> None: ...
 
     def close_connection(self, connection: ServerConnection, code: int, reason: str) -> None: ...
@@ -129,7 +129,7 @@ def test_messages_of_one_round_share_one_write_per_connection() -> None:
     everyone = frozenset(audience.connections)
     messages = [message(number) for number in range(8)]
     for each in messages:
-        audience.delivery.send_all(everyone, each)
+        audience.delivery.fan_out(everyone, each)
     audience.loop.run_all()
     assert all(transport.writes == [messages] for transport in audience.transports)
 
@@ -137,7 +137,7 @@ def test_messages_of_one_round_share_one_write_per_connection() -> None:
 def test_a_large_audience_is_served_in_slices() -> None:
     audience = Audience(10_000)
     first = message(1)
-    audience.delivery.send_all(frozenset(audience.connections), first)
+    audience.delivery.fan_out(frozenset(audience.connections), first)
     most_writes = 0
     before = 0
     while audience.loop.run_one():
@@ -152,9 +152,9 @@ def test_a_reply_does_not_wait_for_other_connections_and_keeps_its_order() -> No
     audience = Audience(5_000)
     everyone = frozenset(audience.connections)
     first, second, reply = message(1), message(2), message(3)
-    audience.delivery.send_all(everyone, first)
+    audience.delivery.fan_out(everyone, first)
     audience.loop.run_one()
-    audience.delivery.send_all(everyone, second)
+    audience.delivery.fan_out(everyone, second)
     unserved = next(
         connection
         for connection, transport in zip(audience.connections, audience.transports, strict=True)
@@ -176,7 +176,7 @@ def test_a_connection_that_is_not_writable_delays_no_other() -> None:
     slow.is_writable = False
     messages = [message(number) for number in range(3)]
     for each in messages:
-        audience.delivery.send_all(frozenset(audience.connections), each)
+        audience.delivery.fan_out(frozenset(audience.connections), each)
         audience.loop.run_all()
     assert slow_transport.sent == []
     assert audience.transports[1].sent == messages
@@ -218,7 +218,7 @@ def test_an_overflowing_connection_is_reported_once_and_gets_no_more_messages() 
     slow = audience.connections[0]
     slow.is_writable = False
     for number in range(100):
-        audience.delivery.send_all(frozenset(audience.connections), message(number))
+        audience.delivery.fan_out(frozenset(audience.connections), message(number))
         audience.loop.run_all()
     assert audience.overflowed == [slow]
     assert audience.transports[0].sent == []
@@ -242,7 +242,7 @@ def test_a_publisher_that_never_pauses_does_not_stop_the_writes() -> None:
     audience = Audience(2_000)
     everyone = frozenset(audience.connections)
     for number in range(200):
-        audience.delivery.send_all(everyone, message(number))
+        audience.delivery.fan_out(everyone, message(number))
         audience.loop.run_one()
     written = sum(len(transport.writes) for transport in audience.transports)
     assert written >= 2_000
@@ -252,7 +252,7 @@ def test_the_messages_that_wait_for_fan_out_are_bounded() -> None:
     audience = Audience(10)
     big = PreparedMessage(b"x" * 60_000)
     for _ in range(1_000):
-        audience.delivery.send_all(frozenset(audience.connections), big)
+        audience.delivery.fan_out(frozenset(audience.connections), big)
     delivered = min(len(transport.sent) for transport in audience.transports)
     assert delivered > 800
     audience.loop.run_all()
@@ -275,7 +275,7 @@ def test_a_transport_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture
     connection = ServerConnection(
         9, "", AuthResult(True), NoOwner(), broken, Outbox(1_000), Context(), 0.0
     )
-    audience.delivery.send_all(frozenset([*audience.connections, connection]), message(1))
+    audience.delivery.fan_out(frozenset([*audience.connections, connection]), message(1))
     audience.loop.run_all()
     assert broken.is_aborted
     assert all(len(transport.sent) == 1 for transport in audience.transports)
@@ -284,7 +284,7 @@ def test_a_transport_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture
 
 def test_nothing_is_scheduled_for_an_empty_audience() -> None:
     audience = Audience(0)
-    audience.delivery.send_all(frozenset(), message(1))
+    audience.delivery.fan_out(frozenset(), message(1))
     assert audience.loop.ready == []
 
 
@@ -310,7 +310,7 @@ def test_each_connection_gets_all_its_messages_once_and_in_order(
     for number, (action, argument) in enumerate(program):
         if action == "all":
             each = message(number)
-            audience.delivery.send_all(
+            audience.delivery.fan_out(
                 frozenset(audience.connections[index] for index in argument), each
             )
             for index in argument:

@@ -202,7 +202,7 @@ async def test_a_waiter_of_a_moved_channel_waits_for_the_new_listener(
     waiter = gone.subscribe(b"ws:channel:x")
     assert waiter is not None
     server.pause()
-    gone.hand_over(b"ws:channel:x", new)
+    gone.move_to(b"ws:channel:x", new)
     await gone.close()
     assert not waiter.done()
     server.resume()

@@ -1,4 +1,4 @@
-"""The reconnecting client: the face of this package for asyncio."""
+"""The reconnecting client, the public class of this package for asyncio."""
 
 import ssl as tls
 from collections.abc import Callable, Mapping

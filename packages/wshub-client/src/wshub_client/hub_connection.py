@@ -170,7 +170,7 @@ class HubConnection:
             return b"".join(cast("list[bytes]", parts))
         return "".join(cast("list[str]", parts))
 
-    def read(self, payload: str | bytes) -> Iterator[Message | None]:
+    def process_payload(self, payload: str | bytes) -> Iterator[Message | None]:
         """Process the answers in a payload, and yield the messages for the application.
 
         Hubs of go-ws join several messages with newlines. The method yields None for each part that
@@ -194,7 +194,7 @@ class HubConnection:
 
     def _trust_pongs(self) -> None:
         self._requests.trust_pongs()
-        # The pong that raised the doubt has passed already, so the hub is asked for another.
+        # The pong without an id has been processed already, so the hub is asked for another.
         self.spawn(self._try_ping())
 
     # The life and the end of the connection.

@@ -125,7 +125,7 @@ class Opener:
             # Added before it is processed, so that all of its messages count if the dial fails.
             early.append(EarlyPayload(payload, messages))
             time_slice = TimeSlice()
-            for message in connection.read(payload):
+            for message in connection.process_payload(payload):
                 await time_slice.give_way()
                 if message is not None:
                     messages.append(message)

@@ -1,4 +1,4 @@
-"""The way of messages from a connection to the application."""
+"""Messages on their way from a connection to the application."""
 
 import contextlib
 from collections.abc import Iterable, Iterator

@@ -251,13 +251,13 @@ class ReconnectLoop:
         early.clear()
         while True:
             payload = await connection.receive()
-            await self._receiver.deliver(connection, payload, connection.read(payload))
+            await self._receiver.deliver(connection, payload, connection.process_payload(payload))
 
     async def _end_connection(self, connection: HubConnection, failure: ClientError) -> None:
         """Close a connection, and report its end.
 
         The application hears of the end also if this is cancelled: ``on_disconnect`` follows every
-        ``on_connect``.
+        ``on_connect`` and ``on_reconnect``.
         """
         is_closing = isinstance(failure, ClientClosedError)
         with contextlib.ExitStack() as at_end:

@@ -122,7 +122,7 @@ class Sender:
             self._flushing = asyncio.create_task(self._flush(connection, self._queue))
 
     async def stop_flushing(self, timeout: float | None) -> None:
-        """Stop to send queued messages.
+        """Stop sending queued messages.
 
         Args:
             timeout: How long to wait until all are sent, in seconds; None for no wait.

@@ -17,7 +17,7 @@ from wshub_core import validate_channel
 class Subscriptions:
     """The channels that the application has subscribed to.
 
-    The table is the truth: every connection is brought into line with it.
+    Each new connection requests every channel of the table.
 
     Args:
         lifetime: The lifetime of the client.

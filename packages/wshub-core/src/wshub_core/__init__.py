@@ -71,7 +71,7 @@ from wshub_core.values.messages import (
     decode_message,
     encode_message,
 )
-from wshub_core.values.publishing import prepare_message
+from wshub_core.values.preparation import prepare_message
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
 

@@ -82,7 +82,7 @@ class BridgePort:
         """
         self._get_running().publishing.deliver(channel, payload)
 
-    def publish(self, channel: str, message: Message) -> bytes:
+    def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to the clients of this hub alone, for a bridge that confirms its sending.
 
         Returns:
@@ -91,15 +91,15 @@ class BridgePort:
         Raises:
             WSHubError: As `Hub.publish` does.
         """
-        return self._get_running().publishing.publish_here(channel, message)
+        return self._get_running().publishing.publish_local(channel, message)
 
-    def broadcast(self, message: Message) -> bytes:
-        """Broadcast to the clients of this hub alone; see `publish`.
+    def broadcast_local(self, message: Message) -> bytes:
+        """Broadcast to the clients of this hub alone; see `publish_local`.
 
         Raises:
             WSHubError: As `Hub.broadcast` does.
         """
-        return self._get_running().publishing.broadcast_here(message)
+        return self._get_running().publishing.broadcast_local(message)
 
     def spawn_callback(self, name: str, callback: Callable[..., Any], *args: object) -> None:
         """Call a callback of the application, which may be plain or async.

@@ -145,7 +145,7 @@ class Hub:
         Raises:
             ServeError: The arguments name no address, or more than one.
         """
-        from wshub_core.transports.server import Server  # above the facade, so imported on use
+        from wshub_core.transports.server import Server  # a hub without a server does not load it
 
         return Server(
             self._get_running, self.config, host, port, unix, sockets, path, ssl, process_request
@@ -158,7 +158,7 @@ class Hub:
         of Starlette, and enter the hub in your application's lifespan. If it is the outermost
         application, it enters the hub itself.
         """
-        from wshub_core.transports.asgi import HubApp  # above the facade, so imported on use
+        from wshub_core.transports.asgi import HubApp  # a hub outside of ASGI does not load it
 
         return HubApp(self._get_running, self)
 
@@ -391,7 +391,7 @@ class Hub:
 
 
 def running_hub(hub: Hub) -> RunningHub:
-    """Return the parts of a running hub, for the transports in this package.
+    """Return the parts of a running hub, for the clients in memory of `wshub_core.testing`.
 
     Raises:
         WSHubError: The hub is not running.

@@ -284,7 +284,7 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.publish` raises; no client receives the message.
         """
         self._check_process()
-        await self._publish(channel, self._port.publish(channel, message))
+        await self._publish(channel, self._port.publish_local(channel, message))
 
     async def broadcast(self, message: Message) -> None:
         """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
@@ -295,7 +295,7 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.broadcast` raises; no client receives the message.
         """
         self._check_process()
-        await self._publish(BROADCAST, self._port.broadcast(message))
+        await self._publish(BROADCAST, self._port.broadcast_local(message))
 
     async def _publish(self, channel: str, payload: bytes) -> None:
         if not self._is_attached:

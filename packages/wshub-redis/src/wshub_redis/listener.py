@@ -8,12 +8,12 @@ from typing import Any
 
 from redis import ResponseError
 
-from wshub_redis.commands import encode_command
 from wshub_redis.connection import ConnectionLostError, SupervisedConnection, logger
 from wshub_redis.liveness import LivenessProbe
 from wshub_redis.redis_py.connections import RedisConnection
 from wshub_redis.redis_py.servers import Server
 from wshub_redis.replicas import ReplicaError
+from wshub_redis.resp import encode_command
 from wshub_redis.stats import Counters
 from wshub_redis.subscriptions import Subscriptions
 from wshub_redis.timeouts import stall_tolerant_timeout
@@ -112,7 +112,7 @@ class Listener(SupervisedConnection):
         self._work.set()
         self._waiters.wake(channel)
 
-    def hand_over(self, channel: bytes, other: "Listener") -> None:
+    def move_to(self, channel: bytes, other: "Listener") -> None:
         """Move a channel to another listener; its waiters wait for that one."""
         # The waiter is taken first, because `unsubscribe` would wake it.
         waiter = self._waiters.take(channel)

@@ -4,7 +4,7 @@ A replica accepts ``PUBLISH`` and passes the message on to its own subscribers a
 primary never gets the message.
 """
 
-from wshub_redis.commands import encode_command
+from wshub_redis.resp import encode_command
 
 HELLO = encode_command(b"HELLO")
 """The command whose reply names the server's role. Redis allows it to every user, unlike ``ROLE``

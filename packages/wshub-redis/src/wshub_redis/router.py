@@ -186,12 +186,12 @@ class ClusterRouter:
         for channel, shard in before.items():
             now = self.shard_for(channel)
             if now is not shard:
-                shard.listener.hand_over(channel, now.listener)
+                shard.listener.move_to(channel, now.listener)
             else:
                 shard.listener.retry_refused(channel)
         for shard in retired:
-            for item in shard.sender.give_away():
-                self.shard_for(item.channel).sender.take_over(item)
+            for item in shard.sender.take_unconfirmed():
+                self.shard_for(item.channel).sender.requeue(item)
         # `close` finds the retired shards here if it is called before they are closed.
         self._retired = retired
         for shard in retired:

@@ -137,12 +137,12 @@ class Sender(SupervisedConnection):
         else:
             self._schedule_expiry()
 
-    def give_away(self) -> list[QueuedMessage[Confirmation]]:
+    def take_unconfirmed(self) -> list[QueuedMessage[Confirmation]]:
         """Remove and return all unconfirmed messages, for the sender that replaces this one."""
         self._queue.requeue_in_flight()
         return self._queue.drop_until(float("inf"))
 
-    def take_over(self, item: QueuedMessage[Confirmation]) -> None:
+    def requeue(self, item: QueuedMessage[Confirmation]) -> None:
         """Queue a message that another sender has given away."""
         if not self._queue.push(item):
             self._lose(item, self._full_queue_reason())

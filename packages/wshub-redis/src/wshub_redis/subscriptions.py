@@ -8,9 +8,9 @@ class Subscriptions:
     """The commands that bring a connection's subscriptions in line with the wanted channels.
 
     Commands and confirmations cross on the wire: a channel can be unsubscribed from and subscribed
-    to again before the first confirmation arrives. So a channel is *active*, which means that its
-    messages arrive, from the confirmation of the last command about it, if that command
-    subscribes, until an unsubscribe command is due or the connection is lost.
+    to again before the first confirmation arrives. A channel is *active* while its messages arrive.
+    It becomes active when Redis confirms the last command about it, and that command subscribes. It
+    stops being active when an unsubscribe command is due, or when the connection is lost.
     """
 
     def __init__(self) -> None:

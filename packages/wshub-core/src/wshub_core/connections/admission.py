@@ -25,7 +25,7 @@ logger = get_logger("wshub.admission")
 _RETRY_AFTER_SECONDS = "5"
 """Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
 
-ANYONE = AuthResult(True)
+ANONYMOUS = AuthResult(True)
 """The identity of every client of a hub without an authenticator."""
 
 
@@ -70,7 +70,7 @@ class Admission:
         Returns:
             The client's identity, or the refusal.
         """
-        refusal = self.check(request)
+        refusal = self.check_before_auth(request)
         if refusal is not None:
             return refusal
         identity = await self.authenticate(request, context)
@@ -79,7 +79,7 @@ class Admission:
         # The hub may have been closed, or may have become full, while the authenticator ran.
         return self.check_room() or identity
 
-    def check(self, request: Request) -> Response | None:
+    def check_before_auth(self, request: Request) -> Response | None:
         """Run the checks that need no authenticator; return the refusal, or None."""
         refusal = self.check_room()
         if refusal is None and not self._is_origin_allowed(request):
@@ -111,7 +111,7 @@ class Admission:
         """
         authenticator = self._config.authenticator
         if authenticator is None:
-            return ANYONE
+            return ANONYMOUS
         result = await self._run_authenticator(authenticator, request, context)
         if result.valid:
             return result
@@ -134,7 +134,7 @@ class Admission:
         return self._refuse_authentication(result)
 
     @property
-    def takes_tokens(self) -> bool:
+    def accepts_tokens(self) -> bool:
         """True if the authenticator accepts tokens after the handshake."""
         return isinstance(self._config.authenticator, TokenAuthenticator)
 

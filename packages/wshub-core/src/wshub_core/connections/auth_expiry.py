@@ -3,7 +3,7 @@
 from functools import partial
 from time import time
 
-from wshub_core.connections.connection import EndConnection, ServerConnection
+from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.logs import get_logger
 from wshub_core.loop.clock import Clock, Timer
 from wshub_core.values.closing import CloseCode, DisconnectCause
@@ -18,12 +18,12 @@ class AuthExpiry:
 
     Args:
         clock: The hub's clock.
-        end: Ends a connection with a close frame.
+        close: Ends a connection with a close frame.
     """
 
-    def __init__(self, clock: Clock, end: EndConnection) -> None:
+    def __init__(self, clock: Clock, close: CloseConnection) -> None:
         self._clock = clock
-        self._end = end
+        self._close = close
         self._timers: dict[ServerConnection, Timer] = {}
 
     def set(self, connection: ServerConnection, expires_at: float | None) -> None:
@@ -49,7 +49,7 @@ class AuthExpiry:
         # Before `_end`, which calls `discard`: the timer has run and needs no cancellation.
         del self._timers[connection]
         logger.info("authentication of %r has expired, closing it", connection)
-        self._end(
+        self._close(
             connection,
             DisconnectCause.AUTH_EXPIRED,
             CloseCode.UNAUTHORIZED,

@@ -136,7 +136,7 @@ class Commands:
     ) -> Work:
         match message:
             case Message(type=MessageType.AUTHENTICATE, data=str(token)) if (
-                self._admission.takes_tokens
+                self._admission.accepts_tokens
             ):
                 return self._serve_authenticate(connection, token, frame_id)
             case Message(type=type, channel=channel) if (

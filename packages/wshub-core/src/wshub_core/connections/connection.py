@@ -40,7 +40,7 @@ class ConnectionOwner(Protocol):
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the next round of the event loop."""
 
-    def limit_callback(self, connection: "ServerConnection") -> None:
+    def start_callback_timeout(self, connection: "ServerConnection") -> None:
         """Start the time limit of the callback of a connection that has ended."""
 
     @property
@@ -250,5 +250,5 @@ class ServerConnection(Connection):
             await self._gone.wait()
 
 
-EndConnection: TypeAlias = Callable[[ServerConnection, DisconnectCause, int, str], bool]
+CloseConnection: TypeAlias = Callable[[ServerConnection, DisconnectCause, int, str], bool]
 """Ends a connection with a cause, a close code and a reason; False if it had ended before."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from wshub_core.connections.connection import EndConnection, ServerConnection
+from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.logs import get_logger
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.prepared import PreparedMessage
@@ -75,20 +75,20 @@ class Delivery:
     Args:
         loop: The event loop.
         counters: The hub's counters.
-        end: Ends a connection whose outbox overflows under the policy ``close``.
+        close: Ends a connection whose outbox overflows under the policy ``close``.
     """
 
-    def __init__(self, loop: Loop, counters: Counters, end: EndConnection) -> None:
+    def __init__(self, loop: Loop, counters: Counters, close: CloseConnection) -> None:
         self._loop = loop
         self._counters = counters
-        self._end = end
+        self._close = close
         self._jobs: deque[_Job] = deque()
         # Number of the last job. An outbox whose position is this number has been served from every
         # job.
         self._position = 0
         self._job_bytes = 0
-        # Every writable connection with messages is in one of the two, or in the current write
-        # phase, possibly more than once. An unwritable connection returns through `resume`.
+        # Every writable connection with messages is in `_ready` or `_urgent`, or in the current
+        # write phase, possibly more than once. An unwritable connection returns through `resume`.
         self._ready: list[ServerConnection] = []
         self._urgent: deque[ServerConnection] = deque()
         # The work that a slice has left for the next one.
@@ -96,7 +96,7 @@ class Delivery:
         self._is_scheduled = False
         self._is_running = False
 
-    def send_all(self, targets: Collection[ServerConnection], message: PreparedMessage) -> None:
+    def fan_out(self, targets: Collection[ServerConnection], message: PreparedMessage) -> None:
         """Queue a message for many connections.
 
         Args:
@@ -125,7 +125,7 @@ class Delivery:
         self._urgent.append(connection)
         self._schedule()
 
-    def note_progress(self, connection: ServerConnection) -> bool:
+    def has_progressed(self, connection: ServerConnection) -> bool:
         """Return whether the transport has sent bytes since the last write or call."""
         before = connection.outbox.unsent_bytes
         connection.outbox.unsent_bytes = connection.unsent_bytes
@@ -137,7 +137,7 @@ class Delivery:
         self._ready.append(connection)
         self._schedule()
 
-    def discard(self, connection: ServerConnection) -> None:
+    def close_outbox(self, connection: ServerConnection) -> None:
         """Drop the messages that wait for a connection, and refuse further ones."""
         connection.outbox.close()
 
@@ -204,7 +204,7 @@ class Delivery:
     def _write_urgent(self) -> Iterator[None]:
         """Write to the connections with a message of their own, before the fan-out continues.
 
-        There is at least one step, so callers need no step of their own.
+        It yields at least once, which is a step for the caller too.
         """
         while self._urgent:
             for _ in range(min(_WRITE_CHUNK, len(self._urgent))):
@@ -266,7 +266,7 @@ class Delivery:
                 self._ready.append(connection)
             return
         dropped = outbox.dropped
-        if not outbox.overflow(message) and self._end(
+        if not outbox.overflow(message) and self._close(
             connection, DisconnectCause.SLOW_CONSUMER, CloseCode.TRY_AGAIN_LATER, "slow consumer"
         ):
             logger.warning("%r reads too slowly, closing it", connection)

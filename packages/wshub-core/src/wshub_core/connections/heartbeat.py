@@ -1,6 +1,6 @@
 """The heartbeat: pings every connection regularly, and closes silent connections with 1011."""
 
-from wshub_core.connections.connection import EndConnection, ServerConnection
+from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.logs import get_logger
 from wshub_core.loop.clock import Clock, Timer
 from wshub_core.protocol.heartbeat import HeartbeatWheel
@@ -18,12 +18,14 @@ class Heartbeat:
         clock: The hub's clock.
         interval: Time between two pings, in seconds.
         timeout: Longest silence of a peer, in seconds.
-        end: Ends a connection with a close frame.
+        close: Ends a connection with a close frame.
     """
 
-    def __init__(self, clock: Clock, interval: float, timeout: float, end: EndConnection) -> None:
+    def __init__(
+        self, clock: Clock, interval: float, timeout: float, close: CloseConnection
+    ) -> None:
         self._clock = clock
-        self._end = end
+        self._close = close
         self._wheel: HeartbeatWheel[ServerConnection] = HeartbeatWheel(
             interval, timeout, clock.time()
         )
@@ -61,7 +63,7 @@ class Heartbeat:
         for connection in due.silent:
             # The wheel has dropped the connection already. `_end` removes it from the count.
             logger.info("%r is silent, closing it", connection)
-            self._end(
+            self._close(
                 connection, DisconnectCause.PONG_TIMEOUT, CloseCode.PONG_TIMEOUT, "pong timeout"
             )
         self._schedule()

@@ -45,7 +45,7 @@ class InboundOwner(Protocol):
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the next round of the event loop."""
 
-    def limit_callback(self, connection: Any) -> None:
+    def start_callback_timeout(self, connection: Any) -> None:
         """Start the time limit of the callback of a connection that has ended."""
 
 
@@ -105,7 +105,7 @@ class InboundQueue:
     def push_last(self, step: Callable[[], Work]) -> None:
         """Set the last step; the running step has a time limit from now on."""
         self._last_step = step
-        self._owner.limit_callback(self._connection)
+        self._owner.start_callback_timeout(self._connection)
 
     def cancel(self) -> bool:
         """Cancel the running step and drop the waiting ones.
@@ -118,7 +118,7 @@ class InboundQueue:
         self._cancelled = self.working
         self._steps.clear()
         self.working.cancel()
-        self._owner.limit_callback(self._connection)
+        self._owner.start_callback_timeout(self._connection)
         return True
 
     def abandon(self) -> None:
@@ -167,7 +167,7 @@ class InboundQueue:
             self.working = None
             # The next frame's step may start a task, which gets the whole time limit.
             if self._last_step is not None:
-                self._owner.limit_callback(self._connection)
+                self._owner.start_callback_timeout(self._connection)
             self._run_steps()
 
     def _finish(self) -> None:
@@ -188,7 +188,7 @@ class InboundQueue:
             self._connection.close_inbound()
         else:
             self._start(work)
-            self._owner.limit_callback(self._connection)
+            self._owner.start_callback_timeout(self._connection)
 
     def _set_backlog(self, size: int) -> None:
         was_paused = self._backlog_bytes > _MAX_BACKLOG_BYTES

@@ -33,8 +33,8 @@ class Lifecycle:
     """Adds connections to the hub and removes them again.
 
     A connection ends in two steps. `leave` removes it from the registry: from then on it receives
-    no messages, and if the hub has ended it, its frames are ignored. `disconnect` follows when its
-    transport has ended, and runs ``on_disconnect``.
+    no messages, and if the hub has closed it, its frames are ignored. `note_disconnected` follows
+    when its transport has ended, and runs ``on_disconnect``.
 
     Args:
         config: The hub's settings.
@@ -63,8 +63,8 @@ class Lifecycle:
         callbacks: Callbacks,
         tasks: Tasks,
     ) -> None:
-        self.delivery = Delivery(loop, counters, self.end)
-        self.auth_expiry = AuthExpiry(clock, self.end)
+        self.delivery = Delivery(loop, counters, self.close)
+        self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
             clock, config.write_timeout, self.delivery, self._abort_stalled
         )
@@ -75,7 +75,9 @@ class Lifecycle:
         self._subscriptions = subscriptions
         self._callbacks = callbacks
         self._tasks = tasks
-        self._heartbeat = Heartbeat(clock, config.heartbeat_interval, config.pong_timeout, self.end)
+        self._heartbeat = Heartbeat(
+            clock, config.heartbeat_interval, config.pong_timeout, self.close
+        )
         self._late_callbacks: Timeouts[ServerConnection] = Timeouts(
             clock, config.close_timeout, self._end_late_callback
         )
@@ -141,9 +143,9 @@ class Lifecycle:
         if self._registry.remove(connection):
             self._heartbeat.discard(connection)
             self.auth_expiry.discard(connection)
-            self.delivery.discard(connection)
+            self.delivery.close_outbox(connection)
 
-    def disconnect(
+    def note_disconnected(
         self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
     ) -> None:
         """Remove a connection whose transport has ended, and run ``on_disconnect``.
@@ -171,10 +173,13 @@ class Lifecycle:
                 partial(self._callbacks.run, "on_disconnect", on_disconnect, connection, disconnect)
             )
 
-    def end(
+    def close(
         self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
     ) -> bool:
-        """End a connection with a close frame.
+        """Close a connection with a close frame.
+
+        For the causes ``SERVER_CLOSED`` and ``AUTH_EXPIRED``, the peer first receives its queued
+        messages. For other causes these are dropped.
 
         Returns:
             False if the connection had ended before.
@@ -194,7 +199,7 @@ class Lifecycle:
         connection.start_close(code, reason)
         return True
 
-    def limit_callback(self, connection: ServerConnection) -> None:
+    def start_callback_timeout(self, connection: ServerConnection) -> None:
         """Limit the running callback of an ended connection to ``close_timeout`` from now on."""
         # `add` keeps a time that runs already.
         self._late_callbacks.discard(connection)
@@ -208,7 +213,7 @@ class Lifecycle:
         """
         connections = tuple(self._connections)
         for connection in connections:
-            self.end(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+            self.close(connection, DisconnectCause.SERVER_CLOSED, code, reason)
         # Transports apply the same timeout by the hub's clock. This wait uses the event loop's
         # clock, so it ends even if the hub's clock stands still.
         await self._wait_gone(connections)
@@ -217,7 +222,7 @@ class Lifecycle:
         await self._wait_gone(connections)
         for connection in self._connections & {*connections}:
             logger.error("the transport of %r did not end after its abort", connection)
-            self.disconnect(connection, DisconnectCause.LOST, 1006, "")
+            self.note_disconnected(connection, DisconnectCause.LOST, 1006, "")
         await self._finish_callbacks()
         self.stalled_writes.cancel()
 

@@ -19,7 +19,7 @@ from wshub_core.values.channels import BROADCAST, validate_channel, validate_pro
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError, MessageDecodeError, MessageTooLargeError
 from wshub_core.values.messages import Message, decode_message
-from wshub_core.values.publishing import encode_stamped, prepare_message
+from wshub_core.values.preparation import encode_stamped, prepare_message
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """A function that gets the channel and the message of each publish, on the hub's event loop. It
@@ -71,13 +71,13 @@ class Publishing:
         _, prepared = self._prepare(message, None, local_only)
         self._call_on_loop(lambda: self._broadcast(prepared, local_only))
 
-    def publish_here(self, channel: str, message: Message) -> bytes:
+    def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to this hub's connections; return the payload for the other hubs."""
         stamped, prepared = self._prepare(message, channel, False)
         self._publish(channel, stamped, prepared, local_only=True)
         return prepared.payload
 
-    def broadcast_here(self, message: Message) -> bytes:
+    def broadcast_local(self, message: Message) -> bytes:
         """Broadcast to this hub's connections; return the payload for the other hubs."""
         # Not `local_only`: the payload goes to other hubs, so the rules for other hubs apply.
         _, prepared = self._prepare(message, None, False)
@@ -92,14 +92,14 @@ class Publishing:
         self._counters.messages += 1
         prepared = PreparedMessage(normalized)
         if channel == BROADCAST:
-            self._delivery.send_all(self._registry.connections, prepared)
+            self._delivery.fan_out(self._registry.connections, prepared)
             return
         if self._listeners:
             # JSON allows numbers that exceed a float. They are delivered to clients, but cannot be
             # decoded here.
             with contextlib.suppress(MessageDecodeError):
                 self._call_listeners(channel, decode_message(normalized))
-        self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
+        self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
 
     def send(self, connection: ServerConnection, message: Message) -> bool:
         """Send to one connection; see `Connection.send`."""
@@ -137,13 +137,13 @@ class Publishing:
         self._counters.messages += 1
         # Before the delivery: connections that a listener subscribes receive this message too.
         self._call_listeners(channel, message)
-        self._delivery.send_all(self._registry.subscribers_of(channel), prepared)
+        self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
         if not local_only:
             self._relay.forward(channel, prepared.payload)
 
     def _broadcast(self, prepared: PreparedMessage, local_only: bool) -> None:
         self._counters.messages += 1
-        self._delivery.send_all(self._registry.connections, prepared)
+        self._delivery.fan_out(self._registry.connections, prepared)
         if not local_only:
             self._relay.forward(BROADCAST, prepared.payload)
 

@@ -32,7 +32,7 @@ class RunningHub:
     """The parts of a hub on its event loop, for transports, `Hub` and `BridgePort`.
 
     This class creates the parts and passes calls on. The rules are in the parts. The constructor
-    is long, because it wires all parts in one place.
+    is long, because it wires the parts in one place.
 
     Args:
         config: The hub's settings.
@@ -177,7 +177,7 @@ class RunningHub:
         self, connection: ServerConnection, code: int, reason: str
     ) -> None:
         self.check_process()
-        self.lifecycle.end(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+        self.lifecycle.close(connection, DisconnectCause.SERVER_CLOSED, code, reason)
 
     def serve_frame(  # noqa: D102
         self, connection: ServerConnection, payload: bytes | bytearray
@@ -192,5 +192,5 @@ class RunningHub:
     def call_soon(self, callback: Callable[[], object]) -> None:  # noqa: D102
         self._loop.call_soon(callback)
 
-    def limit_callback(self, connection: ServerConnection) -> None:  # noqa: D102
-        self.lifecycle.limit_callback(connection)
+    def start_callback_timeout(self, connection: ServerConnection) -> None:  # noqa: D102
+        self.lifecycle.start_callback_timeout(connection)

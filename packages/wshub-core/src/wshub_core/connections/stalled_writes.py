@@ -53,7 +53,7 @@ class StalledWrites:
         self._timeouts.cancel()
 
     def _check_progress(self, connection: ServerConnection) -> None:
-        if self._delivery.note_progress(connection):
+        if self._delivery.has_progressed(connection):
             # Taken bytes are a sign of life. A ping is not sent while the transport is full, so
             # there may be no pong.
             connection.note_heard(self._clock.time())

@@ -1,4 +1,4 @@
-"""Subscriptions: validate, authorize, add, confirm. These rules are in this module alone."""
+"""Subscriptions: validate, authorize, add, confirm. Every way to subscribe leads through here."""
 
 import contextlib
 from asyncio import Future, Task

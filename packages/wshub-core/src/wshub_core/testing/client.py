@@ -95,7 +95,7 @@ class MemoryTransport:
         if self._client.close_code is None:
             self._client.note_end(code, reason)
         if connection is not None:
-            self._hub.lifecycle.disconnect(connection, cause, code, reason)
+            self._hub.lifecycle.note_disconnected(connection, cause, code, reason)
 
     # The interface for the hub; documented on Transport.
 

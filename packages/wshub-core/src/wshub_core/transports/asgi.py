@@ -174,7 +174,7 @@ class ASGITransport:
                     writing.cancel()
                     if self._receiving is not None:
                         self._receiving.cancel()
-                    self._hub.lifecycle.disconnect(connection, *self._ending)
+                    self._hub.lifecycle.note_disconnected(connection, *self._ending)
 
     async def _read_all(self, connection: ServerConnection) -> None:
         limit = self._hub.config.max_message_bytes

@@ -130,7 +130,7 @@ class NativeTransport(asyncio.Protocol):
             self._end_reading()
         # asyncio closes the socket only after it has sent all bytes. A peer that does not read
         # would delay the end, so the closing time limit starts now.
-        self._sockets.closing.add(self)
+        self._sockets.closing_timeouts.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
@@ -325,7 +325,7 @@ class NativeTransport(asyncio.Protocol):
         """Write the pongs and close frames that the protocol has prepared."""
         write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
-            self._sockets.closing.add(self)
+            self._sockets.closing_timeouts.add(self)
             if self._connection is not None:
                 # One side has sent a close frame, so no message may follow (RFC 6455 section
                 # 5.5.1).
@@ -347,7 +347,7 @@ class NativeTransport(asyncio.Protocol):
         self._has_ended = True
         self._sockets.remove(self)
         if self._connection is not None:
-            self._sockets.hub.lifecycle.disconnect(self._connection, *self._describe_end())
+            self._sockets.hub.lifecycle.note_disconnected(self._connection, *self._describe_end())
 
     def _describe_end(self) -> tuple[DisconnectCause, int, str]:
         received, sent = self._protocol.close_rcvd, self._protocol.close_sent

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidMessage
 from websockets.protocol import CONNECTING, OPEN, State
 from websockets.server import ServerProtocol
 
-from wshub_core.connections.admission import ANYONE
+from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
 from wshub_core.transports.http_messages import read_request, write_response
 from wshub_core.transports.native import NativeTransport
@@ -106,7 +106,7 @@ class OpeningHandshake(asyncio.Protocol):
         self._write_protocol()
         # asyncio closes the socket only after it has sent all bytes. A peer that does not read
         # would delay the end, so the closing time limit starts now.
-        self._sockets.closing.add(self)
+        self._sockets.closing_timeouts.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the socket, and cancel the response."""
@@ -179,11 +179,11 @@ class OpeningHandshake(asyncio.Protocol):
     def _refuse_malformed(self, response: Response) -> None:
         """Refuse a request that cannot be parsed."""
         self._sockets.hub.admission.count_refusal()
-        self._sockets.closing.add(self)
+        self._sockets.closing_timeouts.add(self)
         if self._protocol.eof_sent:
             # websockets 17 has only prepared the end of the stream, and its `send_response` cannot
             # follow that. The response is therefore written here, before the end.
-            self._sockets.opening.discard(self)
+            self._sockets.opening_timeouts.discard(self)
             write(self._transport, write_response(response, with_body=True).serialize())
             self._write_protocol()
         else:
@@ -200,14 +200,14 @@ class OpeningHandshake(asyncio.Protocol):
             hub.admission.count_refusal()
             self._respond(mismatch)
             return
-        refusal = hub.admission.check(request)
+        refusal = hub.admission.check_before_auth(request)
         if refusal is not None:
             self._refuse(request, http_request, refusal)
         elif hub.config.authenticator is not None:
             context = copy_context()
             self._respond_in_task(self._authenticate(request, http_request, context), context)
         else:
-            self._open_websocket(request, http_request, ANYONE)
+            self._open_websocket(request, http_request, ANONYMOUS)
 
     def _check_handshake(self, http_request: http11.Request) -> Response | None:
         """Return the response to a request that is no handshake; None for a handshake."""
@@ -224,7 +224,7 @@ class OpeningHandshake(asyncio.Protocol):
     ) -> None:
         """Run a callback and respond in a task; stop reading until its end."""
         # The client has sent its request in time. The callbacks have their own time limits.
-        self._sockets.opening.discard(self)
+        self._sockets.opening_timeouts.discard(self)
         self._transport.pause_reading()
         self._response_task = self._sockets.hub.spawn(self._run_response(responding), context)
 
@@ -313,7 +313,7 @@ class OpeningHandshake(asyncio.Protocol):
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
         self._protocol.send_response(response)
         self._write_protocol()
-        self._sockets.opening.discard(self)
+        self._sockets.opening_timeouts.discard(self)
         return self._protocol.state is OPEN
 
     def _switch_protocol(self) -> NativeTransport:
@@ -334,14 +334,14 @@ class OpeningHandshake(asyncio.Protocol):
         return write_response(response, with_body=not is_head)
 
     def _write_response(self, response: http11.Response) -> None:
-        self._sockets.opening.discard(self)
+        self._sockets.opening_timeouts.discard(self)
         self._protocol.send_response(response)
         self._write_protocol()
 
     def _write_protocol(self) -> None:
         write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
-            self._sockets.closing.add(self)
+            self._sockets.closing_timeouts.add(self)
 
 
 def _make_protocol(sockets: ServerSockets, state: State) -> ServerProtocol:

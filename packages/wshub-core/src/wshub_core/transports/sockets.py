@@ -49,10 +49,10 @@ class ServerSockets:
         self.process_request = process_request
         self.turns = ReadingTurns(asyncio.get_running_loop())
         self.open: set[ServedSocket] = set()
-        self.opening: Timeouts[ServedSocket] = Timeouts(
+        self.opening_timeouts: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.open_timeout, lambda served: served.abort()
         )
-        self.closing: Timeouts[ServedSocket] = Timeouts(
+        self.closing_timeouts: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.close_timeout, lambda served: served.abort()
         )
         # Arguments and result of the last call of `join_frames`.
@@ -81,7 +81,7 @@ class ServerSockets:
             served.abort()
         else:
             self.open.add(served)
-            self.opening.add(served)
+            self.opening_timeouts.add(served)
 
     def replace(self, before: ServedSocket, after: ServedSocket) -> None:
         """Replace the object that serves a socket, after a successful opening handshake."""
@@ -91,8 +91,8 @@ class ServerSockets:
     def remove(self, served: ServedSocket) -> None:
         """Remove a closed socket."""
         self.open.discard(served)
-        self.opening.discard(served)
-        self.closing.discard(served)
+        self.opening_timeouts.discard(served)
+        self.closing_timeouts.discard(served)
         if self._is_closed and not self.open:
             self._all_closed.set()
 
@@ -113,8 +113,8 @@ class ServerSockets:
         await self._wait_all_closed()
         if self.open:
             logger.error("%d sockets are still open after they were aborted", len(self.open))
-        self.opening.cancel()
-        self.closing.cancel()
+        self.opening_timeouts.cancel()
+        self.closing_timeouts.cancel()
 
     async def _wait_all_closed(self) -> None:
         if self.open:
