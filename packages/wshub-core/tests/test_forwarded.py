@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support import Served
 
 from wshub_core import (
+    BROADCAST,
     Hub,
     HubConfig,
     InvalidChannelError,
@@ -18,9 +19,7 @@ from wshub_core import (
     MessageType,
 )
 from wshub_core.protocol.forwarded import normalize_forwarded
-from wshub_core.testing import (
-    connect,
-)
+from wshub_core.testing import MemoryBridge, MemoryExchange, connect
 
 
 async def test_messages_of_other_hubs_are_validated() -> None:
@@ -189,3 +188,14 @@ async def test_a_message_without_a_timestamp_is_stamped(stamp: str) -> None:
         assert message.timestamp is not None
         assert message.timestamp.year > 2000
         assert message.data == "x"
+
+
+async def test_a_program_without_a_bridge_delivers_to_the_clients_of_its_hub() -> None:
+    async with Hub() as hub, Hub() as other:
+        exchange = MemoryExchange()
+        async with MemoryBridge(hub, exchange), MemoryBridge(other, exchange):
+            here, there = await connect(hub), await connect(other)
+            hub.deliver(BROADCAST, b'{"type":"event","data":1}')
+            assert (await here.receive()).data == 1
+            await there.sync()
+            assert not there.messages

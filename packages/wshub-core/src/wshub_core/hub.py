@@ -168,13 +168,7 @@ class Hub:
         return self._clock or asyncio.get_running_loop()
 
     def _get_running(self) -> RunningHub:
-        """Return the parts of the hub, which exist while it runs.
-
-        Raises:
-            HubNotStartedError: The hub has not been entered yet.
-            HubClosedError: The hub has been closed, or its event loop has ended.
-            ForkedProcessError: The hub belongs to the parent process of this one.
-        """
+        """Return the parts of the hub, which exist while it runs and its event loop lives."""
         if self._running is None:
             raise HubClosedError if self._is_closed_early else HubNotStartedError
         if self._running.is_over:
@@ -286,6 +280,13 @@ class Hub:
         """The interface of the hub for bridges; applications do not need it."""
         return self._bridge_port
 
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver a message from elsewhere to this hub's own clients; see `BridgePort.deliver`.
+
+        Bridges use their port. This method is for programs that receive messages without one.
+        """
+        self._bridge_port.deliver(channel, payload)
+
     async def subscribe_all(self) -> None:
         """Receive the messages of every channel from the other hubs, from now on.
 
@@ -391,9 +392,5 @@ class Hub:
 
 
 def running_hub(hub: Hub) -> RunningHub:
-    """Return the parts of a running hub, for the clients in memory of `wshub_core.testing`.
-
-    Raises:
-        WSHubError: The hub is not running.
-    """
+    """Return the parts of a running hub, for the clients in memory of `wshub_core.testing`."""
     return hub._get_running()
