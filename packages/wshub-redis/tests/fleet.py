@@ -70,6 +70,12 @@ class Fleet:
         """Wait until all bridges are in a state."""
         await wait_until(lambda: all(each.bridge.state == state for each in self.members))
 
+    async def wait_seen(self, state: BridgeState) -> None:
+        """Wait until every bridge has been in a state, which may be over already."""
+        await wait_until(
+            lambda: all(any(state == seen for _, seen in each.changes) for each in self.members)
+        )
+
     async def wait_reconnects(self, number: int) -> None:
         """Wait until every bridge has lost a connection that many times."""
         await wait_until(
