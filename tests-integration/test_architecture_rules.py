@@ -97,6 +97,25 @@ def test_the_page_and_the_command_use_only_public_methods_of_the_hub() -> None:
                 assert imported != "running_hub", f"{name} imports {imported}"
 
 
+def test_no_module_uses_private_members_of_a_hub_or_its_port() -> None:
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                owner = ast.unparse(node.value).rpartition(".")[2].lstrip("_")
+                is_friend = name == "wshub_core.hub"  # holds `running_hub`, for the test clients
+                assert owner not in ("hub", "port") or is_friend, f"{name}: {ast.unparse(node)}"
+
+
+def test_the_page_about_the_architecture_names_files_that_exist() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    sources = [path.as_posix() for path in ROOT.glob("packages/*/src/**/*") if path.is_file()]
+    names = set(re.findall(r"`([\w/]+\.(?:py|js))`", page))
+    assert len(names) > 60
+    for name in names:
+        is_there = name.startswith(("packages/", "tests-integration/")) and (ROOT / name).is_file()
+        assert is_there or any(each.endswith(f"/{name}") for each in sources), name
+
+
 def test_each_field_of_another_object_is_written_in_one_file() -> None:
     writers = defaultdict(set)
     for name, tree in modules().items():

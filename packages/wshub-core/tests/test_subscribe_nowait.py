@@ -1,11 +1,15 @@
 """`Hub.subscribe_nowait`: connections that are subscribed before a message is delivered."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import cast
 
 import pytest
 from support import eventually
 
-from wshub_core import Connection, Hub, HubConfig, Message
+from wshub_core import Connection, DisconnectCause, Hub, HubConfig, Message
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.hub import running_hub
 from wshub_core.testing import connect
 
 
@@ -65,3 +69,21 @@ async def test_a_channel_that_is_no_string_is_a_type_error() -> None:
         await connect(hub)
         with pytest.raises(TypeError, match="a channel must be a str, not list"):
             hub.subscribe_nowait(hub.connections[0], ["a"])  # type: ignore[arg-type]
+
+
+async def test_a_connection_that_the_authorizer_ends_is_not_kept() -> None:
+    async def allow() -> bool:
+        return True
+
+    def end_and_allow(connection: Connection, channel: str) -> Awaitable[bool]:
+        lifecycle = running_hub(hub).lifecycle
+        cause = DisconnectCause.SERVER_CLOSED
+        lifecycle.close(cast(ServerConnection, connection), cause, 1000, "")
+        return allow()
+
+    async with Hub(HubConfig(channel_authorizer=end_and_allow)) as hub:
+        client = await connect(hub)
+        hub.subscribe_nowait(hub.connections[0], "news")
+        await client.wait_closed()
+        assert hub.channels == ()
+        assert running_hub(hub).subscriptions._deciding == {}

@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from wshub_core.connections.inbound import InboundQueue, Work
+from wshub_core.connections.inbound import InboundOwner, InboundQueue, Work
 from wshub_core.connections.transport import Transport
 from wshub_core.loop.clock import Clock
 from wshub_core.protocol.outbox import Outbox
@@ -17,8 +17,8 @@ from wshub_core.values.connection import Connection
 from wshub_core.values.messages import Message
 
 
-class ConnectionOwner(Protocol):
-    """The parts of a hub that its connections call."""
+class ConnectionOwner(InboundOwner, Protocol):
+    """The parts of a hub that its connections and their queues call."""
 
     def subscriptions_of(self, connection: "ServerConnection") -> tuple[str, ...]:
         """Return the channels of a connection, sorted."""
@@ -31,17 +31,6 @@ class ConnectionOwner(Protocol):
 
     def serve_frame(self, connection: "ServerConnection", payload: bytes | bytearray) -> Work:
         """Serve one frame of a client; return a coroutine that finishes the work, or None."""
-
-    def spawn(
-        self, work: Coroutine[Any, Any, object], context: Context | None = None
-    ) -> asyncio.Task[Any]:
-        """Start a task that the hub waits for when it closes."""
-
-    def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call back in the next round of the event loop."""
-
-    def start_callback_timeout(self, connection: "ServerConnection") -> None:
-        """Start the time limit of the callback of a connection that has ended."""
 
     @property
     def clock(self) -> Clock:

@@ -1,4 +1,4 @@
-"""The lifecycle of connections: connect, leave, end, disconnect, and the end of all."""
+"""The lifecycle of connections: connect, leave, close, and the end of the transport."""
 
 import asyncio
 import contextlib

@@ -86,11 +86,11 @@ class Subscriptions:
 
     def subscribe_nowait(self, connection: ServerConnection, channel: str) -> None:
         """Start to subscribe; see `Hub.subscribe_nowait`."""
-        # One authorizer call at a time for each channel: a publish listener may call this method
-        # for every message.
         if connection not in self._registry:
             return
         validate_channel(channel)
+        # One authorizer call at a time for each channel: a publish listener may call this method
+        # for every message.
         deciding = self._deciding.get(connection, {})
         if channel in deciding:
             return

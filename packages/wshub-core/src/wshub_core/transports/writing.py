@@ -19,7 +19,7 @@ def write_prepared(transport: asyncio.Transport, protocol: ServerProtocol) -> No
     if data_to_send:
         # One write for all: a flood of pings causes as many pongs.
         write(transport, b"".join(data_to_send))
-        # The protocol stands for "end of stream" with an empty item, which is always the last.
+        # An empty item stands for the end of the stream, and is always the last one.
         if data_to_send[-1] == SEND_EOF:
             _end_writing(transport)
 
