@@ -3,6 +3,7 @@
 Start with `Hub`. `HubConfig` holds its settings, and `Message` is the unit that it sends.
 """
 
+from wshub_core.bridge.history_store import HistoryStore, StoredPage
 from wshub_core.bridge.protocol import Bridge
 from wshub_core.bridge.state import BridgeState
 from wshub_core.bridge_port import BridgePort
@@ -34,6 +35,7 @@ from wshub_core.values.errors import (
     BridgeAttachedError,
     BridgeUnavailableError,
     ForkedProcessError,
+    HistoryUnavailableError,
     HubAlreadyStartedError,
     HubClosedError,
     HubNotStartedError,
@@ -41,6 +43,7 @@ from wshub_core.values.errors import (
     InvalidClaimsError,
     InvalidCloseError,
     InvalidConfigError,
+    InvalidHistoryRequestError,
     InvalidProcessIDError,
     MessageDecodeError,
     MessageEncodeError,
@@ -55,6 +58,7 @@ from wshub_core.values.errors import (
     TooManyAttemptsError,
     WSHubError,
 )
+from wshub_core.values.history import HistoryLimits, HistoryPage, Position
 from wshub_core.values.http import Request, Response
 from wshub_core.values.message_factories import (
     channel_event_message,
@@ -100,6 +104,10 @@ __all__ = [
     "Disconnect",
     "DisconnectCause",
     "ForkedProcessError",
+    "HistoryLimits",
+    "HistoryPage",
+    "HistoryStore",
+    "HistoryUnavailableError",
     "Hub",
     "HubAlreadyStartedError",
     "HubClosedError",
@@ -110,6 +118,7 @@ __all__ = [
     "InvalidClaimsError",
     "InvalidCloseError",
     "InvalidConfigError",
+    "InvalidHistoryRequestError",
     "InvalidProcessIDError",
     "LivePage",
     "Message",
@@ -118,6 +127,7 @@ __all__ = [
     "MessageTooLargeError",
     "MessageType",
     "MissingUserIDError",
+    "Position",
     "ProcessStartError",
     "PublishAuthorizer",
     "PublishDeniedError",
@@ -127,6 +137,7 @@ __all__ = [
     "Response",
     "ServeError",
     "Server",
+    "StoredPage",
     "SubscriptionDeniedError",
     "SubscriptionLimitError",
     "Timer",

@@ -13,6 +13,9 @@ from wshub_core.values.messages import REQUESTS_AND_ANSWERS, MessageType
 _ANSWER_FIELDS = ("id", "code")
 """Fields of answers alone. A client would take a message with such a field for an answer."""
 
+_POSITION_FIELDS = ("epoch", "offset")
+"""Fields that only a history sets."""
+
 _NULL = msgspec.Raw(b"null")
 _TRUE = msgspec.Raw(b"true")
 
@@ -41,7 +44,8 @@ def normalize_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
     """Validate a message of another hub, and return it in the form for this hub's clients.
 
     The message keeps its timestamp. A message without a timestamp, or with the zero time of Go, is
-    stamped. Null fields and the fields of answers are removed. Unknown fields are kept.
+    stamped. Null fields, the fields of answers and the position in a history are removed. Unknown
+    fields are kept.
 
     Args:
         payload: The message, one JSON object.
@@ -95,6 +99,6 @@ def _decode(payload: bytes) -> tuple[_CheckedFields, dict[str, Any]]:
             f"a message of type {checked.type!r} is between one client and its hub: "
             "publish it with a type of your own"
         )
-    for name in _ANSWER_FIELDS:
+    for name in (*_ANSWER_FIELDS, *_POSITION_FIELDS):
         fields.pop(name, None)
     return checked, fields

@@ -1,13 +1,15 @@
 """The settings of a hub."""
 
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias, get_args
 
 from wshub_core.values.auth import Authenticator, AuthResult
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import Disconnect
 from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
+from wshub_core.values.history import HistoryLimits, validate_history
 from wshub_core.values.http import Request
 from wshub_core.values.messages import Message
 from wshub_core.values.origins import normalize_origin
@@ -85,6 +87,11 @@ class HubConfig:
             authenticator.
         close_timeout: Maximum duration of the closing handshake, and the time for which callbacks
             may still run when the hub is closed.
+        history: The size of the history of channels, by name or by a prefix and ``*``, such as
+            ``{"process:*": HistoryLimits()}``. The first pattern that fits a channel counts. Other
+            channels have no history.
+        max_history_bytes: Maximum size of all histories in the memory of this hub. Above it, the
+            history that has grown least recently is dropped.
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
             ``"*"`` for all origins. None allows only the server's own pages. Upper case, a default
             port and a slash at the end make no difference.
@@ -115,6 +122,8 @@ class HubConfig:
     write_timeout: float = 10.0
     open_timeout: float = 10.0
     close_timeout: float = 10.0
+    history: Mapping[str, HistoryLimits] = field(default_factory=dict)
+    max_history_bytes: int = 268_435_456
     allowed_origins: Collection[str] | None = None
     require_origin: bool = False
     check_origin: Callable[[Request], bool] | None = None
@@ -127,12 +136,12 @@ class HubConfig:
     on_auth_failure: Callable[[Request, AuthResult], Awaitable[object] | object] | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
             # Every number among the settings is a size, a duration or a limit, and must be above 0.
             # "not … > 0" also refuses NaN.
             if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-                raise InvalidConfigError(f"HubConfig.{field.name} must be above 0, not {value}")
+                raise InvalidConfigError(f"HubConfig.{setting.name} must be above 0, not {value}")
         if self.overflow not in get_args(Overflow):
             raise InvalidConfigError(
                 f"HubConfig.overflow must be one of {', '.join(get_args(Overflow))}"
@@ -155,6 +164,8 @@ class HubConfig:
                 raise InvalidConfigError(f"HubConfig.allowed_origins: {exc}") from None
             # The dataclass is frozen, and this is still its construction.
             object.__setattr__(self, "allowed_origins", origins)
+        ChannelPatterns("HubConfig.history", self.history)
+        validate_history(self.history)
         if self.max_outbox_bytes < self.max_message_bytes + _LONGEST_FRAME_HEADER:
             raise InvalidConfigError(
                 "HubConfig.max_outbox_bytes must hold at least one message of max_message_bytes "

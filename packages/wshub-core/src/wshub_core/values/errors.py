@@ -24,6 +24,8 @@ Every class is a `WSHubError`::
     ├── ForkedProcessError         a forked child used an object of its parent
     ├── BridgeAttachedError        the hub already has a bridge
     ├── BridgeUnavailableError     the other hubs cannot be reached
+    ├── HistoryUnavailableError    the history of a channel cannot be read now
+    ├── InvalidHistoryRequestError a request for a history has an invalid value
     ├── InvalidCloseError          a close code or reason must not be sent
     ├── InvalidConfigError         a setting has an invalid value
     ├── ServeError                 the server cannot listen at an address
@@ -260,6 +262,14 @@ class BridgeUnavailableError(WSHubError):
     def __init__(self, why: str, *, may_have_arrived: bool = False) -> None:
         self.may_have_arrived = may_have_arrived
         super().__init__(why)
+
+
+class HistoryUnavailableError(WSHubError):
+    """The history of a channel cannot be read or changed now, such as in an outage of Redis."""
+
+
+class InvalidHistoryRequestError(WSHubError):
+    """A request for the history of a channel has an invalid value."""
 
 
 class InvalidCloseError(WSHubError):

@@ -61,6 +61,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
             is not stamped.
         overwrites: Whether a line of process output replaces the previous line. Progress displays
             replace lines with a carriage return.
+        epoch: The epoch of the channel's history; empty if the message is not in a history.
+        offset: The offset in the channel's history; 0 if the message is not in a history.
     """
 
     type: str
@@ -69,6 +71,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     data: JSON = None
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     overwrites: bool = False
+    epoch: str = ""
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -43,7 +43,14 @@ def encode_stamped(
 ) -> tuple[Message, bytes]:
     """Stamp and encode a message without validating it; see `prepare_message`."""
     # The timestamp is part of the payload, so the size is checked after stamping.
-    stamped = replace(message, channel=channel, timestamp=datetime.now(UTC))
+    stamped = replace(
+        message,
+        channel=channel,
+        timestamp=datetime.now(UTC),
+        # Only a history gives a message its position.
+        epoch="",
+        offset=0,
+    )
     payload = encode_message(stamped)
     limit = max_bytes - reserved_bytes
     if len(payload) > limit:
