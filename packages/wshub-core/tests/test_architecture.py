@@ -18,6 +18,7 @@ LAYERS = [
     "connections",
     "transports",
     "bridge_port",
+    "hub_channels",
     "hub",
     "process",
     "page",
