@@ -15,6 +15,7 @@ LAYERS = [
     "logs",
     "loop",
     "bridge",
+    "presence",
     "connections",
     "transports",
     "bridge_port",

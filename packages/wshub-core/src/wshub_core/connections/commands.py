@@ -8,6 +8,8 @@ from wshub_core.connections.admission import Admission
 from wshub_core.connections.auth_expiry import AuthExpiry
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
+from wshub_core.connections.presence import ChannelPresence
+from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing
 from wshub_core.connections.subscriptions import Bridged, Subscriptions
 from wshub_core.logs import get_logger
@@ -80,6 +82,7 @@ class Commands:
         auth_expiry: Closes connections whose authentication expires.
         subscriptions: Subscribes connections to channels.
         publishing: Publishes messages, and sends messages to one connection.
+        presence: The members of channels; None if no channel has presence.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Commands:
         auth_expiry: AuthExpiry,
         subscriptions: Subscriptions,
         publishing: Publishing,
+        presence: ChannelPresence | None = None,
     ) -> None:
         self._config = config
         self._counters = counters
@@ -101,6 +105,9 @@ class Commands:
         self._auth_expiry = auth_expiry
         self._subscriptions = subscriptions
         self._publishing = publishing
+        self._presence = presence and PresenceCommands(
+            config, registry, callbacks, presence, self._reply
+        )
 
     def serve(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
         """Serve one frame.
@@ -144,6 +151,8 @@ class Commands:
             ):
                 authorizer = self._config.publish_authorizer
                 return self._serve_publish(connection, message, frame_id, authorizer)
+            case Message(type=MessageType.PRESENCE) if self._presence and frame_id is not None:
+                return self._presence.serve(connection, message, frame_id)
         if self._config.on_message is not None:
             return self._callbacks.run("on_message", self._config.on_message, connection, message)
         # The client has chosen the type, which can fill a message.

@@ -1,6 +1,7 @@
 """The running hub: the parts of a hub that has been entered, and their wiring."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
@@ -11,6 +12,7 @@ from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
+from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.publishing import Publishing, PublishListener
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
@@ -49,6 +51,7 @@ class RunningHub:
         callbacks: Calls of the application's callbacks.
         relay: Forwards messages to the bridge.
         admission: Accepts or refuses requests.
+        presence: The members of channels; None if no channel has presence.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
         publishing: Publishes and delivers messages.
@@ -67,9 +70,12 @@ class RunningHub:
         self._loop = loop
         self._guard = ForkGuard("hub")
         self._counters = Counters()
-        # Each part gets the parts that it uses. The two lambdas name parts that are created later.
+        # Each part gets the parts that it uses. The lambdas name parts that are created later.
         self.registry: Registry[ServerConnection] = Registry(
-            config.max_subscriptions, lambda channel: self.relay.note_empty(channel)
+            config.max_subscriptions,
+            lambda channel: self.relay.note_empty(channel),
+            # Without presence, the end of a subscription costs nothing more.
+            self._leave_presence if config.presence else None,
         )
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
@@ -77,8 +83,9 @@ class RunningHub:
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
         )
+        self.presence = self._make_presence() if config.presence else None
         self.subscriptions = Subscriptions(
-            config, self.registry, self.relay, self.callbacks, self.tasks
+            config, self.registry, self.relay, self.callbacks, self.tasks, self.presence
         )
         self.lifecycle = Lifecycle(
             config,
@@ -109,10 +116,25 @@ class RunningHub:
             self.lifecycle.auth_expiry,
             self.subscriptions,
             self.publishing,
+            self.presence,
         )
         self._shutdown = Shutdown(
             hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
         )
+
+    def _make_presence(self) -> ChannelPresence:
+        return ChannelPresence(
+            self.config,
+            self.clock,
+            self.registry,
+            self.callbacks,
+            self.tasks,
+            lambda channel, message: self.publishing.publish(channel, message),
+        )
+
+    def _leave_presence(self, connection: ServerConnection, channel: str) -> None:
+        assert self.presence is not None, "a hub without presence does not pass this method on"
+        self.presence.leave(connection, channel)
 
     @property
     def is_over(self) -> bool:
@@ -145,6 +167,10 @@ class RunningHub:
         # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
         await self.lifecycle.close_all(code, reason)
+        if self.presence is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.close_timeout):
+                    await self.presence.sync.close()
 
     def stats(self) -> HubStats:
         """Return the current numbers and the running totals."""

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.presence import ChannelPresence
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.registry import Registry
@@ -32,6 +33,7 @@ class Subscriptions:
         relay: Subscribes the bridge to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
+        presence: Gets each new subscription; None for a hub without presence.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Subscriptions:
         relay: Relay,
         callbacks: Callbacks,
         tasks: Tasks,
+        presence: ChannelPresence | None = None,
     ) -> None:
         self._config = config
         self._registry = registry
         self._relay = relay
         self._callbacks = callbacks
         self._tasks = tasks
+        self._presence = presence
         # Tasks of `subscribe_nowait` that wait for an asynchronous authorizer.
         self._deciding: dict[ServerConnection, dict[str, Task[Any]]] = {}
         # Confirmations that wait for a bridge. A later request of the same connection and channel
@@ -162,7 +166,8 @@ class Subscriptions:
         # The connection may have ended while the authorizer ran.
         if connection not in self._registry:
             return None
-        self._registry.subscribe(connection, channel)
+        if self._registry.subscribe(connection, channel) and self._presence is not None:
+            self._presence.enter(connection, channel)
         return self._relay.ensure_subscribed(channel)
 
     async def _add_when_allowed(

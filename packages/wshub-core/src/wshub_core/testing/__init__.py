@@ -18,6 +18,7 @@ from wshub_core.testing.bridge_contract import BridgeContract
 from wshub_core.testing.client import HandshakeRefusedError, MemoryClient, MemoryTransport, connect
 from wshub_core.testing.clock import ManualClock, ManualTimer
 from wshub_core.testing.memory_bridge import MemoryBridge, MemoryExchange
+from wshub_core.testing.presence_contract import PresenceContract
 
 __all__ = [
     "BridgeContract",
@@ -28,5 +29,6 @@ __all__ = [
     "MemoryClient",
     "MemoryExchange",
     "MemoryTransport",
+    "PresenceContract",
     "connect",
 ]

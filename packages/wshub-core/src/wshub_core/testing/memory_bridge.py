@@ -1,23 +1,32 @@
 """A bridge in memory, for tests of programs with several hubs."""
 
+import time
 from asyncio import Future
 from types import TracebackType
 from typing import Self
 
+from wshub_core.bridge.presence_store import PresenceStore
 from wshub_core.bridge.state import BridgeState
 from wshub_core.hub import Hub
+from wshub_core.loop.clock import Clock
+from wshub_core.presence.local import LocalPresence
 from wshub_core.values.channels import BROADCAST
 
 
 class MemoryExchange:
     """The broker of memory bridges; see `MemoryBridge`.
 
+    Args:
+        clock: The clock for the delays of presence; the system's monotonic clock if None.
+
     Attributes:
         bridges: The attached bridges.
+        presence: The members of the channels of all hubs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.bridges: list[MemoryBridge] = []
+        self.presence: PresenceStore = LocalPresence(clock.time if clock else time.monotonic)
 
 
 class MemoryBridge:
@@ -45,7 +54,7 @@ class MemoryBridge:
         self._needs_all = False
 
     async def __aenter__(self) -> Self:
-        self._port.attach(self)
+        self._port.attach(self, presence=self._exchange.presence)
         self._exchange.bridges.append(self)
         return self
 
@@ -55,6 +64,7 @@ class MemoryBridge:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._port.withdraw_presence()
         self._exchange.bridges.remove(self)
         self._port.detach()
 
