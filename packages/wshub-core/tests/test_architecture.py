@@ -16,6 +16,7 @@ LAYERS = [
     "loop",
     "bridge",
     "presence",
+    "history",
     "connections",
     "transports",
     "bridge_port",

@@ -1,7 +1,8 @@
 """The requests of clients for the members of a channel (wire protocol, "Presence")."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 
+from wshub_core.connections.answers import MAX_NAME_LENGTH, REFUSAL_CODES, Answers
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.presence import ChannelPresence
@@ -10,29 +11,11 @@ from wshub_core.protocol.client_frames import RequestID
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.channels import validate_channel
 from wshub_core.values.config import HubConfig
-from wshub_core.values.errors import (
-    InvalidChannelError,
-    InvalidProcessIDError,
-    NoPresenceError,
-    PresenceDeniedError,
-    PresenceUnavailableError,
-    WSHubError,
-)
+from wshub_core.values.errors import PresenceDeniedError, WSHubError
 from wshub_core.values.messages import Message, MessageType
 
 MAX_MEMBERS = 1_000
 """Maximum number of members in an answer to a client."""
-
-_CODES: dict[type[WSHubError], str] = {
-    InvalidChannelError: "invalid_channel",
-    InvalidProcessIDError: "invalid_process_id",
-    NoPresenceError: "no_presence",
-    PresenceDeniedError: "presence_denied",
-    PresenceUnavailableError: "presence_unavailable",
-}
-
-_MAX_NAME_LENGTH = 256
-"""Number of characters of a channel name in a refusal; an invalid name can fill the message."""
 
 
 class PresenceCommands:
@@ -43,7 +26,7 @@ class PresenceCommands:
         registry: The hub's connections and their subscriptions.
         callbacks: Calls of the application's callbacks.
         presence: The members of channels.
-        reply: Sends an answer, with a code if it is a refusal.
+        answers: Sends the answers.
     """
 
     def __init__(
@@ -52,13 +35,13 @@ class PresenceCommands:
         registry: Registry[ServerConnection],
         callbacks: Callbacks,
         presence: ChannelPresence,
-        reply: Callable[[ServerConnection, RequestID, Message, str], None],
+        answers: Answers,
     ) -> None:
         self._authorizer = config.presence_authorizer
         self._registry = registry
         self._callbacks = callbacks
         self._presence = presence
-        self._reply = reply
+        self._answers = answers
 
     def serve(self, connection: ServerConnection, message: Message, frame_id: RequestID) -> Work:
         """Serve a request; return a coroutine that finishes it, or None if it is finished."""
@@ -101,14 +84,13 @@ class PresenceCommands:
             return
         data = snapshot.count if counts_only else snapshot.answer
         answer = Message(type=MessageType.PRESENCE, channel=channel, data=data)
-        self._reply(connection, frame_id, answer, "")
+        self._answers.send(connection, frame_id, answer)
 
     def _refuse(
         self, connection: ServerConnection, message: Message, frame_id: RequestID, error: WSHubError
     ) -> None:
-        code = _CODES[type(error)]
-        name = message.channel[:_MAX_NAME_LENGTH]
+        code = REFUSAL_CODES[type(error)]
+        name = message.channel[:MAX_NAME_LENGTH]
         text = f"Presence: {code.replace('_', ' ')}"
-        self._reply(
-            connection, frame_id, Message(type=MessageType.ERROR, channel=name, data=text), code
-        )
+        refusal = Message(type=MessageType.ERROR, channel=name, data=text)
+        self._answers.send(connection, frame_id, refusal, code)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.presence import ChannelPresence
+from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.registry import Registry
@@ -20,8 +21,9 @@ Bridged: TypeAlias = Future[None] | None
 """A future that is done when messages of other hubs arrive on the channel; None if they arrive
 already, or without a bridge."""
 
-OnConfirmed: TypeAlias = Callable[[], object]
-"""A callback that runs once, when the messages of all hubs arrive for a subscription."""
+OnConfirmed: TypeAlias = Callable[[], Coroutine[Any, Any, None] | None]
+"""A callback that runs once, when the messages of all hubs arrive for a subscription. It may return
+a coroutine that finishes it."""
 
 
 class Subscriptions:
@@ -31,9 +33,10 @@ class Subscriptions:
         config: The hub's settings.
         registry: The hub's connections and their subscriptions.
         relay: Subscribes the bridge to channels.
+        histories: The histories of the hub.
+        presence: Gets each new subscription; None for a hub without presence.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
-        presence: Gets each new subscription; None for a hub without presence.
     """
 
     def __init__(
@@ -41,13 +44,15 @@ class Subscriptions:
         config: HubConfig,
         registry: Registry[ServerConnection],
         relay: Relay,
+        histories: Histories,
+        presence: ChannelPresence | None,
         callbacks: Callbacks,
         tasks: Tasks,
-        presence: ChannelPresence | None = None,
     ) -> None:
         self._config = config
         self._registry = registry
         self._relay = relay
+        self._histories = histories
         self._callbacks = callbacks
         self._tasks = tasks
         self._presence = presence
@@ -129,15 +134,19 @@ class Subscriptions:
     ) -> None:
         """Call ``on_confirmed`` when messages of all hubs arrive, even if that takes an outage.
 
-        An outage of the bridge must not stop the frames of the connection, so this method returns
-        after at most one second. The callback may run later.
+        An outage of the bridge must not stop the frames of the connection, so this method does not
+        wait for the bridge for more than one second. The callback may run later. Meanwhile the
+        connection receives live messages.
         """
         is_bridged = await self._relay.wait_bridged(bridged)
         if on_confirmed is None:
             return
         if is_bridged:
-            on_confirmed()
+            work = on_confirmed()
+            if work is not None:
+                await work
         elif bridged is not None:
+            self._registry.resume(connection, channel)
             self._confirm_later(channel, bridged, {connection: on_confirmed})
 
     def cancel_pending(self, connection: ServerConnection) -> None:
@@ -168,6 +177,7 @@ class Subscriptions:
             return None
         if self._registry.subscribe(connection, channel) and self._presence is not None:
             self._presence.enter(connection, channel)
+        self._histories.note_subscribed(channel)
         return self._relay.ensure_subscribed(channel)
 
     async def _add_when_allowed(
@@ -205,4 +215,6 @@ class Subscriptions:
             self._confirm_later(channel, bridged, waiting)
             return
         for on_confirmed in waiting.values():
-            on_confirmed()
+            work = on_confirmed()
+            if work is not None:
+                self._tasks.spawn(work)

@@ -49,6 +49,10 @@ class MessageType(StrEnum):
     """Users have come to a channel; ``data`` is a list with a member of each."""
     LEAVE = "leave"
     """Users have gone from a channel; ``data`` is a list with the last member of each."""
+    HISTORY_CLEARED = "history_cleared"
+    """A notice that the history of a channel was removed; ``data`` is ``{"epoch": str}``."""
+    HISTORY_POSITION = "history_position"
+    """The newest position of a channel; ``data`` is ``{"epoch": str, "offset": int}``."""
     PING = "ping"
     """A client's request for a ``pong``."""
     PONG = "pong"
@@ -107,6 +111,7 @@ REQUESTS_AND_ANSWERS = frozenset(
         MessageType.PUBLISHED,
         MessageType.PONG,
         MessageType.AUTHENTICATED,
+        MessageType.HISTORY_POSITION,
     }
 )
 """The types of messages between one client and its hub, which cannot be published."""
