@@ -1,6 +1,6 @@
 """The interface of a presence that several hubs share, which a bridge provides."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,19 +39,19 @@ class PresenceUpdate:
         base: The version of the last update of this channel that the store has confirmed to this
             hub; 0 for none. The store applies a difference only to this version.
         version: The version of this update, above those of all earlier updates of this hub.
-        is_complete: Whether ``entered`` are all members of the channel on this hub. Otherwise the
-            update is a difference.
-        entered: The members that have entered.
-        left: The members that have left.
+        left: The members that have left. The store may not know some of them.
+        entered: The members that have entered. The store may know some of them already.
+        kept: None for a difference. In a complete update, the ids of all members on this hub, some
+            of which may enter with later updates only; the store removes the others of this hub.
     """
 
     channel: str
     settings: PresenceSettings
     base: int
     version: int
-    is_complete: bool
-    entered: Sequence[StoredMember]
-    left: Sequence[StoredMember]
+    left: Sequence[StoredMember] = ()
+    entered: Sequence[StoredMember] = ()
+    kept: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

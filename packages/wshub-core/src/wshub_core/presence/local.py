@@ -70,8 +70,8 @@ class _Channel:
     def remove(self, hub_id: str, update: PresenceUpdate, now: float) -> None:
         members = self._hubs.get(hub_id, {})
         gone = [each.connection_id for each in update.left]
-        if update.is_complete:
-            gone += members.keys() - {each.connection_id for each in update.entered}
+        if update.kept is not None:
+            gone += members.keys() - set(update.kept)
         for connection_id in gone:
             member = members.pop(connection_id, None)
             if member is not None:

@@ -6,8 +6,8 @@ from wshub_core.bridge.presence_store import PresenceUpdate, StoredMember
 from wshub_core.values.presence import PresenceSettings
 
 _MAX_CHANGES = 1_000
-"""Maximum number of members that enter, and of members that leave, in one update that is a
-difference. A server handles them in a few milliseconds."""
+"""Maximum number of members that enter, and of members that leave, in one update. A server handles
+them in a few milliseconds."""
 
 _MAX_LEFT = 10_000
 """Maximum number of members that have left and wait for a store that cannot be reached. Above it,
@@ -35,15 +35,17 @@ class Room:
         self.members: dict[str, StoredMember] = {}
         self.settings = settings
         self._channel = channel
-        # Members that no update has contained yet.
+        # Members that the next updates contain.
         self._entering: dict[str, StoredMember] = {}
-        # Members that an update has contained, and that have left.
+        # Members that have left since the first update; the store may have them.
         self._leaving: dict[str, StoredMember] = {}
         self._version = 0
         # A room that is created again does not know the last version in the store, so its first
         # update is complete.
         self._needs_all = True
         self._was_sent = False
+        # Users are about to go: a further update will report them.
+        self._awaits_leaves = False
         self._under_way: PresenceUpdate | None = None
 
     @property
@@ -61,6 +63,11 @@ class Room:
             or (self._needs_all and (self._was_sent or self.members))
         )
 
+    @property
+    def is_over(self) -> bool:
+        """True if the room has no members, and no update of it is of use."""
+        return not self.members and not self.has_changes and not self._awaits_leaves
+
     def enter(self, member: StoredMember) -> None:
         """Add a member, which must not be in the room."""
         self.members[member.connection_id] = member
@@ -71,7 +78,8 @@ class Room:
         member = self.members.pop(connection_id, None)
         if member is None:
             return False
-        if self._entering.pop(connection_id, None) is None:
+        self._entering.pop(connection_id, None)
+        if self._was_sent:
             self._leaving[connection_id] = member
             if len(self._leaving) > _MAX_LEFT:
                 del self._leaving[next(iter(self._leaving))]
@@ -84,23 +92,29 @@ class Room:
         Args:
             version: The version of the update.
         """
-        is_complete = self._needs_all
-        count = None if is_complete else _MAX_CHANGES
-        left = [*islice(self._leaving.values(), count)]
-        entered = [*islice((self.members if is_complete else self._entering).values(), count)]
+        kept = None
+        if self._needs_all:
+            kept = tuple(self.members)
+            self._entering = dict(self.members)
+        left = [*islice(self._leaving.values(), _MAX_CHANGES)]
+        entered = [*islice(self._entering.values(), _MAX_CHANGES)]
         for member in left:
             del self._leaving[member.connection_id]
         for member in entered:
-            self._entering.pop(member.connection_id, None)
+            del self._entering[member.connection_id]
         self._needs_all = False
         self._was_sent = True
         self._under_way = PresenceUpdate(
-            self._channel, self.settings, self._version, version, is_complete, entered, left
+            self._channel, self.settings, self._version, version, left, entered, kept
         )
         return self._under_way
 
-    def confirm(self, update: PresenceUpdate) -> bool:
+    def confirm(self, update: PresenceUpdate, *, awaits_leaves: bool = False) -> bool:
         """Record that the store has applied an update.
+
+        Args:
+            update: The update.
+            awaits_leaves: Whether a later update will report users who have gone.
 
         Returns:
             True if the update had no room for some changes, which can follow at once.
@@ -108,10 +122,11 @@ class Room:
         if update is not self._under_way:
             return False  # the store was replaced meanwhile
         self._under_way = None
+        self._awaits_leaves = awaits_leaves
         self._version = update.version
         for member in update.entered:
             member.is_announced = True
-        return not update.is_complete and _MAX_CHANGES in (len(update.entered), len(update.left))
+        return _MAX_CHANGES in (len(update.left), len(update.entered))
 
     def fail(self, update: PresenceUpdate) -> None:
         """Record that the store may not have applied the update."""
@@ -136,6 +151,7 @@ class Room:
         self._version = 0
         self._needs_all = True
         self._was_sent = False
+        self._awaits_leaves = False
         self._under_way = None
         for member in self.members.values():
             member.is_announced = member.is_announced and is_announced

@@ -131,7 +131,7 @@ class PresenceSync:
         store, running = self.store, self._round
         # Complete updates without members. They are made before the rooms forget the store.
         updates = [
-            PresenceUpdate(channel, room.settings, 0, self._next_version(), True, (), ())
+            PresenceUpdate(channel, room.settings, 0, self._next_version(), kept=())
             for channel, room in self._rooms.items()
             if room.was_sent
         ]
@@ -234,12 +234,12 @@ class PresenceSync:
         if outcome.needs_all:
             room.fail(update)
             # A complete update needs no earlier one, so a second refusal is a fault of the store.
-            if update.is_complete:
+            if update.kept is not None:
                 self._schedule(channel, _RETRY_SECONDS)
             else:
                 waiting.append(channel)
             return
-        if room.confirm(update):
+        if room.confirm(update, awaits_leaves=outcome.next_leave is not None):
             waiting.append(channel)
         elif room.has_changes:
             self._agenda.add(channel, self._clock.time())
@@ -260,14 +260,12 @@ class PresenceSync:
         self._agenda.add(channel, self._clock.time() + seconds * uniform(_JITTER, 1.0))
 
     def _drop_if_over(self, channel: str) -> bool:
-        """Drop a room without members of which the store knows nothing."""
+        """Drop a room without members of which the store has to learn nothing."""
         room = self._rooms.get(channel)
-        if room is None:
-            return True
-        if room.members or room.has_changes or channel in self._agenda:
-            return False
-        del self._rooms[channel]
-        return True
+        if room is not None and room.is_over:
+            del self._rooms[channel]
+            self._agenda.discard(channel)
+        return channel not in self._rooms
 
     def _next_version(self) -> int:
         self._last_version += 1
