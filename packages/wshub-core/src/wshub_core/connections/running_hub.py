@@ -26,8 +26,10 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.auth import AuthResult
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
 
@@ -40,6 +42,7 @@ class RunningHub:
 
     Args:
         config: The hub's settings.
+        history_patterns: The sizes of the histories; patterns may be added.
         loop: The event loop.
         clock: The clock of all timeouts and of the heartbeat.
         listeners: Called with every message of a channel; the list may grow.
@@ -62,6 +65,7 @@ class RunningHub:
     def __init__(
         self,
         config: HubConfig,
+        history_patterns: ChannelPatterns[HistoryLimits],
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         listeners: Sequence[PublishListener],
@@ -86,6 +90,7 @@ class RunningHub:
         )
         self.histories = Histories(
             config,
+            history_patterns,
             clock,
             lambda *message: self.publishing.deliver_positioned(*message),
             lambda *position: self.publishing.notify_position(*position),

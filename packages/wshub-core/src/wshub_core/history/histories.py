@@ -23,25 +23,34 @@ class Histories:
 
     Args:
         config: The hub's settings.
+        patterns: The sizes of the histories; patterns may be added.
         clock: The hub's clock.
         deliver: Delivers a message to subscribers.
         notify: Tells subscribers a new position.
         tasks: The tasks of the hub.
 
     Attributes:
+        limits_of: Returns the size of the history of a channel; None if it has no history.
         form: The present form of history.
         shared: The shared history; None without a store.
     """
 
     def __init__(
-        self, config: HubConfig, clock: Clock, deliver: Deliver, notify: Notify, tasks: Tasks
+        self,
+        config: HubConfig,
+        patterns: ChannelPatterns[HistoryLimits],
+        clock: Clock,
+        deliver: Deliver,
+        notify: Notify,
+        tasks: Tasks,
     ) -> None:
         self._config = config
         self._clock = clock
         self._deliver = deliver
         self._notify = notify
         self._tasks = tasks
-        self._patterns = ChannelPatterns("HubConfig.history", config.history)
+        # A reference to the method: publishing without a history must stay as cheap as it is.
+        self.limits_of = patterns.find
         self._timer: Timer | None = None
         self._check: asyncio.Task[None] | None = None
         self.shared: SharedHistory | None = None
@@ -63,10 +72,6 @@ class Histories:
                 self._tasks,
                 self._config.max_message_bytes,
             )
-
-    def limits_of(self, channel: str) -> HistoryLimits | None:
-        """Return the size of the history of a channel; None if it has no history."""
-        return self._patterns.find(channel)
 
     def attach(self, store: HistoryStore) -> None:
         """Use a shared store from now on."""

@@ -6,8 +6,11 @@ from itertools import islice
 from wshub_core.loop.clock import Clock
 from wshub_core.protocol.stream import Stream
 
-_CHECKED_PER_APPEND = 2
-"""Number of streams whose oldest messages are checked with each append; no timer is needed."""
+_CHECKED_STREAMS = 100
+"""Number of streams whose oldest messages are checked together."""
+
+_CHECK_SECONDS = 1.0
+"""Minimum time in seconds between two checks. An append starts a check, so no timer is needed."""
 
 
 class Streams:
@@ -28,6 +31,7 @@ class Streams:
         # In the order of the last append.
         self._streams: dict[str, Stream] = {}
         self._memory = 0
+        self._next_check = clock.time()
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -64,9 +68,11 @@ class Streams:
         stream = self._streams.pop(channel)
         self._streams[channel] = stream
         before = stream.memory
-        stream.append(frame, self._clock.time())
+        now = self._clock.time()
+        stream.append(frame, now)
         self._memory += stream.memory - before
-        self._bound(channel)
+        if self._memory > self._max_bytes or now >= self._next_check:
+            self._bound(channel)
 
     def prepend(self, channel: str, frames: Sequence[bytes]) -> None:
         """Add older messages to the stream of a channel, which must exist."""
@@ -80,7 +86,9 @@ class Streams:
         """Drop the oldest streams until the rest fits, and those whose messages are all too old."""
         while self._memory > self._max_bytes and len(self._streams) > 1:
             self.drop(next(channel for channel in self._streams if channel != newest))
-        for channel in tuple(islice(self._streams, _CHECKED_PER_APPEND)):
-            stream = self.get(channel)
-            if not stream and channel != newest:
-                self.drop(channel)
+        now = self._clock.time()
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
+            for channel in tuple(islice(self._streams, _CHECKED_STREAMS)):
+                if not self.get(channel) and channel != newest:
+                    self.drop(channel)
