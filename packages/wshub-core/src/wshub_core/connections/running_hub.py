@@ -83,7 +83,9 @@ class RunningHub:
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
-            clock, self.registry, lambda channel: self.histories.form.forget(channel)
+            clock,
+            self.registry,
+            lambda channel: self.histories.form.forget(channel, is_bridged=self.relay.has_bridge),
         )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
@@ -95,6 +97,7 @@ class RunningHub:
             lambda *message: self.publishing.deliver_positioned(*message),
             lambda *position: self.publishing.notify_position(*position),
             self.tasks,
+            self.registry.subscriber_count,
         )
         self.subscriptions = Subscriptions(
             config, self.registry, self.relay, self.histories, self.callbacks, self.tasks

@@ -1,6 +1,7 @@
 """The histories of a hub: which channels have one, and in which form."""
 
 import asyncio
+from collections.abc import Callable
 
 from wshub_core.bridge.history_store import HistoryStore
 from wshub_core.history.channel_history import ChannelHistory, Deliver
@@ -28,6 +29,7 @@ class Histories:
         deliver: Delivers a message to subscribers.
         notify: Tells subscribers a new position.
         tasks: The tasks of the hub.
+        has_subscribers: Returns whether a channel has subscribers.
 
     Attributes:
         limits_of: Returns the size of the history of a channel; None if it has no history.
@@ -43,12 +45,14 @@ class Histories:
         deliver: Deliver,
         notify: Notify,
         tasks: Tasks,
+        has_subscribers: Callable[[str], object],
     ) -> None:
         self._config = config
         self._clock = clock
         self._deliver = deliver
         self._notify = notify
         self._tasks = tasks
+        self._has_subscribers = has_subscribers
         # A reference to the method: publishing without a history must stay as cheap as it is.
         self.limits_of = patterns.find
         self._timer: Timer | None = None
@@ -62,11 +66,11 @@ class Histories:
         self.form: ChannelHistory
         if store is None:
             self.shared = None
-            self.form = LocalHistory(self._clock, max_bytes, self._deliver)
+            self.form = LocalHistory(self._clock, max_bytes, self._has_subscribers, self._deliver)
         else:
             self.form = self.shared = SharedHistory(
                 store,
-                Streams(self._clock, max_bytes, lambda: None),
+                Streams(self._clock, max_bytes, self._has_subscribers, lambda: None),
                 self._deliver,
                 self._notify,
                 self._tasks,

@@ -78,8 +78,8 @@ class SharedHistory:
         if channel not in self._replicas:
             self._replicas[channel] = Replica(limits)
 
-    def forget(self, channel: str) -> None:
-        """Drop the replica of a channel without subscribers."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop the replica of a channel without subscribers; see `ChannelHistory.forget`."""
         self._replicas.pop(channel, None)
         self._streams.drop(channel)
 

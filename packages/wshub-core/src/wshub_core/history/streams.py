@@ -16,15 +16,24 @@ _CHECK_SECONDS = 1.0
 class Streams:
     """The streams of all channels, by name.
 
-    Above the maximum size, the stream that has grown least recently is dropped.
+    Above the maximum size, the stream that has grown least recently is dropped. A stream is also
+    dropped when all its messages were too old long ago and its channel has no subscribers.
 
     Args:
         clock: The hub's clock.
         max_bytes: Maximum size of all streams in memory, in bytes.
+        has_subscribers: Returns whether a channel has subscribers.
         on_drop: Called when a stream was dropped.
     """
 
-    def __init__(self, clock: Clock, max_bytes: int, on_drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        max_bytes: int,
+        has_subscribers: Callable[[str], object],
+        on_drop: Callable[[], None],
+    ) -> None:
+        self._has_subscribers = has_subscribers
         self._on_drop = on_drop
         self._clock = clock
         self._max_bytes = max_bytes
@@ -83,12 +92,18 @@ class Streams:
         self._bound(channel)
 
     def _bound(self, newest: str) -> None:
-        """Drop the oldest streams until the rest fits, and those whose messages are all too old."""
+        """Drop the oldest streams until the rest fits, and those that nobody needs any more."""
         while self._memory > self._max_bytes and len(self._streams) > 1:
             self.drop(next(channel for channel in self._streams if channel != newest))
         now = self._clock.time()
         if now >= self._next_check:
             self._next_check = now + _CHECK_SECONDS
-            for channel in tuple(islice(self._streams, _CHECKED_STREAMS)):
-                if not self.get(channel) and channel != newest:
+            for channel, stream in tuple(islice(self._streams.items(), _CHECKED_STREAMS)):
+                self.get(channel)  # removes outdated messages
+                if not stream.is_outdated(now):
+                    continue
+                if self._has_subscribers(channel):
+                    # Its position is still needed. Behind the others, so that all get their turn.
+                    self._streams[channel] = self._streams.pop(channel)
+                else:
                     self.drop(channel)

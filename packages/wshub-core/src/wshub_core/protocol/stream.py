@@ -11,6 +11,9 @@ _MESSAGE_OVERHEAD = 64
 STREAM_OVERHEAD = 1_024
 """Bytes of memory that a stream takes in addition to its messages, about."""
 
+_KEPT_POSITION_SECONDS = 3_600.0
+"""Minimum time in seconds for which an empty stream is kept."""
+
 _TIMES_PER_STREAM = 100
 """Number of times that a stream remembers: messages leave up to 1 % of the maximum age late."""
 
@@ -33,7 +36,17 @@ class Stream:
         memory: Size of the stream in memory, in bytes, about.
     """
 
-    __slots__ = ("_frames", "_limits", "_removed", "_times", "epoch", "memory", "offset", "size")
+    __slots__ = (
+        "_appended_at",
+        "_frames",
+        "_limits",
+        "_removed",
+        "_times",
+        "epoch",
+        "memory",
+        "offset",
+        "size",
+    )
 
     def __init__(self, epoch: str, limits: HistoryLimits, offset: int = 0) -> None:
         self.epoch = epoch
@@ -41,6 +54,7 @@ class Stream:
         self.size = 0
         self.memory = STREAM_OVERHEAD
         self._limits = limits
+        self._appended_at = float("-inf")
         # The first `_removed` frames are None. They are deleted together, because each deletion at
         # the front of a list moves the rest.
         self._frames: list[bytes | None] = []
@@ -58,6 +72,7 @@ class Stream:
 
     def append(self, frame: bytes, now: float) -> None:
         """Append the message with the next offset."""
+        self._appended_at = now
         self.offset += 1
         self._frames.append(frame)
         size = len(frame)
@@ -116,6 +131,13 @@ class Stream:
             if count and size > max_bytes:
                 return frames[:count]
         return frames
+
+    def is_outdated(self, now: float) -> bool:
+        """Return whether all messages were too old long ago.
+
+        Until then, the position alone shows a client that nothing is missing.
+        """
+        return self._appended_at < now - 2 * self._limits.seconds - _KEPT_POSITION_SECONDS
 
     def _is_first_time_over(self, now: float) -> bool:
         """Return whether all messages of the first time are too old."""
