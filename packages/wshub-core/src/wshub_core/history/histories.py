@@ -57,6 +57,7 @@ class Histories:
         self.limits_of = patterns.find
         self._timer: Timer | None = None
         self._check: asyncio.Task[None] | None = None
+        self._needs_check = False
         self.shared: SharedHistory | None = None
         self._set_form(None)
 
@@ -85,6 +86,7 @@ class Histories:
     def detach(self) -> None:
         """Keep histories of this hub alone from now on."""
         if self.shared is not None:
+            self.shared.stop()
             self._set_form(None)
         self.cancel()
 
@@ -101,8 +103,15 @@ class Histories:
 
     def resync(self) -> None:
         """Compare all positions with the store now, in the background."""
+        # A running comparison may have looked at some channels before the reason for this call.
+        self._needs_check = True
         if self.shared is not None and (self._check is None or self._check.done()):
-            self._check = self._tasks.spawn(self.shared.resync())
+            self._check = self._tasks.spawn(self._check_positions(self.shared))
+
+    async def _check_positions(self, shared: SharedHistory) -> None:
+        while self._needs_check:
+            self._needs_check = False
+            await shared.resync()
 
     def _schedule_check(self) -> None:
         self._timer = self._clock.call_at(
