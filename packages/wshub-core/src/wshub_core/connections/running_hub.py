@@ -29,8 +29,10 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.auth import AuthResult
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
 
@@ -43,6 +45,7 @@ class RunningHub:
 
     Args:
         config: The hub's settings.
+        history_patterns: The sizes of the histories; patterns may be added.
         loop: The event loop.
         clock: The clock of all timeouts and of the heartbeat.
         listeners: Called with every message of a channel; the list may grow.
@@ -66,6 +69,7 @@ class RunningHub:
     def __init__(
         self,
         config: HubConfig,
+        history_patterns: ChannelPatterns[HistoryLimits],
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         listeners: Sequence[PublishListener],
@@ -86,13 +90,15 @@ class RunningHub:
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
-            clock, self.registry, lambda channel: self.histories.form.forget(channel)
+            clock,
+            self.registry,
+            lambda channel: self.histories.form.forget(channel, is_bridged=self.relay.has_bridge),
         )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
         )
         self.presence = self._make_presence() if config.presence else None
-        self.histories = self._make_histories()
+        self.histories = self._make_histories(history_patterns)
         self.subscriptions = Subscriptions(
             config,
             self.registry,
@@ -158,13 +164,15 @@ class RunningHub:
             presence_commands,
         )
 
-    def _make_histories(self) -> Histories:
+    def _make_histories(self, patterns: ChannelPatterns[HistoryLimits]) -> Histories:
         return Histories(
             self.config,
+            patterns,
             self.clock,
             lambda *message: self.publishing.deliver_positioned(*message),
             lambda *position: self.publishing.notify_position(*position),
             self.tasks,
+            self.registry.subscriber_count,
         )
 
     def _make_presence(self) -> ChannelPresence:
