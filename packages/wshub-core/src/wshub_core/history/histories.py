@@ -64,6 +64,11 @@ class Histories:
                 self._config.max_message_bytes,
             )
 
+    @property
+    def has_any(self) -> bool:
+        """True if a channel can have a history."""
+        return any(limits is not None for limits in self._config.history.values())
+
     def limits_of(self, channel: str) -> HistoryLimits | None:
         """Return the size of the history of a channel; None if it has no history."""
         return self._patterns.find(channel)
