@@ -53,6 +53,7 @@ class Histories:
         self._notify = notify
         self._tasks = tasks
         self._has_subscribers = has_subscribers
+        self._patterns = patterns
         # A reference to the method: publishing without a history must stay as cheap as it is.
         self.limits_of = patterns.find
         self._timer: Timer | None = None
@@ -77,6 +78,11 @@ class Histories:
                 self._tasks,
                 self._config.max_message_bytes,
             )
+
+    @property
+    def has_any(self) -> bool:
+        """True if a channel can have a history."""
+        return self._patterns.has_values
 
     def attach(self, store: HistoryStore) -> None:
         """Use a shared store from now on."""

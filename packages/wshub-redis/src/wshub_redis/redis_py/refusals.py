@@ -1,0 +1,15 @@
+"""The meaning of error replies."""
+
+from redis import ResponseError
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
+
+
+def is_misdirected(refusal: ResponseError) -> bool:
+    """Return whether another server must be asked: the primary, or the owner of the slot."""
+    # Before Redis 7, the error of a command in a script begins with ERR.
+    return isinstance(refusal, MovedError | ReadOnlyError) or "-READONLY " in str(refusal)
+
+
+def is_script_missing(refusal: ResponseError) -> bool:
+    """Return whether the server does not know the script of a call by its name."""
+    return isinstance(refusal, NoScriptError)
