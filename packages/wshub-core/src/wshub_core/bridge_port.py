@@ -89,7 +89,8 @@ class BridgePort:
     def resync_presence(self) -> None:
         """Send all members of this hub to the store again.
 
-        Call this method when the store can be reached again after a failure.
+        Call this method when the store can be reached again after a failure. The hub waits for two
+        seconds, so that the other hubs return too.
         """
         presence = self._get_running().presence
         if presence is not None:

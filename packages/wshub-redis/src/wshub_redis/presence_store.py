@@ -1,7 +1,7 @@
 """The members of channels on Redis, for all hubs of a fleet."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from wshub_core import (
     StoredPresence,
 )
 from wshub_redis.redis_channels import RedisChannels
+from wshub_redis.router import ShardRouter
 from wshub_redis.scripts import Script, load_script
 
 LEASE_SECONDS = 60.0
@@ -24,14 +25,20 @@ LEASE_SECONDS = 60.0
 _MAX_CLEANUPS = 100
 """Maximum number of calls for one read, while the members of dead hubs are removed."""
 
+_CALL_SIZE = 1_000
+"""Maximum number of changed members in one call. The server handles them in some milliseconds."""
+
+_UPDATE_SIZE = 10
+"""Number of changed members that cost as much as an update without changes."""
+
+_KEYS = (b"hubs", b"users", b"leaving", b"gone", b"members|")
+"""The keys of a channel; the last one is the beginning of several."""
+
 PRESENCE_SCRIPTS = UPDATE, READ = (
     load_script("presence", "presence_update"),
     load_script("presence", "presence_read"),
 )
 """The scripts of the store."""
-
-CallScript = Callable[[str, Script, Sequence[bytes], Sequence[bytes]], Awaitable[Any]]
-"""Runs a script for a channel, with keys and arguments, and returns its reply."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -44,39 +51,57 @@ class RedisPresenceStore:
     as a whole, and decides which users have come and gone.
 
     Args:
-        channels: The names of the fleet's keys.
-        call: Runs a script on the server of a channel. It raises `BridgeUnavailableError`, at once
-            if the server is known to be unreachable.
+        channels: The names of the fleet's channels and keys.
+        router: The shards.
+        is_sharded: Whether the keys of channels are in different slots.
     """
 
-    refresh_seconds = LEASE_SECONDS / 3
-
-    def __init__(self, channels: RedisChannels, call: CallScript) -> None:
+    def __init__(self, channels: RedisChannels, router: ShardRouter, *, is_sharded: bool) -> None:
         self._channels = channels
-        self._call = call
+        self._router = router
+        self._is_sharded = is_sharded
+
+    @property
+    def refresh_seconds(self) -> float:  # noqa: D102
+        return LEASE_SECONDS / 3
 
     async def update(
         self, hub_id: str, updates: Sequence[PresenceUpdate]
     ) -> Sequence[PresenceOutcome]:
         """Apply updates; see `wshub_core.PresenceStore.update`."""
-        calls = [self._update(hub_id, update) for update in updates]
+        calls = [self._update(hub_id, group) for group in self._group(updates)]
         # All calls end before this method does: later updates must not overtake them.
         results = await asyncio.gather(*calls, return_exceptions=True)
-        outcomes = []
+        outcomes: list[PresenceOutcome] = []
         for result in results:
             if isinstance(result, BridgeUnavailableError):
                 raise PresenceUnavailableError(str(result)) from result
             if isinstance(result, BaseException):
                 raise result
-            outcomes.append(result)
+            outcomes += result
         return outcomes
+
+    def _group(self, updates: Sequence[PresenceUpdate]) -> Iterator[list[PresenceUpdate]]:
+        """Yield the updates of each call."""
+        group: list[PresenceUpdate] = []
+        size = 0
+        for update in updates:
+            changes = len(update.left) + len(update.entered)
+            # A call can only use keys of one slot.
+            if group and (self._is_sharded or size + changes > _CALL_SIZE):
+                yield group
+                group, size = [], 0
+            group.append(update)
+            size += changes + _UPDATE_SIZE
+        if group:
+            yield group
 
     async def read(self, channel: str, settings: PresenceSettings, limit: int) -> StoredPresence:
         """Return the members of a channel; see `wshub_core.PresenceStore.read`."""
-        keys, arguments = self._keys(channel), [*_head(settings), b"%d" % limit]
+        arguments = [b"%d" % number for number in (*_settings(settings), limit)]
         try:
             for _ in range(_MAX_CLEANUPS):
-                reply = await self._call(channel, READ, keys, arguments)
+                reply = await self._call(READ, [channel], arguments)
                 is_final, connections, users, payloads = reply
                 if is_final:
                     return StoredPresence(connections, users, payloads)
@@ -84,43 +109,44 @@ class RedisPresenceStore:
             raise PresenceUnavailableError(str(exc)) from exc
         raise PresenceUnavailableError("the members of dead hubs are still being removed")
 
-    async def _update(self, hub_id: str, update: PresenceUpdate) -> PresenceOutcome:
-        kept = None if update.kept is None else [*update.kept]
-        changes = _encoder.encode([_pack(update.left), _pack(update.entered), kept])
-        arguments = [
-            *_head(update.settings),
-            hub_id.encode(),
-            b"%d" % update.base,
-            b"%d" % update.version,
-            changes,
-        ]
-        reply = await self._call(update.channel, UPDATE, self._keys(update.channel), arguments)
-        needs_all, milliseconds, joined, left = reply
-        return PresenceOutcome(
-            joined=joined,
-            left=left,
-            next_leave=None if milliseconds < 0 else milliseconds / 1_000,
-            needs_all=bool(needs_all),
-        )
+    async def _update(
+        self, hub_id: str, updates: Sequence[PresenceUpdate]
+    ) -> Sequence[PresenceOutcome]:
+        packed = _encoder.encode([*map(_pack_update, updates)])
+        channels = [update.channel for update in updates]
+        outcomes = [PresenceOutcome()] * len(updates)
+        for report in await self._call(UPDATE, channels, [hub_id.encode(), packed]):
+            index, needs_all, milliseconds, joined, left = report
+            next_leave = None if milliseconds < 0 else milliseconds / 1_000
+            outcomes[index] = PresenceOutcome(joined, left, next_leave, bool(needs_all))
+        return outcomes
 
-    def _keys(self, channel: str) -> list[bytes]:
+    async def _call(
+        self, script: Script, channels: Sequence[str], arguments: Sequence[bytes]
+    ) -> Any:
+        name = self._channels.to_redis(channels[0])
+        commands = self._router.shard_for(name).commands
+        assert commands is not None, "a bridge of a hub with presence has these connections"
+        bases = (self._channels.key("presence", channel) for channel in channels)
         # No name of a channel has a vertical bar, so the keys of channels cannot clash.
-        key = self._channels.key("presence", channel)
-        return [b"%b|%b" % (key, part) for part in _PARTS]
+        keys = [b"%b|%b" % (base, part) for base in bases for part in _KEYS]
+        return await commands.call(script, keys, [b"%d" % (LEASE_SECONDS * 1_000), *arguments])
 
 
-_PARTS = (b"hubs", b"users", b"leaving", b"gone", b"members|")
-"""The keys of a channel; the last one is the beginning of several."""
+def _settings(settings: PresenceSettings) -> tuple[bool, int]:
+    return settings.announce, int(settings.leave_delay * 1_000)
 
 
-def _head(settings: PresenceSettings) -> list[bytes]:
-    numbers = (LEASE_SECONDS * 1_000, settings.announce, settings.leave_delay * 1_000)
-    return [b"%d" % number for number in numbers]
+def _pack_update(update: PresenceUpdate) -> Any:
+    kept = None if update.kept is None else [*update.kept]
+    changes = (
+        [_pack_member(each) for each in update.left],
+        [_pack_member(each) for each in update.entered],
+    )
+    return *_settings(update.settings), update.base, update.version, *changes, kept
 
 
-def _pack(members: Sequence[StoredMember]) -> list[tuple[str, str, str, bool]]:
+def _pack_member(member: StoredMember) -> Any:
     # Texts, because the MessagePack of Redis has no type for bytes.
-    return [
-        (each.connection_id, each.user_key, each.payload.decode(), each.is_announced)
-        for each in members
-    ]
+    payload = member.payload.decode()
+    return member.connection_id, member.user_key, payload, member.is_announced

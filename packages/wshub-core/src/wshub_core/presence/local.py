@@ -55,9 +55,10 @@ class _Channel:
         self._hubs: dict[str, dict[str, StoredMember]] = {}
         self._connections_of: Counter[str] = Counter()
         # The time at which a user is reported as gone, and the user's last member. The times are in
-        # order, because all users have the same delay; connections without a user do not wait.
+        # order, because all users have the same delay.
         self._leaving: dict[str, tuple[float, bytes]] = {}
-        self._left: list[bytes] = []
+        # Connections without a user, which the same update reports.
+        self._left: dict[str, bytes] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -88,14 +89,16 @@ class _Channel:
             members[member.connection_id] = member
             key = member.user_key
             self._connections_of[key] += 1
-            has_returned = self._leaving.pop(key, None) is not None
+            # A connection can unsubscribe and subscribe again within one update.
+            has_returned = bool(self._leaving.pop(key, None) or self._left.pop(key, None))
             is_first = self._connections_of[key] == 1
             if is_first and not has_returned and not member.is_announced:
                 joined.append(member.payload)
         return joined if update.settings.announce else []
 
     def pop_left(self, now: float) -> list[bytes]:
-        left, self._left = self._left, []
+        left = [*self._left.values()]
+        self._left = {}
         for key, (due, payload) in tuple(self._leaving.items()):
             if due > now:
                 break
@@ -115,6 +118,6 @@ class _Channel:
             return
         del self._connections_of[key]
         if settings.announce and not member.user_id:
-            self._left.append(member.payload)
+            self._left[key] = member.payload
         elif settings.announce:
             self._leaving[key] = (now + settings.leave_delay, member.payload)

@@ -25,6 +25,11 @@ within this time share one update, and the users who have come share one message
 _RETRY_SECONDS = 10.0
 """Maximum time in seconds until another attempt after the store could not be reached."""
 
+RECOVERY_SECONDS = 2.0
+"""Time in seconds after an outage of the store before its members are read and updated. The other
+hubs return meanwhile: they hear the announcements that follow, and bring back members that the
+store has lost."""
+
 _JITTER = 0.75
 """Smallest part of an interval after which its work may begin. Hubs and channels that began at the
 same moment spread over the rest."""
@@ -68,7 +73,9 @@ class PresenceSync:
         self._round: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._timer_due = 0.0
+        # No round begins before: the end of the present round, or of the pause after an outage.
         self._quiet_until = 0.0
+        self._recovering_until = 0.0
         self._is_failing = False
         self._is_closed = False
         # Rounds run in the context of the hub, and not in that of the connection that has caused
@@ -92,7 +99,13 @@ class PresenceSync:
             self._set_timer()
 
     async def settle(self, channel: str) -> None:
-        """Wait until the changes of a channel up to now are in the store, or cannot be sent."""
+        """Wait until the changes of a channel up to now are in the store, or cannot be sent.
+
+        Raises:
+            PresenceUnavailableError: The store returns from an outage.
+        """
+        if self._clock.time() < self._recovering_until:
+            raise PresenceUnavailableError("the members are brought back after an outage")
         # The round that runs may have begun before the last changes; the round behind it has not.
         for _ in range(2):
             room = self._rooms.get(channel)
@@ -118,11 +131,13 @@ class PresenceSync:
             self._is_shared = False
 
     def send_all(self) -> None:
-        """Send all members again, because the store may have lost some; see `BridgePort`."""
-        for channel, room in self._rooms.items():
-            room.send_all()
-            self._agenda.add(channel, self._clock.time())
-        self._set_timer()
+        """Send all members again after an outage; see `BridgePort.resync_presence`."""
+        if self._is_shared:
+            self._recovering_until = self._clock.time() + RECOVERY_SECONDS
+            for channel, room in self._rooms.items():
+                room.send_all()
+                self._agenda.add(channel, self._recovering_until)
+            self._set_timer()
 
     async def withdraw(self) -> None:
         """Remove the members of this hub from the store, and use one in memory from now on."""
@@ -156,6 +171,7 @@ class PresenceSync:
     def _replace_store(self, store: PresenceStore, *, is_announced: bool) -> None:
         self.store = store
         self._is_failing = False
+        self._recovering_until = 0.0
         for channel, room in tuple(self._rooms.items()):
             room.begin_again(is_announced=is_announced)
             self.note_change(channel)
@@ -166,7 +182,7 @@ class PresenceSync:
         due = self._agenda.next
         if due is None or self._round is not None or self._is_closed:
             return
-        due = max(due, self._quiet_until)
+        due = max(due, self._quiet_until, self._recovering_until)
         if self._timer is None or due < self._timer_due:
             if self._timer is not None:
                 self._timer.cancel()
@@ -178,8 +194,9 @@ class PresenceSync:
             self._timer.cancel()
             self._timer = None
         now = self._clock.time()
-        channels = self._agenda.pop_due(now)
-        if not channels or self._is_closed:
+        is_early = self._is_closed or now < self._recovering_until
+        channels = [] if is_early else self._agenda.pop_due(now)
+        if not channels:
             self._set_timer()
             return
         self._quiet_until = now + ROUND_SECONDS

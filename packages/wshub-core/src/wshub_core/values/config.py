@@ -102,8 +102,8 @@ class HubConfig:
         max_history_bytes: Maximum size of all histories in the memory of this hub. Above it, the
             history that has grown least recently is dropped.
         presence: The channels whose members the hub keeps, by name or by a prefix and ``*``, such
-            as ``{"room:*": PresenceSettings()}``. The first pattern that fits a channel counts.
-            Other channels have no presence.
+            as ``{"room:*": PresenceSettings()}``; None for no presence. The first pattern that fits
+            a channel counts. Other channels have no presence.
         presence_info: Function that returns the ``info`` of a new member from its connection and
             the channel: any JSON value of at most 1,024 bytes. It must not be async. If it raises
             or returns another value, the member has no ``info``.
@@ -141,7 +141,7 @@ class HubConfig:
     close_timeout: float = 10.0
     history: Mapping[str, HistoryLimits | None] = field(default_factory=dict)
     max_history_bytes: int = 268_435_456
-    presence: Mapping[str, PresenceSettings] = field(default_factory=dict)
+    presence: Mapping[str, PresenceSettings | None] = field(default_factory=dict)
     presence_info: Callable[[Connection, str], JSON] | None = None
     presence_authorizer: "PresenceAuthorizer | None" = None
     allowed_origins: Collection[str] | None = None

@@ -86,15 +86,15 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     truncated: bool = False
 
 
-def validate_presence(presence: Mapping[str, PresenceSettings]) -> None:
-    """Raise an error if a value of ``HubConfig.presence`` is no `PresenceSettings`.
+def validate_presence(presence: Mapping[str, PresenceSettings | None]) -> None:
+    """Raise an error if a value of ``HubConfig.presence`` is neither `PresenceSettings` nor None.
 
     Raises:
         InvalidConfigError: A value is invalid.
     """
     for pattern, settings in presence.items():
-        if not isinstance(settings, PresenceSettings):
+        if not isinstance(settings, PresenceSettings | None):
             raise InvalidConfigError(
-                f"HubConfig.presence[{pattern!r}] must be PresenceSettings(…), "
+                f"HubConfig.presence[{pattern!r}] must be PresenceSettings(…) or None, "
                 f"not {type(settings).__qualname__}"
             )

@@ -1,17 +1,19 @@
 -- Read the members of a channel.
 --
--- ARGV  …, maximum number of members
+-- KEYS  the keys of the channel
+-- ARGV  …, whether users are announced, delay, maximum number of members
 -- Returns whether the numbers are final (otherwise the script must be called again), the number of
 -- connections and of users, and members.
 
+local channel = open_channel(1, ARGV[2] == '1', tonumber(ARGV[3]))
 local limit = tonumber(ARGV[4])
 
-if not clean() then
+if not clean(channel) then
   return { 0, 0, 0, {} }
 end
 local connections, found = 0, {}
-for _, hub in ipairs(redis.call('ZRANGE', hubs, 0, -1)) do
-  local key = members .. hub
+for _, hub in ipairs(redis.call('ZRANGE', channel.hubs, 0, -1)) do
+  local key = channel.members .. hub
   connections = connections + math.max(0, redis.call('HLEN', key) - 1)
   local cursor = '0'
   while #found < limit do
@@ -28,4 +30,4 @@ for _, hub in ipairs(redis.call('ZRANGE', hubs, 0, -1)) do
     end
   end
 end
-return { 1, connections, redis.call('HLEN', users), found }
+return { 1, connections, redis.call('HLEN', channel.users), found }
