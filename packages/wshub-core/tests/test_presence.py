@@ -552,10 +552,11 @@ class SlowStore(LocalPresence):
 
     async def read(self, channel: str, settings: PresenceSettings, limit: int) -> StoredPresence:
         self.reads += 1
-        await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return await super().read(channel, settings, limit)
+        stored = await super().read(channel, settings, limit)
+        await self.gate.wait()
+        return stored
 
 
 def use_store(hub: Hub, store: PresenceStore) -> None:
