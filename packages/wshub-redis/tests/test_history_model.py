@@ -142,7 +142,7 @@ def server() -> Iterator[RedisServer]:
 
 def test_a_history_agrees_with_a_list(server: RedisServer) -> None:
     kind: Any = type("Machine", (HistoryMachine,), {"server": server})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         kind,
         settings=settings(
             max_examples=25,
