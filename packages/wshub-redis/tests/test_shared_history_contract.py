@@ -1,5 +1,6 @@
 """The contract of histories, with real servers."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,6 +11,7 @@ from fleet import wait_until
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis_servers import RedisServer, run_cluster, run_server
+from tcp_proxy import TCPProxy, run_proxy
 
 from wshub_core import BridgeState, Hub, HubConfig
 from wshub_core.testing import SharedHistoryContract
@@ -44,30 +46,28 @@ class TestRedisHistory(RedisHistoryContract):
     @pytest.fixture(autouse=True)
     def use(self, server: RedisServer) -> None:
         self.server = server
-        self.bridges: dict[Hub, RedisBridge] = {}
+        self.ways: dict[Hub, tuple[RedisBridge, TCPProxy]] = {}
 
     @asynccontextmanager
     async def open_bridge(self, hub: Hub) -> AsyncIterator[None]:
-        # Each hub has a user of its own on Redis, whose rights a test can change.
-        user = f"hub-{len(self.bridges)}"
-        with self.server.client() as client:
-            client.acl_setuser(user, enabled=True, nopass=True, keys="*", commands=["+@all"])
-            client.execute_command("ACL", "SETUSER", user, "allchannels")
-        bridge = RedisBridge(hub, self.server.url, prefix=self.prefix, username=user, password="x")
-        async with bridge:
-            self.bridges[hub] = bridge
+        async with (
+            run_proxy(self.server.port) as proxy,
+            RedisBridge(hub, proxy.url, prefix=self.prefix) as bridge,
+        ):
+            self.ways[hub] = bridge, proxy
             yield
 
     @asynccontextmanager
     async def interrupt(self, hub: Hub) -> AsyncIterator[None]:
-        bridge = self.bridges[hub]
-        user = f"hub-{list(self.bridges).index(hub)}"
-        with self.server.client() as client:
-            client.execute_command("ACL", "SETUSER", user, "-subscribe")
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub", "USER", user)
-            await wait_until(lambda: bridge.state == BridgeState.DEGRADED)
-            yield
-            client.execute_command("ACL", "SETUSER", user, "+subscribe")
+        bridge, proxy = self.ways[hub]
+        message = re.compile(rb"\*3\r\n\$7\r\nmessage\r\n\$\d+\r\n[^\r]*\r\n\$\d+\r\n[^\r]*\r\n")
+        proxy.edit = lambda data: message.sub(b"", data)
+        yield
+        proxy.edit = bytes
+        # The bridge notices the loss of its connections.
+        before = bridge.stats().reconnects
+        proxy.close_connections()
+        await wait_until(lambda: bridge.stats().reconnects > before + 1)
         await wait_until(lambda: bridge.state == BridgeState.UP)
 
 

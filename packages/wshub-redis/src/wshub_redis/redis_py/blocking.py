@@ -109,8 +109,7 @@ class BlockingClient:
         reply = self._send(call)
         if isinstance(reply, str | bytes):
             raise BridgeUnavailableError(
-                f"redis at {self._address} has stored the message and does not pass it on: "
-                f"{reply!r}",
+                f"redis at {self._address} stores messages and does not pass them on: {reply!r}",
                 may_have_arrived=True,
             )
 
