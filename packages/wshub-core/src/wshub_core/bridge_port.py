@@ -53,7 +53,7 @@ class BridgePort:
         running = self._get_running()
         running.relay.attach(bridge)
         if history is not None:
-            running.histories.attach(history)
+            running.histories.attach(history, running.registry.channels)
 
     def detach(self) -> None:
         """Detach the bridge, so that messages reach only the clients of this hub.
