@@ -252,8 +252,8 @@ class ReconnectLoop:
         early.clear()
         while True:
             payload = await connection.receive()
-            items = follow(connection, connection.process_payload(payload))
-            await self._receiver.deliver(connection, payload, items)
+            messages = follow(connection, connection.process_payload(payload))
+            await self._receiver.deliver(connection, payload, messages)
 
     async def _end_connection(self, connection: HubConnection, failure: ClientError) -> None:
         """Close a connection, and report its end.
