@@ -5,11 +5,9 @@ The tests of `client_contract.recovery` hold for the clients in all languages.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from client_contract.interface import QUICK
 from client_contract.observing import (
     eventually,
@@ -34,24 +32,11 @@ from client_contract.recovery import (
     without_connections,
 )
 from client_contract.servers import Peer, run_script
-from js_clients import ChromiumClient, JSClient, NodeClient
+from js_clients import JSClient
+from js_fixtures import client as client
+from js_fixtures import running_client as running_client
 
-# One browser and one Node process serve all tests, so the tests share an event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-CLIENTS = [pytest.param(NodeClient.run, id="node"), pytest.param(ChromiumClient.run, id="chromium")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=CLIENTS)
-async def running_client(request: pytest.FixtureRequest) -> AsyncIterator[JSClient]:
-    async with request.param() as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(running_client: JSClient) -> AsyncIterator[JSClient]:
-    yield running_client
-    await running_client.close()
 
 
 # The history.
@@ -389,9 +374,10 @@ async def test_presence_needs_a_hub_that_serves_it(client: JSClient) -> None:
         else:
             await serve_ids(peer)
 
+    await client.start("ws://127.0.0.1:1/ws", **QUICK)
+    assert (await failure_of(client.presence("a"))).name == "NotConnectedError"
     async with run_script(script) as server:
         await client.start(server.url, **QUICK)
-        assert (await failure_of(client.presence("a"))).name == "NotConnectedError"
         await wait_event(client, "connect")
         error = await failure_of(client.presence("a"))
         assert (error.name, error.fields["code"]) == ("PresenceRefusedError", "not_served")
