@@ -130,9 +130,7 @@ class Callbacks:
 
     def report_gap(self, gap: Gap) -> None:
         """Log a gap, and call ``on_gap`` with it, before the calls for later messages."""
-        missing = "an unknown number of" if gap.missing is None else gap.missing
-        text = "%s: %s messages are missing (%s)"
-        logger.info(text, gap.channel, missing, gap.reason, extra={"kind": "Gap"})
+        logger.info("%s", gap, extra={"kind": "Gap"})
         self._put_event("on_gap", self._handlers.on_gap, gap)
 
     async def put_payload(self, payload: str | bytes, is_over: Callable[[], bool]) -> None:

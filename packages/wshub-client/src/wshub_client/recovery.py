@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from wshub_core import JSON, InvalidHistoryRequestError, Message, Position
+from wshub_core import JSON, InvalidHistoryRequestError, Message, MessageType, Position
 
 _MAX_OFFSET = 2**53 - 1
 """Largest offset; JSON parsers keep larger integers not exact."""
@@ -15,8 +15,16 @@ _MAX_OFFSET = 2**53 - 1
 _NO_HISTORY = "no_history"
 _SKIPPED = "skipped"
 
-_CLEARED = "history_cleared"
-_POSITION = "history_position"
+_REASON_TEXTS = {
+    "trimmed": "the hub has removed them",
+    "foreign_epoch": "the hub has begun the history anew",
+    "future_offset": "the history of the hub ends earlier",
+    "unavailable": "the hub cannot read the history now",
+    _NO_HISTORY: "the hub keeps no history",
+    _SKIPPED: "the hub has left them out",
+}
+
+_NOTICES = (MessageType.HISTORY_CLEARED, MessageType.HISTORY_POSITION)
 """The types of the messages in which a hub tells a new position."""
 
 
@@ -38,6 +46,11 @@ class Gap:
     channel: str
     reason: str
     missing: int | None = None
+
+    def __str__(self) -> str:
+        missing = "unknown number" if self.missing is None else self.missing
+        text = _REASON_TEXTS.get(self.reason, self.reason)
+        return f"{self.channel}: missing messages: {missing} ({text})"
 
 
 class Step(Enum):
@@ -140,12 +153,9 @@ class Recovery:
         Yields:
             The message, if it is for the application, and before it a `Gap`, if there is one.
         """
-        if message.type in (_CLEARED, _POSITION):
-            yield message
-            return self._take_notice(message)
         if not message.epoch:
             yield message
-            return Step.DONE
+            return self._take_notice(message) if message.type in _NOTICES else Step.DONE
         if self._awaits_answer:
             return Step.DONE
         if self._has_history:
@@ -181,7 +191,7 @@ class Recovery:
         if told is None or not told.epoch:
             return Step.DONE
         position = self.position
-        if notice.type == _CLEARED or (position is None and self._start is None):
+        if notice.type == MessageType.HISTORY_CLEARED or (position is None and self._start is None):
             self.position = Position(told.epoch, told.offset)
         elif position is None or position.epoch != told.epoch or position.offset < told.offset:
             self._asked_again = None

@@ -109,8 +109,7 @@ class Subscriptions:
             SubscriptionRefusedError(channel, "unsubscribed", "unsubscribed meanwhile")
         )
         if self._connection is not None:
-            with contextlib.suppress(NotConnectedError):
-                await self._connection.unsubscribe(channel)
+            await self._end_at_hub(self._connection, channel)
 
     def attach(self, connection: HubConnection) -> None:
         """Send the requests for new subscriptions on a connection from now on."""
@@ -172,6 +171,10 @@ class Subscriptions:
         for subscription in self._table.values():
             subscription.end_waiting(self._lifetime.end_error())
 
+    async def _end_at_hub(self, connection: HubConnection, channel: str) -> None:
+        with contextlib.suppress(NotConnectedError):
+            await connection.unsubscribe(channel)
+
     async def _request(self, connection: HubConnection, subscription: "_Subscription") -> None:
         with contextlib.suppress(NotConnectedError):  # the next connection restores it
             async with connection.request_lock:
@@ -203,6 +206,9 @@ class Subscriptions:
             del self._table[subscription.channel]
             subscription.end_waiting(error)
             self._report(error)
+            if subscription.is_confirmed:
+                # The hub has refused to send messages again, and still sends new ones.
+                connection.spawn(self._end_at_hub(connection, subscription.channel))
         # Every other error is the end of the connection, and the next one restores this channel.
 
     def _confirm(self, subscription: "_Subscription", data: JSON) -> Gap | None:
