@@ -62,7 +62,7 @@ class BridgePort:
         running = self._get_running()
         running.relay.attach(bridge)
         if history is not None:
-            running.histories.attach(history)
+            running.histories.attach(history, running.registry.channels)
         if presence is not None and running.presence is not None:
             running.presence.sync.use_store(presence)
 

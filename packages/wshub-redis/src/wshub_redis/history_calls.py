@@ -1,6 +1,7 @@
 """The arguments of the history scripts."""
 
 from wshub_core import HistoryLimits
+from wshub_redis.envelope import EnvelopeWriter
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.resp import encode_parts
 
@@ -71,6 +72,15 @@ class HistoryCalls:
             number,
             size,
         )
+
+    def message(self, envelopes: EnvelopeWriter, payload: bytes) -> list[bytes]:
+        """Return the other arguments of ``publish.lua``, for a client that may repeat the call.
+
+        The run id is left out, because such a client does not know when its server has changed. The
+        next hub that reads or publishes begins a new epoch then.
+        """
+        envelope_id = envelopes.next_id()
+        return [envelopes.source_id.encode(), b"%d" % envelope_id, payload, b"", b"1"]
 
     def read(self, limits: HistoryLimits, after: int, limit: int) -> list[bytes]:
         """Return the arguments of ``read.lua`` before the run id."""

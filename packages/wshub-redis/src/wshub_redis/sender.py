@@ -9,10 +9,11 @@ from redis import ResponseError
 
 from wshub_core import BridgeUnavailableError
 from wshub_redis.connection import ConnectionLostError, SupervisedConnection, logger
+from wshub_redis.losses import LossLog
 from wshub_redis.publish_queue import PublishQueue, QueuedMessage
 from wshub_redis.publish_script import PublishScript
 from wshub_redis.redis_py.connections import RedisConnection
-from wshub_redis.redis_py.refusals import is_misdirected, is_script_missing
+from wshub_redis.redis_py.refusals import is_misdirected, is_read_only, is_script_missing
 from wshub_redis.redis_py.servers import Server
 from wshub_redis.replicas import HELLO, ReplicaError, is_replica
 from wshub_redis.stats import Counters
@@ -28,9 +29,6 @@ timeout."""
 
 _EXPIRY_SECONDS = 0.1
 """Minimum time in seconds between two searches for expired messages."""
-
-_QUIET_SECONDS = 10.0
-"""Minimum time in seconds between two log records about lost messages, while others arrive."""
 
 Confirmation: TypeAlias = Future[None] | None
 """A future that is done when the server has a message; None if no caller waits."""
@@ -84,8 +82,7 @@ class Sender(SupervisedConnection):
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self.refusals = 0
-        self._unreported_losses = 0
-        self._quiet_until = 0.0
+        self._losses = LossLog()
         self._command_head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
@@ -210,7 +207,7 @@ class Sender(SupervisedConnection):
         # Messages in flight are lost, too: their confirmations cannot arrive any more.
         for item in self._queue.drop_all():
             self._lose(item, "the connection was closed before they could be sent")
-        self._report_losses()
+        self._losses.report()
         self._progress.set()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -225,7 +222,7 @@ class Sender(SupervisedConnection):
         if self._queue.has_waiting:
             await self._before_replay()
         self.note_up()
-        self._report_losses()
+        self._losses.report()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
@@ -297,15 +294,14 @@ class Sender(SupervisedConnection):
             self._work.set()
 
     def _confirm(self, item: OutgoingMessage, reply: object) -> None:
-        if self._unreported_losses and self._loop.time() > self._quiet_until:
-            self._report_losses()
+        self._losses.note_success(self._loop.time())
         if item.payload is not None and isinstance(reply, bytes):
             # Hubs find the message in the history when they compare their positions.
             self.refusals += 1
-            why = reply.decode(errors="replace")
-            logger.warning(
-                "%s stores messages and does not pass them on: %s", self._server.address, why
-            )
+            refusal = reply.decode(errors="replace")
+            why = f"{self._server.address} stores messages and does not pass them on: {refusal}"
+            logger.warning("%s", why)
+            self._fail_confirmation(item, why, may_have_arrived=True)
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
@@ -318,6 +314,9 @@ class Sender(SupervisedConnection):
             self._queue.put_back(item)
             if is_missing:
                 self._script.note_missing()
+            if is_read_only(refusal):
+                self._on_replica()
+                raise ReplicaError(self._server.address)
             raise ConnectionLostError(f"{self._server.address} refuses: {refusal}")
         # The reply proves that no hub has the message.
         why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
@@ -340,11 +339,7 @@ class Sender(SupervisedConnection):
             may_have_arrived = item.may_have_arrived
         if not item.is_probe:
             self._counters.lost += 1
-            self._unreported_losses += 1
-            # Only the first loss in a row is logged at once; `_report_losses` logs the number.
-            if self._unreported_losses == 1:
-                logger.warning("messages for other hubs are lost: %s", why)
-                self._quiet_until = self._loop.time() + _QUIET_SECONDS
+            self._losses.note_loss(why, self._loop.time())
         self._fail_confirmation(item, why, may_have_arrived)
         # If a history may have the message, clients may have received it.
         if item.payload is not None and not may_have_arrived:
@@ -359,11 +354,6 @@ class Sender(SupervisedConnection):
                 )
             )
         item.confirmation = None
-
-    def _report_losses(self) -> None:
-        if self._unreported_losses:
-            logger.warning("number of lost messages for other hubs: %d", self._unreported_losses)
-            self._unreported_losses = 0
 
     def _lose_queued(self, until: float, why: str) -> None:
         for item in self._queue.overdue(until):

@@ -1,8 +1,6 @@
 """The histories that all hubs share, in Redis."""
 
-import asyncio
 import secrets
-from asyncio import Future
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +12,11 @@ from wshub_core import (
 )
 from wshub_redis.envelope import EnvelopeWriter
 from wshub_redis.history_calls import HistoryCalls
+from wshub_redis.history_writer import HistoryWriter
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.router import ShardRouter
 from wshub_redis.scripts import Script, load_script
+from wshub_redis.shard import Shard
 
 _READ = load_script("history", "read")
 _CLEAR = load_script("history", "clear")
@@ -51,41 +51,26 @@ class SharedHistory:
     ) -> None:
         self._channels = channels
         self._calls = calls
-        self._envelopes = envelopes
+        self._writer = HistoryWriter(channels, calls, envelopes)
         self._router = router
 
     def append(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Queue a message; see `wshub_core.HistoryStore.append`."""
-        self._append(channel, payload, limits, None)
+        self._writer.append(self._shard(channel).history_sender, channel, payload, limits)
 
     async def publish(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
-        """Queue a message, and wait until Redis has it.
+        """Queue a message, and wait until Redis has it; see `HistoryWriter.publish`."""
+        await self._writer.publish(self._shard(channel).history_sender, channel, payload, limits)
 
-        Raises:
-            BridgeUnavailableError: Redis does not get the message, or has not confirmed it.
-        """
-        confirmation: Future[None] = asyncio.get_running_loop().create_future()
-        self._append(channel, payload, limits, confirmation)
-        await confirmation
-
-    def _append(
-        self, channel: str, payload: bytes, limits: HistoryLimits, confirmation: Future[None] | None
-    ) -> None:
-        # The envelope is numbered and queued without an `await` in between, so that the numbers of
-        # a channel grow in the order of its messages.
-        envelope_id = self._envelopes.next_id()
-        source_id = self._envelopes.source_id.encode()
-        call = self._calls.encode_publish(channel, limits, source_id, envelope_id, len(payload))
-        name = self._channels.to_redis(channel)
-        sender = self._router.shard_for(name).history_sender
-        sender.append(name, call, payload, confirmation)
+    def _shard(self, channel: str) -> Shard:
+        return self._router.shard_for(self._channels.to_redis(channel))
 
     async def read(
         self, channel: str, *, after: int, limit: int, limits: HistoryLimits
     ) -> StoredPage:
         """Return a page; see `wshub_core.HistoryStore.read`."""
         reply = await self._call(_READ, channel, self._calls.read(limits, after, limit))
-        return _to_page(reply, after, limit)
+        return to_page(reply, after, limit)
 
     async def clear(self, channel: str, limits: HistoryLimits) -> str:
         """Begin a new epoch; see `wshub_core.HistoryStore.clear`."""
@@ -93,8 +78,7 @@ class SharedHistory:
         return reply.decode()
 
     async def _call(self, script: Script, channel: str, arguments: Sequence[bytes]) -> Any:
-        shard = self._router.shard_for(self._channels.to_redis(channel))
-        commands = shard.commands
+        commands = self._shard(channel).commands
         assert commands is not None, "a bridge with histories has these connections"
         seed = secrets.token_bytes(8)
         try:
@@ -105,7 +89,7 @@ class SharedHistory:
             raise HistoryUnavailableError(f"the history of {channel}: {exc}") from exc
 
 
-def _to_page(reply: list[Any], after: int, limit: int) -> StoredPage:
+def to_page(reply: list[Any], after: int, limit: int) -> StoredPage:
     """Return the page in a reply of ``read.lua``, without gaps."""
     epoch, first, newest, *entries = reply
     start = max(after + 1, first)

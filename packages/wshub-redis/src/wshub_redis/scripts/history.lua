@@ -26,10 +26,10 @@ local function new_epoch(seed)
 end
 
 local function begin(state, seed)
-  -- XLEN raises an error, before anything is changed, if the key belongs to somebody else.
-  if redis.call('XLEN', stream) > 0 then
-    redis.call('DEL', stream)
-  end
+  -- Raises an error, before anything is changed, if the key belongs to somebody else.
+  redis.call('XLEN', stream)
+  -- An empty stream would refuse the first offsets, too.
+  redis.call('DEL', stream)
   state.e, state.o, state.c, state.x = new_epoch(seed), 0, 0, 0
   state.is_new = true
 end

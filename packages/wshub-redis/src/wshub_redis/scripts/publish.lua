@@ -48,17 +48,19 @@ if state.o % math.min(64, math.ceil(max_messages / 8)) == 0
   redis.call('XTRIM', stream, 'MINID', '~', text(first))
 end
 
-if state.x - now < max_age then
-  -- Longer than necessary, so that most calls need not do it.
-  local expiry = math.ceil(max_age * 17 / 16)
-  redis.call('PEXPIRE', stream, expiry)
-  redis.call('PEXPIRE', hash, ARGV[6])
-  state.x, state.is_new = now + expiry, true
+local expires_too_early = state.x - now < max_age
+if expires_too_early then
+  -- Longer than necessary, so that most calls need not set it.
+  state.x = now + math.ceil(max_age * 17 / 16)
 end
-if state.is_new then
+if state.is_new or expires_too_early then
   save(state)
 end
 redis.call('HSET', hash, 'o', state.o, 'c', state.c, source, envelope_id .. ' ' .. text(now))
+if expires_too_early then
+  redis.call('PEXPIRE', stream, state.x - now)
+  redis.call('PEXPIRE', hash, ARGV[6])
+end
 
 -- Forget the sources that were silent longest.
 if not state.source and redis.call('HLEN', hash) > 256 then

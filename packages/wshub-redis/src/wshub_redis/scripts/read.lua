@@ -19,9 +19,11 @@ end
 local first = first_kept(state, tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
 local reply = {state.e, first, state.o}
 local offset, size, count = math.max(after + 1, first), 0, 0
+-- Few entries at a time while they are large, so that a page is not much larger.
+local step = 5
 while count < limit and offset <= state.o and size < 1048576 do
   local entries = redis.call('XRANGE', stream, text(offset), text(state.o),
-    'COUNT', math.min(limit - count, 50))
+    'COUNT', math.min(limit - count, step))
   if #entries == 0 then
     break
   end
@@ -34,5 +36,6 @@ while count < limit and offset <= state.o and size < 1048576 do
     end
     offset, count = found + 1, count + 1
   end
+  step = math.max(1, math.min(100, math.floor((1048576 - size) * count / (size + 1))))
 end
 return reply
