@@ -122,6 +122,11 @@ class BridgePort:
         """Compare all positions with the store; call it when messages arrive again."""
         self._get_running().histories.resync()
 
+    @property
+    def has_history(self) -> bool:
+        """True if a channel can have a history, so that the bridge needs a store."""
+        return self._get_running().histories.has_any
+
     def history_limits(self, channel: str) -> HistoryLimits | None:
         """Return the size of the history of a channel; None if it has no history."""
         return self._get_running().histories.limits_of(channel)

@@ -48,6 +48,7 @@ class Histories:
         has_subscribers: Callable[[str], object],
     ) -> None:
         self._config = config
+        self._patterns = patterns
         self._clock = clock
         self._deliver = deliver
         self._notify = notify
@@ -77,6 +78,11 @@ class Histories:
                 self._tasks,
                 self._config.max_message_bytes,
             )
+
+    @property
+    def has_any(self) -> bool:
+        """True if a channel can have a history."""
+        return self._patterns.has_values
 
     def attach(self, store: HistoryStore, channels: Iterable[str]) -> None:
         """Use a shared store from now on.
