@@ -271,6 +271,26 @@ async def test_a_newer_position_makes_the_client_ask_again(client: JSClient) -> 
         assert len([each for each in server.peers[0].frames if each["type"] == "subscribe"]) == 3
 
 
+async def test_an_older_position_makes_the_client_ask_again(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        # The history has lost its newest messages, and gives their offsets again.
+        lost = {"type": "history_position", "channel": "a", "data": {"epoch": EPOCH, "offset": 3}}
+        await peer.send(answer(frame, offset=5, first=1, after=5), lost, stored(4))
+        frame = await next_subscribe(peer)
+        assert frame["history"] == {"since": 5, "epoch": EPOCH}
+        gap = {"recovered": False, "reason": "future_offset"}
+        await peer.send(answer(frame, offset=4, first=4, after=3, **gap), stored(4))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await client.subscribe("a")
+        await wait_position(client, (EPOCH, 4))
+        events = without_connections(await client.events())
+        assert [each.get("reason", each.get("data")) for each in events[1:]] == ["future_offset", 4]
+
+
 async def test_a_notice_with_an_offset_is_a_message_of_the_history(client: JSClient) -> None:
     async def script(peer: Peer) -> None:
         frame = await next_subscribe(peer)
