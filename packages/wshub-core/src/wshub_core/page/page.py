@@ -19,11 +19,18 @@ from wshub_core.values.errors import HubClosedError, MessageTooLargeError, WSHub
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Request, Response
 from wshub_core.values.messages import JSON, Message
 
+_SCRIPTS = (
+    *("ansi", "channels", "export", "format", "fragment", "layout", "log", "page", "search"),
+    "viewer",
+)
+
 _FILES = {
     "/": ("page/files/index.html", "text/html; charset=utf-8"),
     "/page.css": ("page/files/page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page/files/page.js", "text/javascript; charset=utf-8"),
-    "/ansi.js": ("page/files/ansi.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/{name}.js": (f"page/files/{name}.js", "text/javascript; charset=utf-8")
+        for name in _SCRIPTS
+    },
     "/wshub.js": ("browser/wshub.js", "text/javascript; charset=utf-8"),
 }
 
@@ -54,7 +61,7 @@ _MAX_ANSWER_PARTS = 320
 """Number of answer parts that a live page accepts: the whole directories of 16 other pages."""
 
 _PART_CHANNELS = 50
-"""Number of channels in one message: 20 KB if all names have the greatest length."""
+"""Number of channels in one message: 25 KB if all names have the greatest length."""
 
 _MAX_LISTED = 2_000
 """Number of channels in one answer to ``/channels``."""
@@ -69,6 +76,7 @@ class _DirectoryEntry(msgspec.Struct):
     status: Annotated[str, msgspec.Meta(max_length=MAX_STATUS_LENGTH)] | None = None
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | None = None
     status_at: float = 0.0
+    started_at: float | None = None
 
 
 class _SyncMessage(msgspec.Struct):
@@ -118,8 +126,8 @@ class LivePage:
         """Answer a request for the page; return None for any other path.
 
         ``/channels`` is the list of channels as JSON: channels with recent messages, and channels
-        with subscribers, at most 2,000. HEAD gets the same answer as GET; the server omits the
-        body.
+        with subscribers, at most 2,000. All times in it are Unix times in seconds. HEAD gets the
+        same answer as GET; the server omits the body.
         """
         if request.path != "/channels" and request.path not in self._responses:
             return None
@@ -211,6 +219,8 @@ class LivePage:
             "messages": activity.message_count,
             "status": activity.status,
             "exitCode": activity.exit_code,
+            "statusAt": None if activity.status is None else activity.status_at,
+            "startedAt": activity.started_at,
         }
 
     # Synchronization of the live pages of several hubs.
@@ -240,6 +250,7 @@ class LivePage:
                             entry.exit_code,
                             # A status from a clock that is ahead would outlast all later statuses.
                             min(entry.status_at, now),
+                            entry.started_at,
                         )
                         for channel, entry in sync.channels.items()
                         if not is_for_hubs(channel)
@@ -257,7 +268,11 @@ class LivePage:
         for part in self._directory.snapshot(_PART_CHANNELS):
             channels = {
                 channel: _DirectoryEntry(
-                    activity.message_count, activity.status, activity.exit_code, activity.status_at
+                    activity.message_count,
+                    activity.status,
+                    activity.exit_code,
+                    activity.status_at,
+                    activity.started_at,
                 )
                 for channel, activity in part.items()
             }
