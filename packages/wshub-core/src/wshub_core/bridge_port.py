@@ -3,8 +3,11 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+from wshub_core.bridge.history_store import HistoryStore
 from wshub_core.bridge.protocol import Bridge
 from wshub_core.connections.running_hub import RunningHub
+from wshub_core.history.replica import StoredMessage
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 
 
@@ -34,16 +37,23 @@ class BridgePort:
         self._get_running = get_running
         self._get_unchecked = get_unchecked
 
-    def attach(self, bridge: Bridge) -> None:
+    def attach(self, bridge: Bridge, *, history: HistoryStore | None = None) -> None:
         """Attach a bridge. The bridge calls this method when it is ready.
 
         From then on, publishing methods reach the clients of all hubs, unless ``local_only`` is
         given. The hub subscribes the bridge to the channels that have subscribers here.
 
+        Args:
+            bridge: The bridge.
+            history: The histories that all hubs share. Without it, each hub has its own.
+
         Raises:
             BridgeAttachedError: The hub has a bridge already.
         """
-        self._get_running().relay.attach(bridge)
+        running = self._get_running()
+        running.relay.attach(bridge)
+        if history is not None:
+            running.histories.attach(history)
 
     def detach(self) -> None:
         """Detach the bridge, so that messages reach only the clients of this hub.
@@ -54,6 +64,7 @@ class BridgePort:
         if running is not None:
             running.check_process()
             running.relay.detach()
+            running.histories.detach()
 
     @property
     def bridged_channels(self) -> Collection[str]:
@@ -82,8 +93,44 @@ class BridgePort:
         """
         self._get_running().publishing.deliver(channel, payload)
 
+    def deliver_stored(
+        self, channel: str, epoch: str, offset: int, payload: bytes, *, is_own: bool
+    ) -> None:
+        """Deliver a message of the shared history to the clients of this hub.
+
+        Messages may come twice or with gaps. The hub delivers each once, in the order of the
+        offsets, and reads what is missing.
+
+        Args:
+            channel: The channel.
+            epoch: The epoch of the stream.
+            offset: The offset of the message.
+            payload: The message, one JSON object. A position in it is replaced.
+            is_own: Whether this hub has published it.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+        """
+        message = StoredMessage(epoch, offset, payload, is_own)
+        self._get_running().publishing.deliver_stored(channel, message)
+
+    def deliver_unstored(self, channel: str, payload: bytes) -> None:
+        """Deliver a message of this hub to its clients without a position: the store lost it."""
+        self._get_running().publishing.deliver_unstored(channel, payload)
+
+    def resync_history(self) -> None:
+        """Compare all positions with the store; call it when messages arrive again."""
+        self._get_running().histories.resync()
+
+    def history_limits(self, channel: str) -> HistoryLimits | None:
+        """Return the size of the history of a channel; None if it has no history."""
+        return self._get_running().histories.limits_of(channel)
+
     def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to the clients of this hub alone, for a bridge that confirms its sending.
+
+        With a shared history, a message of a channel with history is not delivered here: the bridge
+        appends the payload to its store.
 
         Returns:
             The payload for the other hubs, which is the same as for the clients here.

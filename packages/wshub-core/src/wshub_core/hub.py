@@ -12,6 +12,7 @@ from wshub_core.bridge_port import BridgePort
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
+from wshub_core.hub_channels import HubChannels
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
 from wshub_core.values.closing import CloseCode, validate_close
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from wshub_core.transports.server import Server
 
 
-class Hub:
+class Hub(HubChannels):
     """The connections, channels and subscriptions of one process.
 
     Enter the hub before use; it then belongs to that event loop::
@@ -368,21 +369,6 @@ class Hub:
         return tuple(
             sorted(connections, key=lambda each: (each.user_id, each.remote_address, each.id))
         )
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Channels that have subscribers now, sorted."""
-        return () if self._running is None else self._running.registry.channels
-
-    def subscribers(self, channel: str) -> tuple[Connection, ...]:
-        """Return the current subscribers of a channel, in no particular order."""
-        return (
-            () if self._running is None else tuple(self._running.registry.subscribers_of(channel))
-        )
-
-    def subscriber_count(self, channel: str) -> int:
-        """Return the number of subscribers of a channel."""
-        return 0 if self._running is None else self._running.registry.subscriber_count(channel)
 
     def stats(self) -> HubStats:
         """Return the current numbers and the running totals of this process."""

@@ -11,7 +11,7 @@ class StoredPage:
     """A part of the shared history of a channel, oldest message first.
 
     Attributes:
-        epoch: The name of the stream; empty if nothing was ever published.
+        epoch: The name of the stream. A read begins a stream if there is none.
         first: Offset of the oldest message that is kept; ``offset + 1`` if none is kept.
         offset: Offset of the newest message; 0 if nothing was ever published.
         start: Offset of the first message of `payloads`.
@@ -35,9 +35,9 @@ class HistoryStore(Protocol):
     def append(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Append a message, without blocking and without raising.
 
-        The message comes back through `BridgePort.deliver_stored`, on every hub that is subscribed
-        to the channel and on this hub always, in the order of the offsets. If the message is lost,
-        this hub gets it through `BridgePort.deliver_unstored`.
+        The message comes back through `BridgePort.deliver_stored` on every hub that is subscribed
+        to the channel, this hub included. If the message is lost, this hub gets it through
+        `BridgePort.deliver_unstored`.
 
         Args:
             channel: The channel.
@@ -57,11 +57,16 @@ class HistoryStore(Protocol):
             limits: The size of the history: older messages are left out.
 
         Raises:
-            HistoryUnavailableError: The history cannot be read now.
+            HistoryUnavailableError: The history cannot be read now. During an outage, the error
+                comes at once.
         """
 
-    async def clear(self, channel: str) -> str:
+    async def clear(self, channel: str, limits: HistoryLimits) -> str:
         """Remove all messages of a channel, and begin a new epoch.
+
+        Args:
+            channel: The channel.
+            limits: The size of the history.
 
         Returns:
             The new epoch, whose offsets begin at 1.

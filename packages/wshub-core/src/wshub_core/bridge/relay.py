@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from wshub_core.bridge.protocol import Bridge
@@ -38,9 +38,17 @@ class Relay:
     Args:
         clock: The hub's clock.
         subscribed: The channels with subscribers here.
+        on_unsubscribed: Called with a channel that has no subscribers any more, after the linger
+            time if there is a bridge.
     """
 
-    def __init__(self, clock: Clock, subscribed: SubscribedChannels) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        subscribed: SubscribedChannels,
+        on_unsubscribed: Callable[[str], None],
+    ) -> None:
+        self._on_unsubscribed = on_unsubscribed
         self._bridge: Bridge | None = None
         self._subscribed = subscribed
         # Kept for a bridge that is attached later.
@@ -121,7 +129,10 @@ class Relay:
         """Start the linger time of a channel whose last subscriber has left."""
         if self._bridge is not None:
             self._lingering.add(channel)
+        else:
+            self._on_unsubscribed(channel)
 
     def _unsubscribe_if_empty(self, channel: str) -> None:
         if self._bridge is not None and self._subscribed.subscriber_count(channel) == 0:
             self._bridge.unsubscribe(channel)
+            self._on_unsubscribed(channel)

@@ -1,15 +1,20 @@
 """The commands of clients, and the hub's answers (wire protocol, "Client frames")."""
 
 from collections.abc import Awaitable, Coroutine
-from functools import partial
-from typing import Any
 
 from wshub_core.connections.admission import Admission
+from wshub_core.connections.answers import (
+    MAX_NAME_LENGTH,
+    REFUSAL_CODES,
+    REFUSAL_TEXTS,
+    Answers,
+)
 from wshub_core.connections.auth_expiry import AuthExpiry
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.publishing import Publishing
-from wshub_core.connections.subscriptions import Bridged, Subscriptions
+from wshub_core.connections.subscribe_commands import SubscribeCommands
+from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.client_frames import (
@@ -26,43 +31,16 @@ from wshub_core.protocol.registry import Registry
 from wshub_core.values.channels import is_for_hubs, validate_channel
 from wshub_core.values.config import HubConfig, PublishAuthorizer
 from wshub_core.values.errors import (
-    InvalidChannelError,
-    InvalidProcessIDError,
-    MessageEncodeError,
-    MessageTooLargeError,
     PublishDeniedError,
     SubscriptionDeniedError,
-    SubscriptionLimitError,
     WSHubError,
 )
-from wshub_core.values.messages import Message, MessageType, Reply
+from wshub_core.values.messages import Message, MessageType
 
 logger = get_logger("wshub.connections")
 
-REFUSAL_TEXTS: dict[type[WSHubError], str] = {
-    InvalidChannelError: "Subscribe: invalid channel name",
-    InvalidProcessIDError: "Subscribe: invalid process ID",
-    SubscriptionDeniedError: "Subscribe: subscription unauthorised",
-    SubscriptionLimitError: "subscription limit exceeded",
-}
-"""Texts for refused subscriptions. Clients compare them, so they never change."""
-
-REFUSAL_CODES: dict[type[WSHubError], str] = {
-    InvalidChannelError: "invalid_channel",
-    InvalidProcessIDError: "invalid_process_id",
-    MessageEncodeError: "invalid_message",
-    MessageTooLargeError: "message_too_large",
-    PublishDeniedError: "publish_denied",
-    SubscriptionDeniedError: "subscription_denied",
-    SubscriptionLimitError: "subscription_limit",
-}
-"""Machine-readable codes, for answers to frames with an ``id``."""
-
 _PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
 """Types that clients may publish, with a publish authorizer."""
-
-_MAX_NAME_LENGTH = 256
-"""Number of characters of a channel name in a refusal; an invalid name can fill the message."""
 
 
 class Commands:
@@ -79,7 +57,9 @@ class Commands:
         admission: Authenticates clients by tokens.
         auth_expiry: Closes connections whose authentication expires.
         subscriptions: Subscribes connections to channels.
+        subscribe_commands: Serves requests to subscribe.
         publishing: Publishes messages, and sends messages to one connection.
+        answers: Sends the answers.
     """
 
     def __init__(
@@ -91,7 +71,9 @@ class Commands:
         admission: Admission,
         auth_expiry: AuthExpiry,
         subscriptions: Subscriptions,
+        subscribe_commands: SubscribeCommands,
         publishing: Publishing,
+        answers: Answers,
     ) -> None:
         self._config = config
         self._counters = counters
@@ -100,7 +82,9 @@ class Commands:
         self._admission = admission
         self._auth_expiry = auth_expiry
         self._subscriptions = subscriptions
+        self._subscribe_commands = subscribe_commands
         self._publishing = publishing
+        self._answers = answers
 
     def serve(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
         """Serve one frame.
@@ -113,20 +97,22 @@ class Commands:
             return None
         match read_client_frame(payload):
             case Ping(frame_id):
-                self._reply(connection, frame_id, Message(type=MessageType.PONG), always=True)
+                self._answers.send(
+                    connection, frame_id, Message(type=MessageType.PONG), always=True
+                )
             case Unsubscribe(channel, frame_id):
                 self._subscriptions.unsubscribe(connection, channel)
-                name = channel[:_MAX_NAME_LENGTH]
+                name = channel[:MAX_NAME_LENGTH]
                 message = Message(type=MessageType.UNSUBSCRIBED, channel=name)
-                self._reply(connection, frame_id, message)
-            case Subscribe(channel, frame_id):
-                return self._serve_subscribe(connection, channel, frame_id)
+                self._answers.send(connection, frame_id, message)
+            case Subscribe() as request:
+                return self._subscribe_commands.serve(connection, request)
             case Other(message, frame_id):
                 return self._serve_message(connection, message, frame_id)
             case Malformed(why, frame_id):
                 self._counters.ignored_frames += 1
                 message = Message(type=MessageType.ERROR, data=f"malformed frame: {why}")
-                self._reply(connection, frame_id, message, "malformed_frame")
+                self._answers.send(connection, frame_id, message, "malformed_frame")
             case None:
                 self._counters.ignored_frames += 1
         return None
@@ -148,93 +134,10 @@ class Commands:
             return self._callbacks.run("on_message", self._config.on_message, connection, message)
         # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"
-        self._reply(connection, frame_id, Message(type=MessageType.ERROR, data=text), "not_served")
+        self._answers.send(
+            connection, frame_id, Message(type=MessageType.ERROR, data=text), "not_served"
+        )
         return None
-
-    def _reply(
-        self,
-        connection: ServerConnection,
-        frame_id: RequestID,
-        message: Message,
-        code: str = "",
-        *,
-        always: bool = False,
-    ) -> None:
-        """Answer a frame.
-
-        Args:
-            connection: The client's connection.
-            frame_id: The ``id`` of the frame; None for a frame without one, which gets no answer
-                because clients of go-ws do not expect any.
-            message: The answer.
-            code: The code of a refusal.
-            always: Whether a frame without an ``id`` is answered too, as go-ws does.
-        """
-        if frame_id is not None:
-            fields = {field: getattr(message, field) for field in message.__struct_fields__}
-            message = Reply(id=frame_id, code=code, **fields)
-        elif not always:
-            return
-        try:
-            self._publishing.send(connection, message)
-        except MessageTooLargeError:
-            # The answer repeats the frame's ``id``, which may be almost as long as a message.
-            logger.warning("an answer to %r exceeds max_message_bytes and is not sent", connection)
-
-    # Subscribing.
-
-    def _serve_subscribe(
-        self, connection: ServerConnection, channel: str, frame_id: RequestID
-    ) -> Work:
-        try:
-            bridged = self._subscriptions.subscribe(connection, channel)
-        except WSHubError as exc:
-            self._refuse_subscription(connection, channel, frame_id, exc)
-            return None
-        if isinstance(bridged, Coroutine):
-            return self._finish_subscribe(connection, channel, frame_id, bridged)
-        if bridged is not None:
-            return self._confirm_when_bridged(connection, channel, frame_id, bridged)
-        self._confirm_subscription(connection, channel, frame_id)
-        return None
-
-    async def _finish_subscribe(
-        self,
-        connection: ServerConnection,
-        channel: str,
-        frame_id: RequestID,
-        adding: Coroutine[Any, Any, Bridged],
-    ) -> None:
-        try:
-            bridged = await adding
-        except WSHubError as exc:
-            self._refuse_subscription(connection, channel, frame_id, exc)
-        else:
-            await self._confirm_when_bridged(connection, channel, frame_id, bridged)
-
-    async def _confirm_when_bridged(
-        self, connection: ServerConnection, channel: str, frame_id: RequestID, bridged: Bridged
-    ) -> None:
-        # A frame without an ``id`` gets no confirmation. The following frames still wait until the
-        # channel is bridged, as they do behind a frame with an ``id``.
-        confirm = None
-        if frame_id is not None:
-            confirm = partial(self._confirm_subscription, connection, channel, frame_id)
-        await self._subscriptions.confirm(connection, channel, bridged, confirm)
-
-    def _confirm_subscription(
-        self, connection: ServerConnection, channel: str, frame_id: RequestID
-    ) -> None:
-        self._reply(connection, frame_id, Message(type=MessageType.SUBSCRIBED, channel=channel))
-
-    def _refuse_subscription(
-        self, connection: ServerConnection, channel: str, frame_id: RequestID, error: WSHubError
-    ) -> None:
-        text, code = REFUSAL_TEXTS[type(error)], REFUSAL_CODES[type(error)]
-        # go-ws does not name the channel in a refusal. Answers to frames with an ``id`` do.
-        named = "" if frame_id is None else channel[:_MAX_NAME_LENGTH]
-        message = Message(type=MessageType.ERROR, channel=named, data=text)
-        self._reply(connection, frame_id, message, code, always=True)
 
     # Publishing.
 
@@ -282,16 +185,16 @@ class Commands:
             self._refuse_publish(connection, message, frame_id, exc)
         else:
             published = Message(type=MessageType.PUBLISHED, channel=channel)
-            self._reply(connection, frame_id, published)
+            self._answers.send(connection, frame_id, published)
 
     def _refuse_publish(
         self, connection: ServerConnection, message: Message, frame_id: RequestID, error: WSHubError
     ) -> None:
         code = REFUSAL_CODES[type(error)]
         text = f"Publish: {code.replace('_', ' ')}"
-        name = message.channel[:_MAX_NAME_LENGTH]
+        name = message.channel[:MAX_NAME_LENGTH]
         refusal = Message(type=MessageType.ERROR, channel=name, data=text)
-        self._reply(connection, frame_id, refusal, code)
+        self._answers.send(connection, frame_id, refusal, code)
 
     # Authenticating again.
 
@@ -303,7 +206,7 @@ class Commands:
         if not result.valid or result.user_id != connection.user_id:
             logger.info("refused a new token of %r", connection)
             refusal = Message(type=MessageType.ERROR, data="Authenticate: token refused")
-            self._reply(connection, frame_id, refusal, "token_refused", always=True)
+            self._answers.send(connection, frame_id, refusal, "token_refused", always=True)
             return
         # The connection may have ended while the authenticator ran.
         if connection not in self._registry:
@@ -318,4 +221,4 @@ class Commands:
         # Last: the client then knows all subscriptions that it has lost.
         data = {"expiresAt": result.expires_at}
         message = Message(type=MessageType.AUTHENTICATED, data=data)
-        self._reply(connection, frame_id, message, always=True)
+        self._answers.send(connection, frame_id, message, always=True)

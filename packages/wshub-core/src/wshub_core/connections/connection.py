@@ -161,6 +161,11 @@ class ServerConnection(Connection):
         """True while an asynchronous callback of the connection runs."""
         return self._inbound is not None and self._inbound.working is not None
 
+    @property
+    def has_waiting_frames(self) -> bool:
+        """True while frames wait to be served, or one is being served."""
+        return self._inbound is not None
+
     def _open_inbound(self) -> InboundQueue:
         self._inbound = InboundQueue(self, self._owner)
         return self._inbound

@@ -6,6 +6,7 @@ may be blocked, so the work runs in slices of about 2 ms.
 
 import math
 import sys
+from asyncio import Future, get_running_loop, shield
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import NamedTuple, Protocol
 from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.logs import get_logger
 from wshub_core.protocol.counters import Counters
-from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.protocol.prepared import PreparedMessage, PreparedPage
 from wshub_core.values.closing import CloseCode, DisconnectCause
 
 logger = get_logger("wshub.delivery")
@@ -95,6 +96,7 @@ class Delivery:
         self._steps: Iterator[None] | None = None
         self._is_scheduled = False
         self._is_running = False
+        self._drained: dict[ServerConnection, Future[None]] = {}
 
     def fan_out(self, targets: Collection[ServerConnection], message: PreparedMessage) -> None:
         """Queue a message for many connections.
@@ -125,6 +127,21 @@ class Delivery:
         self._urgent.append(connection)
         self._schedule()
 
+    def send_page(self, connection: ServerConnection, page: PreparedPage) -> None:
+        """Queue a part of a history for one connection; see `send_one`."""
+        # The outbox counts the page as one message.
+        self._counters.deliveries += page.count - 1
+        self.send_one(connection, page)
+
+    async def wait_drained(self, connection: ServerConnection) -> None:
+        """Wait until nothing waits for a connection, or until the connection has ended."""
+        outbox = connection.outbox
+        while not outbox.is_closed and (outbox.messages or connection.unsent_bytes):
+            future = self._drained.get(connection)
+            if future is None:
+                future = self._drained[connection] = get_running_loop().create_future()
+            await shield(future)
+
     def has_progressed(self, connection: ServerConnection) -> bool:
         """Return whether the transport has sent bytes since the last write or call."""
         before = connection.outbox.unsent_bytes
@@ -134,12 +151,16 @@ class Delivery:
     def resume(self, connection: ServerConnection) -> None:
         """Continue with a connection whose transport holds no more bytes."""
         connection.outbox.unsent_bytes = 0
+        if self._drained:
+            self._note_drained(connection)
         self._ready.append(connection)
         self._schedule()
 
     def close_outbox(self, connection: ServerConnection) -> None:
         """Drop the messages that wait for a connection, and refuse further ones."""
         connection.outbox.close()
+        if self._drained:
+            self._note_drained(connection)
 
     def flush(self, connection: ServerConnection) -> None:
         """Hand all messages of a connection to its transport at once, whatever it has to buffer."""
@@ -233,6 +254,14 @@ class Delivery:
             self._counters.deliveries += len(messages)
             self._counters.bytes += before - outbox.queued_bytes
             outbox.unsent_bytes = connection.transport.send(messages)
+            if self._drained:
+                self._note_drained(connection)
+
+    def _note_drained(self, connection: ServerConnection) -> None:
+        """Wake `wait_drained` of a connection, which looks at its outbox again."""
+        future = self._drained.pop(connection, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def _catch_up(self, connection: ServerConnection) -> None:
         """Serve one connection from every waiting job, ahead of the fan-out."""

@@ -10,6 +10,8 @@ from typing import TypeAlias
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.delivery import Delivery
+from wshub_core.history.histories import Histories
+from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.forwarded import normalize_forwarded
@@ -18,8 +20,11 @@ from wshub_core.protocol.registry import Registry
 from wshub_core.values.channels import BROADCAST, validate_channel, validate_process_id
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError, MessageDecodeError, MessageTooLargeError
-from wshub_core.values.messages import Message, decode_message
+from wshub_core.values.history import POSITION_BYTES, HistoryLimits
+from wshub_core.values.messages import Message, MessageType, decode_message
 from wshub_core.values.preparation import encode_stamped, prepare_message
+
+_CLEARED = b'"history_cleared"'
 
 PublishListener: TypeAlias = Callable[[str, Message], None]
 """A function that gets the channel and the message of each publish, on the hub's event loop. It
@@ -35,6 +40,7 @@ class Publishing:
         registry: The hub's connections and their subscriptions.
         delivery: Delivers messages to connections.
         relay: Forwards messages to the bridge.
+        histories: The histories of the hub.
         callbacks: Calls of the application's callbacks.
         counters: The hub's counters.
         listeners: Called with every message of a channel; the list may grow.
@@ -47,6 +53,7 @@ class Publishing:
         registry: Registry[ServerConnection],
         delivery: Delivery,
         relay: Relay,
+        histories: Histories,
         callbacks: Callbacks,
         counters: Counters,
         listeners: Sequence[PublishListener],
@@ -60,6 +67,7 @@ class Publishing:
         self._callbacks = callbacks
         self._counters = counters
         self._listeners = listeners
+        self._histories = histories
 
     def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
         """Publish to a channel; see `Hub.publish`. Safe from any thread."""
@@ -74,7 +82,10 @@ class Publishing:
     def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to this hub's connections; return the payload for the other hubs."""
         stamped, prepared = self._prepare(message, channel, False)
-        self._publish(channel, stamped, prepared, local_only=True)
+        if self._histories.shared is not None and self._histories.limits_of(channel) is not None:
+            self._call_listeners(channel, stamped)
+        else:
+            self._publish(channel, stamped, prepared, local_only=True)
         return prepared.payload
 
     def broadcast_local(self, message: Message) -> bytes:
@@ -89,17 +100,50 @@ class Publishing:
         normalized = normalize_forwarded(payload, channel, datetime.now(UTC))
         if len(normalized) > self._max_message_bytes:
             raise MessageTooLargeError(len(normalized), self._max_message_bytes)
-        self._counters.messages += 1
-        prepared = PreparedMessage(normalized)
         if channel == BROADCAST:
-            self._delivery.fan_out(self._registry.connections, prepared)
+            self._counters.messages += 1
+            self._delivery.fan_out(self._registry.connections, PreparedMessage(normalized))
             return
-        if self._listeners:
-            # JSON allows numbers that exceed a float. They are delivered to clients, but cannot be
-            # decoded here.
-            with contextlib.suppress(MessageDecodeError):
-                self._call_listeners(channel, decode_message(normalized))
-        self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
+        limits = self._histories.limits_of(channel)
+        if limits is None or not self._fits_history(normalized):
+            self.deliver_positioned(channel, PreparedMessage(normalized), False)
+        elif (shared := self._histories.shared) is not None:
+            # From a publisher that knows no history, or a notice of a hub that has cleared it.
+            if _CLEARED in normalized:
+                match decode_message(normalized):
+                    case Message(type=MessageType.HISTORY_CLEARED, data={"epoch": str(epoch)}):
+                        shared.note_cleared(channel, epoch)
+            self.deliver_positioned(channel, PreparedMessage(normalized), False)
+        else:
+            self._decode_for_listeners(channel, normalized)
+            self._histories.form.publish(channel, normalized, limits)
+
+    def deliver_stored(self, channel: str, message: StoredMessage) -> None:
+        """Deliver a message of a shared history; see `BridgePort.deliver_stored`."""
+        validate_channel(channel)
+        if self._histories.shared is not None:
+            self._histories.shared.take(channel, message)
+
+    def deliver_unstored(self, channel: str, payload: bytes) -> None:
+        """Deliver a message of this hub that a shared history has not taken."""
+        self.deliver_positioned(channel, PreparedMessage(payload), True)
+
+    async def clear_history(self, channel: str, limits: HistoryLimits) -> None:
+        """Clear the history of a channel; see `Hub.clear_history`."""
+        epoch = await self._histories.form.clear(channel, limits)
+        if epoch is not None:
+            message = Message(type=MessageType.HISTORY_CLEARED, data={"epoch": epoch})
+            _, payload = encode_stamped(message, channel, self._max_message_bytes)
+            prepared = PreparedMessage(payload)
+            self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
+            if self._histories.shared is not None:
+                self._relay.forward(channel, payload)
+
+    def send_position(
+        self, connection: ServerConnection, channel: str, epoch: str, offset: int
+    ) -> None:
+        """Tell one connection the newest position of a channel."""
+        self.send(connection, _position_message(channel, epoch, offset))
 
     def send(self, connection: ServerConnection, message: Message) -> bool:
         """Send to one connection; see `Connection.send`."""
@@ -120,11 +164,11 @@ class Publishing:
     def _prepare(
         self, message: Message, channel: str | None, local_only: bool
     ) -> tuple[Message, PreparedMessage]:
+        reserved_bytes = 0 if local_only else self._relay.reserved_bytes
+        if isinstance(channel, str) and self._histories.limits_of(channel) is not None:
+            reserved_bytes += POSITION_BYTES
         stamped, payload = prepare_message(
-            message,
-            channel,
-            max_bytes=self._max_message_bytes,
-            reserved_bytes=0 if local_only else self._relay.reserved_bytes,
+            message, channel, max_bytes=self._max_message_bytes, reserved_bytes=reserved_bytes
         )
         if channel is None and message.channel and not local_only and self._relay.has_bridge:
             # Other hubs drop a broadcast whose message names an invalid channel.
@@ -134,12 +178,43 @@ class Publishing:
     def _publish(
         self, channel: str, message: Message, prepared: PreparedMessage, local_only: bool
     ) -> None:
-        self._counters.messages += 1
         # Before the delivery: connections that a listener subscribes receive this message too.
         self._call_listeners(channel, message)
-        self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
+        limits = self._histories.limits_of(channel)
+        if limits is not None and not (local_only and self._histories.shared is not None):
+            self._histories.form.publish(channel, prepared.payload, limits)
+            if self._histories.shared is not None:
+                return  # other hubs get the message from the store
+        else:
+            self._counters.messages += 1
+            self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
         if not local_only:
             self._relay.forward(channel, prepared.payload)
+
+    def deliver_positioned(
+        self, channel: str, prepared: PreparedMessage, is_announced: bool
+    ) -> None:
+        """Deliver a message to subscribers; call the listeners if they have not had it."""
+        self._counters.messages += 1
+        if not is_announced:
+            self._decode_for_listeners(channel, prepared.payload)
+        self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
+
+    def notify_position(self, channel: str, epoch: str, offset: int) -> None:
+        """Tell all subscribers the newest position of a channel."""
+        message = _position_message(channel, epoch, offset)
+        _, payload = encode_stamped(message, channel, self._max_message_bytes)
+        self._delivery.fan_out(self._registry.subscribers_of(channel), PreparedMessage(payload))
+
+    def _fits_history(self, payload: bytes) -> bool:
+        return len(payload) + POSITION_BYTES <= self._max_message_bytes
+
+    def _decode_for_listeners(self, channel: str, payload: bytes) -> None:
+        if self._listeners:
+            # JSON allows numbers that exceed a float. They are delivered to clients, but cannot be
+            # decoded here.
+            with contextlib.suppress(MessageDecodeError):
+                self._call_listeners(channel, decode_message(payload))
 
     def _broadcast(self, prepared: PreparedMessage, local_only: bool) -> None:
         self._counters.messages += 1
@@ -160,3 +235,8 @@ class Publishing:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError as exc:  # the event loop was closed before the hub
             raise HubClosedError from exc
+
+
+def _position_message(channel: str, epoch: str, offset: int) -> Message:
+    data = {"epoch": epoch, "offset": offset}
+    return Message(type=MessageType.HISTORY_POSITION, channel=channel, data=data)

@@ -7,14 +7,18 @@ from typing import Any
 
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.admission import Admission
+from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.publishing import Publishing, PublishListener
+from wshub_core.connections.recovery import Recovery
+from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
 from wshub_core.forks import ForkGuard
+from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import Shutdown, ShutdownHook
@@ -48,6 +52,7 @@ class RunningHub:
         tasks: The tasks that the hub waits for when it closes.
         callbacks: Calls of the application's callbacks.
         relay: Forwards messages to the bridge.
+        histories: The histories of channels.
         admission: Accepts or refuses requests.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
@@ -67,18 +72,27 @@ class RunningHub:
         self._loop = loop
         self._guard = ForkGuard("hub")
         self._counters = Counters()
-        # Each part gets the parts that it uses. The two lambdas name parts that are created later.
+        # Each part gets the parts that it uses. The lambdas name parts that are created later.
         self.registry: Registry[ServerConnection] = Registry(
             config.max_subscriptions, lambda channel: self.relay.note_empty(channel)
         )
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
-        self.relay = Relay(clock, self.registry)
+        self.relay = Relay(
+            clock, self.registry, lambda channel: self.histories.form.forget(channel)
+        )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
         )
+        self.histories = Histories(
+            config,
+            clock,
+            lambda *message: self.publishing.deliver_positioned(*message),
+            lambda *position: self.publishing.notify_position(*position),
+            self.tasks,
+        )
         self.subscriptions = Subscriptions(
-            config, self.registry, self.relay, self.callbacks, self.tasks
+            config, self.registry, self.relay, self.histories, self.callbacks, self.tasks
         )
         self.lifecycle = Lifecycle(
             config,
@@ -96,22 +110,38 @@ class RunningHub:
             self.registry,
             self.lifecycle.delivery,
             self.relay,
+            self.histories,
             self.callbacks,
             self._counters,
             listeners,
         )
-        self._commands = Commands(
-            config,
+        self._commands = self._make_commands()
+        self._shutdown = Shutdown(
+            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+        )
+
+    def _make_commands(self) -> Commands:
+        answers = Answers(self.publishing)
+        recovery = Recovery(
+            self.registry,
+            self.histories,
+            self.lifecycle.delivery,
+            self.publishing,
+            self.tasks,
+            self.lifecycle.close,
+            self.config.max_outbox_bytes,
+        )
+        return Commands(
+            self.config,
             self._counters,
             self.registry,
             self.callbacks,
             self.admission,
             self.lifecycle.auth_expiry,
             self.subscriptions,
+            SubscribeCommands(self.subscriptions, self.histories, recovery, answers),
             self.publishing,
-        )
-        self._shutdown = Shutdown(
-            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+            answers,
         )
 
     @property
@@ -144,6 +174,7 @@ class RunningHub:
     async def _close_connections(self, code: int, reason: str) -> None:
         # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
+        self.histories.cancel()
         await self.lifecycle.close_all(code, reason)
 
     def stats(self) -> HubStats:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
+from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.registry import Registry
@@ -19,8 +20,9 @@ Bridged: TypeAlias = Future[None] | None
 """A future that is done when messages of other hubs arrive on the channel; None if they arrive
 already, or without a bridge."""
 
-OnConfirmed: TypeAlias = Callable[[], object]
-"""A callback that runs once, when the messages of all hubs arrive for a subscription."""
+OnConfirmed: TypeAlias = Callable[[], Coroutine[Any, Any, None] | None]
+"""A callback that runs once, when the messages of all hubs arrive for a subscription. It may return
+a coroutine that finishes it."""
 
 
 class Subscriptions:
@@ -30,6 +32,7 @@ class Subscriptions:
         config: The hub's settings.
         registry: The hub's connections and their subscriptions.
         relay: Subscribes the bridge to channels.
+        histories: The histories of the hub.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
     """
@@ -39,12 +42,14 @@ class Subscriptions:
         config: HubConfig,
         registry: Registry[ServerConnection],
         relay: Relay,
+        histories: Histories,
         callbacks: Callbacks,
         tasks: Tasks,
     ) -> None:
         self._config = config
         self._registry = registry
         self._relay = relay
+        self._histories = histories
         self._callbacks = callbacks
         self._tasks = tasks
         # Tasks of `subscribe_nowait` that wait for an asynchronous authorizer.
@@ -125,15 +130,19 @@ class Subscriptions:
     ) -> None:
         """Call ``on_confirmed`` when messages of all hubs arrive, even if that takes an outage.
 
-        An outage of the bridge must not stop the frames of the connection, so this method returns
-        after at most one second. The callback may run later.
+        An outage of the bridge must not stop the frames of the connection, so this method does not
+        wait for the bridge for more than one second. The callback may run later. Meanwhile the
+        connection receives live messages.
         """
         is_bridged = await self._relay.wait_bridged(bridged)
         if on_confirmed is None:
             return
         if is_bridged:
-            on_confirmed()
+            work = on_confirmed()
+            if work is not None:
+                await work
         elif bridged is not None:
+            self._registry.resume(connection, channel)
             self._confirm_later(channel, bridged, {connection: on_confirmed})
 
     def cancel_pending(self, connection: ServerConnection) -> None:
@@ -163,6 +172,7 @@ class Subscriptions:
         if connection not in self._registry:
             return None
         self._registry.subscribe(connection, channel)
+        self._histories.note_subscribed(channel)
         return self._relay.ensure_subscribed(channel)
 
     async def _add_when_allowed(
@@ -200,4 +210,6 @@ class Subscriptions:
             self._confirm_later(channel, bridged, waiting)
             return
         for on_confirmed in waiting.values():
-            on_confirmed()
+            work = on_confirmed()
+            if work is not None:
+                self._tasks.spawn(work)

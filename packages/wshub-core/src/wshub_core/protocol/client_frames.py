@@ -23,10 +23,17 @@ RequestID: TypeAlias = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """A request to subscribe to a channel."""
+    """A request to subscribe to a channel.
+
+    Attributes:
+        channel: The channel.
+        id: The ``id``.
+        history: The history that the client asks for, as JSON; ``null`` for none.
+    """
 
     channel: str
     id: RequestID = None
+    history: bytes = b"null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class _Frame(msgspec.Struct):
     # Raw values: `data` may be any JSON value, and an invalid `id` is ignored.
     data: msgspec.Raw = msgspec.Raw(b"null")
     id: msgspec.Raw = msgspec.Raw(b"null")
+    history: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _frame_decoder = msgspec.json.Decoder(_Frame)
@@ -109,8 +117,9 @@ def read_client_frame(
         return _describe_malformed(payload, "nested too deeply")
     except (msgspec.MsgspecError, MessageDecodeError, UnicodeDecodeError) as exc:
         return _describe_malformed(payload, str(exc))
-    request = Subscribe if frame.type == "subscribe" else Unsubscribe
-    return request(channel, frame_id)
+    if frame.type == "unsubscribe":
+        return Unsubscribe(channel, frame_id)
+    return Subscribe(channel, frame_id, bytes(frame.history))
 
 
 def _read_id(raw: msgspec.Raw) -> RequestID:

@@ -44,6 +44,11 @@ class Outbox:
         self.position = 0
         self.dropped = 0
 
+    @property
+    def is_closed(self) -> bool:
+        """True after `close`."""
+        return self._limit < 0
+
     def push(self, message: PreparedMessage) -> bool:
         """Add a message; return False and change nothing if it exceeds the limit."""
         queued_bytes = self.queued_bytes + message.size

@@ -1,6 +1,7 @@
 """The prepared message: encoded and framed once for all connections that receive it."""
 
 import struct
+from collections.abc import Sequence
 
 _FIN_TEXT = 0x81
 """First byte of a frame: the final fragment (FIN) of a text message (opcode 1)."""
@@ -16,14 +17,51 @@ class PreparedMessage:
         payload: The JSON object, in UTF-8.
         frame: The payload as one complete WebSocket text frame.
         size: Size of the frame in bytes; outboxes count this size.
+        count: Number of messages; 1.
     """
 
     __slots__ = ("frame", "payload", "size")
+    count = 1
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
         self.frame = _header(len(payload)) + payload
         self.size = len(self.frame)
+
+    @property
+    def payloads(self) -> Sequence[bytes]:
+        """The payload alone, in a sequence; see `PreparedPage.payloads`."""
+        return (self.payload,)
+
+
+class PreparedPage(PreparedMessage):
+    """Several messages of a history that are written together.
+
+    All connections that recover from the same position share the page. ``payload`` is empty.
+
+    Args:
+        frames: The frames of the messages.
+    """
+
+    __slots__ = ("_frames", "count")
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self.payload = b""
+        self.frame = b"".join(frames)
+        self.size = len(self.frame)
+        self.count = len(frames)
+        self._frames = frames
+
+    @property
+    def payloads(self) -> Sequence[bytes]:
+        """The payloads of the messages, for servers that frame messages themselves."""
+        return [payload_of(frame) for frame in self._frames]
+
+
+def payload_of(frame: bytes) -> bytes:
+    """Return the payload of a frame that `PreparedMessage` has made."""
+    # The second byte is the length, or announces a length in the next 2 or 8 bytes.
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
 def _header(length: int) -> bytes:

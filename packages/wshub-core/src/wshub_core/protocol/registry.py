@@ -15,6 +15,9 @@ class Registry(Generic[C]):
     collections are snapshots that never change. The sets of connections and subscribers are kept,
     and the same set is returned again until it changes.
 
+    A paused subscription counts as all others, but `subscribers_of` leaves it out: the connection
+    first gets the history of the channel.
+
     Args:
         max_subscriptions: Most channels that one connection can subscribe to.
         on_empty: Called with each channel that has lost its last subscriber.
@@ -30,6 +33,7 @@ class Registry(Generic[C]):
         # need no copies.
         self._subscriber_snapshots: dict[str, frozenset[C]] = {}
         self._connection_snapshot: frozenset[C] | None = None
+        self._paused: dict[str, set[C]] = {}
         self._subscription_count = 0
 
     def __contains__(self, connection: C) -> bool:
@@ -110,22 +114,48 @@ class Registry(Generic[C]):
         self._drop_subscriber(connection, channel)
         return True
 
+    def pause(self, connection: C, channel: str) -> None:
+        """Leave a subscription out of `subscribers_of`, until `resume`."""
+        if channel in self._channels_of.get(connection, ()):
+            self._paused.setdefault(channel, set()).add(connection)
+            self._subscriber_snapshots.pop(channel, None)
+
+    def resume(self, connection: C, channel: str) -> None:
+        """End the pause of a subscription, if it is paused."""
+        paused = self._paused.get(channel)
+        if paused is not None and connection in paused:
+            paused.remove(connection)
+            if not paused:
+                del self._paused[channel]
+            self._subscriber_snapshots.pop(channel, None)
+
+    def is_paused(self, connection: C, channel: str) -> bool:
+        """Return whether a connection has a paused subscription to a channel."""
+        return connection in self._paused.get(channel, ())
+
     def channels_of(self, connection: C) -> tuple[str, ...]:
         """Return the channels of a connection, sorted; empty for an unknown connection."""
         return tuple(sorted(self._channels_of.get(connection, ())))
 
     def subscribers_of(self, channel: str) -> Collection[C]:
-        """Return the connections that are subscribed to a channel."""
+        """Return the connections that receive the messages of a channel now."""
         snapshot = self._subscriber_snapshots.get(channel)
         if snapshot is None:
             subscribers = self._subscribers_of.get(channel)
             if subscribers is None:
                 return ()
-            snapshot = self._subscriber_snapshots[channel] = frozenset(subscribers)
+            snapshot = frozenset(subscribers)
+            if channel in self._paused:
+                snapshot -= self._paused[channel]
+            self._subscriber_snapshots[channel] = snapshot
         return snapshot
 
+    def all_subscribers_of(self, channel: str) -> tuple[C, ...]:
+        """Return the subscribers of a channel, with those that are paused."""
+        return tuple(self._subscribers_of.get(channel, ()))
+
     def subscriber_count(self, channel: str) -> int:
-        """Return the number of subscribers of a channel."""
+        """Return the number of subscribers of a channel, with those that are paused."""
         return len(self._subscribers_of.get(channel, ()))
 
     def _drop_subscriber(self, connection: C, channel: str) -> None:
@@ -135,4 +165,6 @@ class Registry(Generic[C]):
             del self._subscribers_of[channel]
             self._on_empty(channel)
         self._subscriber_snapshots.pop(channel, None)
+        if self._paused:
+            self.resume(connection, channel)
         self._subscription_count -= 1

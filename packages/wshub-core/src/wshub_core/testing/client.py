@@ -147,7 +147,8 @@ class MemoryTransport:
 
     def _take(self, item: PreparedMessage | tuple[int, str]) -> None:
         if isinstance(item, PreparedMessage):
-            self._client.note_payload(item.payload)
+            for payload in item.payloads:
+                self._client.note_payload(payload)
         else:
             # The client answers the close frame at once, which ends the connection.
             self._client.note_end(*item)

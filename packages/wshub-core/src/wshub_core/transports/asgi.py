@@ -259,7 +259,8 @@ class ASGITransport:
 
     async def _write(self, item: PreparedMessage | tuple[int, str]) -> None:
         if isinstance(item, PreparedMessage):
-            await self._send({"type": "websocket.send", "text": item.payload.decode()})
+            for payload in item.payloads:
+                await self._send({"type": "websocket.send", "text": payload.decode()})
         else:
             code, reason = item
             await self._send({"type": "websocket.close", "code": code, "reason": reason})

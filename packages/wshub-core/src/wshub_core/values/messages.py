@@ -43,6 +43,10 @@ class MessageType(StrEnum):
     """The reply to an ``unsubscribe`` request with an ``id``."""
     PUBLISHED = "published"
     """The reply to a published message with an ``id``."""
+    HISTORY_CLEARED = "history_cleared"
+    """A notice that the history of a channel was removed; ``data`` is ``{"epoch": str}``."""
+    HISTORY_POSITION = "history_position"
+    """The newest position of a channel; ``data`` is ``{"epoch": str, "offset": int}``."""
     PING = "ping"
     """A client's request for a ``pong``."""
     PONG = "pong"
@@ -101,6 +105,7 @@ REQUESTS_AND_ANSWERS = frozenset(
         MessageType.PUBLISHED,
         MessageType.PONG,
         MessageType.AUTHENTICATED,
+        MessageType.HISTORY_POSITION,
     }
 )
 """The types of messages between one client and its hub, which cannot be published."""

@@ -9,7 +9,13 @@ from msgspec.structs import replace
 
 from wshub_core.values.channels import validate_channel, validate_process_id
 from wshub_core.values.errors import MessageTooLargeError, ReservedTypeError
-from wshub_core.values.messages import REQUESTS_AND_ANSWERS, Message, Reply, encode_message
+from wshub_core.values.messages import (
+    REQUESTS_AND_ANSWERS,
+    Message,
+    MessageType,
+    Reply,
+    encode_message,
+)
 
 
 def prepare_message(
@@ -80,7 +86,11 @@ def _validate(message: Message, channel: str | None) -> None:
         other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
         kind = type(message).__qualname__
         raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
-    if message.type in REQUESTS_AND_ANSWERS or isinstance(message, Reply):
+    if (
+        message.type in REQUESTS_AND_ANSWERS
+        or message.type == MessageType.HISTORY_CLEARED
+        or isinstance(message, Reply)
+    ):
         raise ReservedTypeError(message.type)
     if channel is not None:
         validate_channel(channel)

@@ -1,0 +1,1 @@
+"""The history of channels: the streams of this hub, and the replicas of shared streams."""

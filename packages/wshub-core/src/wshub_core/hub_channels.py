@@ -1,0 +1,83 @@
+"""The methods of a hub about single channels: the part of `Hub` that reads their state."""
+
+from wshub_core.connections.running_hub import RunningHub
+from wshub_core.values.channels import validate_channel
+from wshub_core.values.connection import Connection
+from wshub_core.values.errors import InvalidHistoryRequestError
+from wshub_core.values.history import MAX_OFFSET, HistoryLimits, HistoryPage
+
+
+class HubChannels:
+    """The base of `Hub` with the methods about the state of channels.
+
+    A subclass defines `_get_running`.
+    """
+
+    _running: RunningHub | None
+
+    def _get_running(self) -> RunningHub:
+        """Return the running hub, or raise an error."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels that have subscribers now, sorted."""
+        return () if self._running is None else self._running.registry.channels
+
+    def subscribers(self, channel: str) -> tuple[Connection, ...]:
+        """Return the current subscribers of a channel, in no particular order."""
+        return () if self._running is None else self._running.registry.all_subscribers_of(channel)
+
+    def subscriber_count(self, channel: str) -> int:
+        """Return the number of subscribers of a channel."""
+        return 0 if self._running is None else self._running.registry.subscriber_count(channel)
+
+    async def history(
+        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False
+    ) -> HistoryPage:
+        """Return messages of the history of a channel.
+
+        The history is a bounded cache: old messages leave it when it exceeds its `HistoryLimits`.
+        If the first message has an offset above ``since + 1``, the messages before it have left.
+
+        Args:
+            channel: The channel.
+            since: Offset behind which the messages are returned.
+            limit: Maximum number of messages.
+            reverse: Whether the newest message comes first.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidHistoryRequestError: The channel has no history, or a number is out of range.
+            HistoryUnavailableError: The history cannot be read now.
+        """
+        running, limits = self._find_history(channel)
+        for name, value, least in (("since", since, 0), ("limit", limit, 1)):
+            if not least <= value <= MAX_OFFSET:
+                raise InvalidHistoryRequestError(
+                    f"{name} must be from {least} to {MAX_OFFSET}, not {value}"
+                )
+        return await running.histories.form.read(channel, limits, since, limit, reverse)
+
+    async def clear_history(self, channel: str) -> None:
+        """Remove all messages of the history of a channel, and tell its subscribers.
+
+        The next message begins a new epoch, with offset 1.
+
+        Raises:
+            InvalidChannelError: The channel name is not allowed.
+            InvalidHistoryRequestError: The channel has no history.
+            HistoryUnavailableError: The history cannot be changed now.
+        """
+        running, limits = self._find_history(channel)
+        await running.publishing.clear_history(channel, limits)
+
+    def _find_history(self, channel: str) -> tuple[RunningHub, HistoryLimits]:
+        validate_channel(channel)
+        running = self._get_running()
+        limits = running.histories.limits_of(channel)
+        if limits is None:
+            raise InvalidHistoryRequestError(
+                f"the channel {channel} has no history: HubConfig.history names channels with one"
+            )
+        return running, limits
