@@ -53,11 +53,26 @@ class JSClient:
             camel[first + "".join(map(str.capitalize, others))] = value
         await self.call("start", url, camel, tokens, faulty)
 
-    async def subscribe(self, channel: str) -> None:
-        await self.call("subscribe", channel)
+    async def subscribe(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        await self.call("subscribe", channel, _make_options(last, since))
 
-    async def subscribe_confirmed(self, channel: str) -> None:
-        await self.call("subscribe_confirmed", channel)
+    async def subscribe_confirmed(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        await self.call("subscribe_confirmed", channel, _make_options(last, since))
+
+    async def position(self, channel: str) -> tuple[str, int] | None:
+        position = await self.call("position", channel)
+        return None if position is None else (position["epoch"], position["offset"])
+
+    async def presence(self, channel: str, **options: object) -> Any:
+        return await self.call("presence", channel, options)
+
+    async def duplicate_messages(self) -> int:
+        count: int = await self.call("duplicate_messages")
+        return count
 
     async def unsubscribe(self, channel: str) -> None:
         await self.call("unsubscribe", channel)
@@ -97,6 +112,13 @@ class JSClient:
     async def events(self) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = await self.call("events")
         return events
+
+
+def _make_options(last: int | None, since: int | tuple[str, int] | None) -> dict[str, object]:
+    """Return the options of `subscribe`, without those that are None."""
+    position = {"epoch": since[0], "offset": since[1]} if isinstance(since, tuple) else since
+    given = {"last": last, "since": position}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class NodeClient(JSClient):

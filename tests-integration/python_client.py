@@ -9,7 +9,7 @@ import msgspec
 from client_contract import Event, FailedError
 
 from wshub_client import ClientError, QueueLimits, ReconnectingClient
-from wshub_core import Message, WSHubError
+from wshub_core import Message, Position, WSHubError
 
 FIELDS = ("status", "reason", "channel", "code", "count")
 
@@ -73,6 +73,14 @@ class PythonClient:
             on_reconnect=lambda dials: note({"event": "reconnect", "attempts": dials}),
             on_disconnect=lambda: note({"event": "disconnect"}),
             on_error=lambda error: note({"event": "error", **describe(error)}),
+            on_gap=lambda gap: note(
+                {
+                    "event": "gap",
+                    "channel": gap.channel,
+                    "reason": gap.reason,
+                    "missing": gap.missing,
+                }
+            ),
             on_message=lambda message: note(
                 {
                     "event": "message",
@@ -93,11 +101,19 @@ class PythonClient:
         else:
             events.append({"event": "end", "name": None})
 
-    async def subscribe(self, channel: str) -> None:
-        await self.client.subscribe(channel)
+    async def subscribe(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        await self.client.subscribe(channel, last=last, since=_make_since(since))
 
-    async def subscribe_confirmed(self, channel: str) -> None:
-        await _raise_failed(self.client.subscribe(channel, confirm=True))
+    async def subscribe_confirmed(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        start = {"last": last, "since": _make_since(since)}
+        await _raise_failed(self.client.subscribe(channel, confirm=True, **start))
+
+    async def position(self, channel: str) -> tuple[str, int] | None:
+        return self.client.position(channel)
 
     async def unsubscribe(self, channel: str) -> None:
         await self.client.unsubscribe(channel)
@@ -118,6 +134,10 @@ class PythonClient:
 
     async def events(self) -> list[Event]:
         return list(self._events)
+
+
+def _make_since(since: int | tuple[str, int] | None) -> int | Position | None:
+    return Position(*since) if isinstance(since, tuple) else since
 
 
 async def _raise_failed(call: Awaitable[None]) -> None:

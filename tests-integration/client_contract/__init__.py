@@ -21,6 +21,7 @@ from client_contract.heartbeat import HeartbeatContract
 from client_contract.interface import ClientUnderTest, Event, FailedError
 from client_contract.messages import MessageContract
 from client_contract.opening import OpeningContract
+from client_contract.recovery import RecoveryContract
 from client_contract.retries import RetryContract
 from client_contract.sending import SendingContract
 from client_contract.subscriptions import SubscriptionContract
@@ -36,6 +37,7 @@ class ClientContract(
     HeartbeatContract,
     MessageContract,
     SubscriptionContract,
+    RecoveryContract,
     SendingContract,
     ClosingContract,
 ):

@@ -45,11 +45,24 @@ class ClientUnderTest(Protocol):
                 offer no subprotocols ignore ``plain``, which makes others offer none.
         """
 
-    async def subscribe(self, channel: str) -> None:
-        """Subscribe without waiting for the outcome."""
+    async def subscribe(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        """Subscribe without waiting for the outcome.
 
-    async def subscribe_confirmed(self, channel: str) -> None:
-        """Subscribe, and wait for the outcome."""
+        Args:
+            channel: The channel.
+            last: The number of messages of the history to begin with.
+            since: The offset behind which the messages begin, or an epoch and an offset.
+        """
+
+    async def subscribe_confirmed(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        """Subscribe, and wait for the outcome; the arguments are those of `subscribe`."""
+
+    async def position(self, channel: str) -> tuple[str, int] | None:
+        """Return the epoch and the offset of the position in a channel; None without one."""
 
     async def unsubscribe(self, channel: str) -> None:
         """End a subscription."""
@@ -71,7 +84,8 @@ class ClientUnderTest(Protocol):
 
         ``{"event": "connect"}``, ``{"event": "reconnect", "attempts": 2}``,
         ``{"event": "disconnect"}``, ``{"event": "message", "type": …, "channel": …, "data": …}``
-        (absent fields are ``""`` or None), ``{"event": "error", "name": "LostError", "code": 1006,
+        (absent fields are ``""`` or None), ``{"event": "gap", "channel": …, "reason": …,
+        "missing": 7}`` (or None), ``{"event": "error", "name": "LostError", "code": 1006,
         …}``, and at the end ``{"event": "end", "name": None}``, or the name and the fields of the
         error that has ended the client.
         """
