@@ -172,9 +172,15 @@ class LivePage:
                 self._receive_sync(message)
             return
         recorded = self._directory.record(channel, message)
-        # Once for each run: a page that has left the channel since is not subscribed again. The
-        # hub calls this method before the delivery, so the pages receive the first line too.
-        if recorded.begins and channel.startswith(PROCESS_CHANNEL_PREFIX):
+        # Pages read the first lines from the history of the channel. Without a history, the hub
+        # subscribes them: this method is called before the delivery, so that they receive the first
+        # line too. Once for each run: a page that has left the channel since is not subscribed
+        # again.
+        if (
+            recorded.begins
+            and channel.startswith(PROCESS_CHANNEL_PREFIX)
+            and not self._has_history(channel)
+        ):
             for connection in self._hub.subscribers(PAGE_CHANNEL):
                 self._hub.subscribe_nowait(connection, channel)
         if recorded.is_new:
@@ -221,7 +227,14 @@ class LivePage:
             "exitCode": activity.exit_code,
             "statusAt": None if activity.status is None else activity.status_at,
             "startedAt": activity.started_at,
+            "history": self._has_history(channel),
         }
+
+    def _has_history(self, channel: str) -> bool:
+        try:
+            return self._hub.bridge_port.history_limits(channel) is not None
+        except WSHubError:
+            return False  # the hub does not run
 
     # Synchronization of the live pages of several hubs.
 

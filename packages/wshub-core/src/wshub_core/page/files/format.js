@@ -3,7 +3,17 @@
 const clock = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
 const numbers = new Intl.NumberFormat("en");
 
-export const formatTime = (milliseconds) => clock.format(milliseconds);
+let lastSecond = NaN;
+let lastTime = "";
+
+/** Returns the time of day. Lines mostly come in the order of their times, so it keeps the last. */
+export function formatTime(milliseconds) {
+  const second = Math.floor(milliseconds / 1_000);
+  if (second !== lastSecond) lastTime = clock.format(milliseconds);
+  lastSecond = second;
+  return lastTime;
+}
+
 export const formatNumber = (number) => numbers.format(number);
 
 /** Returns a number with its noun, such as "1 line" and "1,234 lines". */

@@ -44,8 +44,11 @@ class Line {
     this.text = text;
     this.style = style;
     this.isPlain = PRINTABLE.test(text) || !HAS_CONTROLS.test(text);
+    const { visible } = this;
+    // Whether each character takes one column.
+    this.isSimple = PRINTABLE.test(visible);
     // Columns of a terminal that the text takes; -1 for a text with line feeds.
-    this.columns = PRINTABLE.test(text) ? text.length : columnsOf(this.visible);
+    this.columns = this.isSimple ? visible.length : columnsOf(visible);
     // The height on the screen, in pixels; 0 if it has not been measured.
     this.height = 0;
   }
@@ -118,10 +121,9 @@ export class Log {
   add(message, isOfChannel = true) {
     const { type, data, epoch } = message;
     const offset = Number.isSafeInteger(message.offset) ? Math.max(0, message.offset) : 0;
-    if (type === "history_cleared" && typeof epoch === "string") {
-      this.restart("The log was cleared.");
-      this.epoch = epoch;
-      return;
+    if (type === "history_position") return;
+    if (type === "history_cleared" && typeof data?.epoch === "string") {
+      return this.restart("The log was cleared.");
     }
     if (offset) {
       if (this.epoch && epoch !== this.epoch) this.restart(NEW_LOG);

@@ -20,6 +20,9 @@ const MESSAGES_PER_CHECK = 1_000;
 const PAGE_CHANNEL = "wshub:page";
 const POLL_INTERVAL = 1_000;
 const NOTICE_TIME = 4_000;
+// Lines in one frame, and milliseconds between frames while there are more.
+const FLOOD_LINES = 50;
+const FLOOD_INTERVAL = 100;
 
 // Broadcasts belong to no channel. They have a log under a name that no channel can have.
 const BROADCASTS = "(broadcasts)";
@@ -91,15 +94,16 @@ connection.addEventListener("state", ({ detail: state }) => {
   pill.dataset.state = state;
   pill.textContent = state === "disconnected" ? "connection lost, trying again" : state;
   if (isLost) noteInLogs("connection lost");
-  if (state === "connected") {
-    noteInLogs("connected, following from here");
-    list.load();
-  }
+  if (state === "connected") list.load();
 });
+
+connection.addEventListener("reconnect", () => noteInLogs("connected, following from here"));
 
 /** Adds a note to the logs of channels without a history, where messages may be missing. */
 function noteInLogs(text) {
-  for (const log of logs.values()) if (!log.epoch) log.note(text);
+  for (const [channel, log] of logs) {
+    if (!log.epoch && !list.entry(channel).hasHistory) log.note(text);
+  }
   planPaint();
 }
 
@@ -142,7 +146,6 @@ connection.subscribe(PAGE_CHANNEL).catch((error) => {
 });
 
 function addMessage(channel, log, message) {
-  if (message.type === "history_position") return;
   log.add(message, channel !== BROADCASTS);
   const status = message.type === "process_status" ? readStatus(message.data) : null;
   if (status && channel !== BROADCASTS) {
@@ -155,11 +158,22 @@ function addMessage(channel, log, message) {
 
 let isPaintPlanned = false;
 let hasListChanged = true;
+let paintedAt = 0;
+let paintedEnd = 0;
 
 function planPaint() {
   if (isPaintPlanned) return;
   isPaintPlanned = true;
-  requestAnimationFrame(paint);
+  requestAnimationFrame(paintUnlessFlooded);
+}
+
+/** Paints more rarely while so many lines arrive that nobody can read them. */
+function paintUnlessFlooded() {
+  const end = logs.get(current)?.endID ?? 0;
+  const isFlooded = viewer.isFollowing && end - paintedEnd > FLOOD_LINES;
+  if (isFlooded && performance.now() - paintedAt < FLOOD_INTERVAL) {
+    requestAnimationFrame(paintUnlessFlooded);
+  } else paint();
 }
 
 function planListPaint() {
@@ -169,6 +183,8 @@ function planListPaint() {
 
 function paint() {
   isPaintPlanned = false;
+  paintedAt = performance.now();
+  paintedEnd = logs.get(current)?.endID ?? 0;
   if (hasListChanged) list.paint(new Set(logs.keys()), current);
   hasListChanged = false;
   const log = logs.get(current);
@@ -176,9 +192,9 @@ function paint() {
   paintTitle(log);
   if (!log) return;
   const { missing } = log;
-  element("beginning").hidden = missing === 0;
-  element("beginning").textContent =
-    `The first ${missing === 1 ? "line is" : `${formatNumber(missing)} lines are`} no longer kept.`;
+  viewer.beginning = missing
+    ? `The first ${missing === 1 ? "line is" : `${formatNumber(missing)} lines are`} no longer kept.`
+    : "";
   element("waiting").hidden = log.lines.length > 0;
   for (const line of log.changed) search.update(line);
   paintSearch();

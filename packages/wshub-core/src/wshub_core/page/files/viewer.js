@@ -3,13 +3,17 @@
 import { formatTime } from "./format.js";
 import { Layout } from "./layout.js";
 
-// Pixels above and below the visible part in which lines are elements too.
-const MARGIN = 500;
+// Pixels above and below the visible part in which lines are elements too, so that the screen does
+// not stay empty while the reader scrolls.
+const MARGIN = 600;
+const MARGIN_AT_END = 100;
 // Number of selected lines that stay elements when they are out of sight.
 const MAX_SELECTED = 5_000;
 // Heights are measured after painting. Each round can bring other lines into sight.
 const MAX_ROUNDS = 3;
 const PROBE_COLUMNS = 100;
+// Below the end of every log.
+const END = 2 ** 30;
 
 export class Viewer {
   // Whether the screen stays at the end of the log.
@@ -24,11 +28,17 @@ export class Viewer {
   #scroller;
   #canvas;
   #beginning;
+  // The height of `#beginning`, and the padding of the scroller.
+  #head = 0;
+  #padding = 0;
   #lines;
   #probe;
   // The row of each line that is an element, by the id of the line.
   #rows = new Map();
   #wraps = true;
+  // Whether all characters of ASCII have one width, also in bold type, so that the heights of most
+  // lines need not be measured.
+  #isMonospaced = false;
   #digits = null;
   // The visible top: a line, and the pixels of it that are above. Changes of heights keep it.
   #anchor = { id: 0, delta: 0 };
@@ -48,7 +58,9 @@ export class Viewer {
     this.#beginning = scroller.querySelector("#beginning");
     this.#lines = scroller.querySelector("#lines");
     this.#probe = scroller.querySelector("#probe .text");
-    this.#probe.firstElementChild.textContent = "0".repeat(PROBE_COLUMNS);
+    [..."0W0"].forEach((character, index) => {
+      this.#probe.children[index].textContent = character.repeat(PROBE_COLUMNS);
+    });
     scroller.addEventListener("scroll", () => {
       this.#readScroll();
       planPaint();
@@ -102,13 +114,21 @@ export class Viewer {
     this.isFollowing = true;
   }
 
+  /** The text above the first line; empty for none. */
+  set beginning(text) {
+    if (this.#beginning.textContent === text) return;
+    this.#beginning.textContent = text;
+    this.#beginning.hidden = text === "";
+    this.#head = this.#beginning.offsetHeight;
+  }
+
   /** Scrolls to a line: to the middle of the screen if the line is not in sight. */
   scrollTo(id) {
     this.isFollowing = false;
     const visible = this.#scroller.clientHeight;
     const top = this.#layout.top(id) + this.#head;
     const height = Math.min(visible, this.#layout.top(id + 1) + this.#head - top);
-    const above = top - this.#scroller.scrollTop;
+    const above = top + this.#padding - this.#scroller.scrollTop;
     if (above >= 0 && above + height <= visible) return;
     this.#anchor = { id, delta: -(visible - height) / 2 };
   }
@@ -124,29 +144,38 @@ export class Viewer {
     }
     this.#log.changed.clear();
     this.#fitNumbers();
-    for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      this.#place();
-      if (!this.#paintRows()) break;
+    const height = this.#scroller.clientHeight;
+    let top = this.#findTop(height);
+    for (let round = 1; this.#paintRows(top, height) && round < MAX_ROUNDS; round += 1) {
+      top = this.#findTop(height);
     }
+    this.#canvas.style.height = `${this.#head + this.#layout.height}px`;
+    // Without wrapping, the longest line sets the width, so that the width stays when lines change.
+    const columns = this.#wraps ? 0 : this.#log.maxColumns + 2;
+    this.#lines.style.minWidth = columns ? `calc(${columns} * var(--column))` : "";
+    if (this.#isAtEnd) this.#scroller.scrollTop = END;
+    else if (Math.abs(top - this.#scroller.scrollTop) >= 1) this.#scroller.scrollTop = top;
     this.#noteTop();
     // Screen readers announce lines that arrive, and not those that the reader scrolls to.
     this.#scroller.setAttribute("aria-live", this.isFollowing ? "polite" : "off");
   }
 
-  get #head() {
-    return this.#beginning.hidden ? 0 : this.#beginning.offsetHeight;
-  }
+  get #isAtEnd() { return this.isFollowing && !this.#isPressed; }
 
   /** Reads the sizes of a row and of a column, which fonts and the window can change. */
   #configure() {
     if (!this.#log) return;
     const { width, height } = this.#probe.getBoundingClientRect();
-    const columnWidth = this.#probe.firstElementChild.getBoundingClientRect().width / PROBE_COLUMNS;
-    if (!(columnWidth > 0)) return;
+    const widths = [...this.#probe.children].map((span) => span.getBoundingClientRect().width);
+    const columnWidth = widths[0] / PROBE_COLUMNS;
+    if (!(columnWidth > 0 && height > 0)) return;
+    this.#isMonospaced = widths.every((each) => Math.abs(each - widths[0]) < 0.1);
     // A little more, because the widths are rounded.
     const columns = Math.floor((width + 0.1) / columnWidth);
     this.#layout.configure(height, this.#wraps ? columns : Infinity);
     this.#lines.style.setProperty("--column", `${columnWidth}px`);
+    this.#head = this.#beginning.offsetHeight;
+    this.#padding = this.#canvas.offsetTop;
   }
 
   /** Makes room for the longest number of a line; without a history, lines have no numbers. */
@@ -176,28 +205,24 @@ export class Viewer {
     this.#anchor = { id, delta: height - this.#layout.top(id) };
   }
 
-  /** Sets the height of the whole log and the place of the visible part. */
-  #place() {
-    const head = this.#head;
-    this.#canvas.style.height = `${head + this.#layout.height}px`;
-    // Without wrapping, the longest line sets the width, so that the width stays when lines change.
-    this.#lines.style.minWidth = this.#wraps ? "" : `calc(${this.#log.maxColumns + 2} * var(--column))`;
-    if (this.isFollowing && this.#isPressed) return;
+  /** Returns the position to scroll to. */
+  #findTop(visible) {
+    const last = Math.max(0, this.#head + this.#layout.height + 2 * this.#padding - visible);
+    if (this.#isAtEnd) return last;
     const { id, delta } = this.#anchor;
-    const top = this.isFollowing ? this.#scroller.scrollHeight : head + this.#layout.top(id) + delta;
-    if (Math.abs(top - this.#scroller.scrollTop) >= 1) this.#scroller.scrollTop = top;
-    this.#scrollTop = this.#scroller.scrollTop;
+    return Math.min(last, Math.max(0, this.#head + this.#layout.top(id) + delta));
   }
 
   /** Makes elements of the lines in sight; returns whether a height was not as expected. */
-  #paintRows() {
+  #paintRows(scrollTop, visible) {
     const log = this.#log;
     const head = this.#head;
-    const top = this.#scroller.scrollTop - head;
+    const margin = this.#isAtEnd ? MARGIN_AT_END : MARGIN;
+    const top = scrollTop - head - this.#padding;
     const wanted = new Set(this.#selectedIDs());
     if (log.lines.length) {
-      const last = this.#layout.at(top + this.#scroller.clientHeight + MARGIN);
-      for (let id = this.#layout.at(top - MARGIN); id <= last; id += 1) wanted.add(id);
+      const last = this.#layout.at(top + visible + margin);
+      for (let id = this.#layout.at(top - margin); id <= last; id += 1) wanted.add(id);
     }
     for (const [id, { row }] of this.#rows) {
       if (!wanted.has(id)) {
@@ -220,6 +245,7 @@ export class Viewer {
     }
     let hasChanged = false;
     for (const { row, line } of this.#rows.values()) {
+      if (this.#isMonospaced && line.isSimple) continue;
       if (this.#layout.measure(line, row.getBoundingClientRect().height)) hasChanged = true;
     }
     return hasChanged;
@@ -251,7 +277,11 @@ export class Viewer {
   #render(line) {
     const matches = this.#pattern ? [...line.visible.matchAll(this.#pattern)] : [];
     let start = 0;
-    return line.spans.map(({ text, classes, color, background }) => {
+    return line.spans.flatMap(({ text, classes, color, background }) => {
+      if (!classes && !color && !background && !matches.length) {
+        start += text.length;
+        return text;
+      }
       const span = document.createElement("span");
       if (classes) span.className = classes;
       if (color) span.style.color = color;
