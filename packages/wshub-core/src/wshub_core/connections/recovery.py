@@ -172,9 +172,10 @@ class Recovery:
     def _advance(self, replay: "_Replay", stream: Stream) -> bool:
         """Send the next page; return whether the replay is over."""
         connection, channel = replay.connection, replay.channel
-        if self._replays.get((connection, channel)) is not replay or not self._registry.is_paused(
-            connection, channel
-        ):
+        if self._replays.get((connection, channel)) is not replay:
+            return True  # a later request has replaced it
+        if not self._registry.is_paused(connection, channel):
+            self._end(replay)  # the client has unsubscribed, or has gone
             return True
         if stream.epoch != replay.epoch:
             # The client learns that its position is outdated, and asks again.

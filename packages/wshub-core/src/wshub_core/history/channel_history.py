@@ -58,5 +58,10 @@ class ChannelHistory(Protocol):
             The new epoch; None if there was nothing to clear.
         """
 
-    def forget(self, channel: str) -> None:
-        """Drop what is only needed for the subscribers of a channel, which has none any more."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop what is only needed for the subscribers of a channel, which has none any more.
+
+        Args:
+            channel: The channel.
+            is_bridged: Whether other hubs may publish messages that do not reach this hub any more.
+        """

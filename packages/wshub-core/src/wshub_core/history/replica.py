@@ -36,8 +36,8 @@ class Replica:
         waiting: Messages that came while `sync` runs.
         sync: The task that brings the replica up to date; None if it is.
         loading: The task that loads older messages; None if there is none.
-        owes_notice: Whether a client was told that the history is unavailable, and not yet told
-            that it is available again.
+        owes_notice: Whether clients have to be told the position: the stream has a new epoch, or
+            the history was unavailable when a client asked for it.
     """
 
     __slots__ = (

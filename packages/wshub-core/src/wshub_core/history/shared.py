@@ -78,10 +78,14 @@ class SharedHistory:
         if channel not in self._replicas:
             self._replicas[channel] = Replica(limits)
 
-    def forget(self, channel: str) -> None:
-        """Drop the replica of a channel without subscribers."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop the replica of a channel without subscribers; see `ChannelHistory.forget`."""
         self._replicas.pop(channel, None)
         self._streams.drop(channel)
+
+    def stop(self) -> None:
+        """Forget all replicas: the store does not belong to the hub any more."""
+        self._replicas.clear()
 
     def take(self, channel: str, message: StoredMessage) -> None:
         """Take a message from the store, and deliver it when its predecessors are delivered."""
@@ -106,8 +110,8 @@ class SharedHistory:
     async def resync(self) -> None:
         """Compare the positions of all replicas with the store, one after the other."""
         for channel, replica in tuple(self._replicas.items()):
-            # A replica without a position has no subscriber that knows one.
-            if replica.is_current and self._replicas.get(channel) is replica:
+            # A replica without a position has no subscriber that knows one, or owes a notice.
+            if self._replicas.get(channel) is replica and (replica.epoch or replica.owes_notice):
                 await asyncio.wait({self._start_sync(channel, replica)})
 
     def open(self, channel: str, limits: HistoryLimits) -> Stream | Coroutine[Any, Any, Stream]:
@@ -219,19 +223,18 @@ class SharedHistory:
             return True
         replica.first_kept = page.first
         if page.epoch != replica.epoch or page.offset < replica.offset:
-            had_position = bool(replica.epoch)
+            replica.owes_notice = replica.owes_notice or bool(replica.epoch)
             self._restart(
                 channel, replica, page.epoch, replica.start_behind(page.epoch, page.offset)
             )
-            if had_position:
-                self._notify(channel, replica.epoch, replica.offset)
-            return True
-        await self._append_page(channel, replica, page)
-        is_complete = replica.offset >= page.offset or not page.payloads
-        if is_complete and replica.owes_notice:
+        else:
+            await self._append_page(channel, replica, page)
+            if replica.offset < page.offset and page.payloads:
+                return False
+        if replica.owes_notice:
             replica.owes_notice = False
             self._notify(channel, replica.epoch, replica.offset)
-        return is_complete
+        return True
 
     async def _append_page(self, channel: str, replica: Replica, page: StoredPage) -> None:
         if page.payloads and page.start > replica.offset + 1:
@@ -239,8 +242,8 @@ class SharedHistory:
             self._restart(channel, replica, page.epoch, page.start - 1)
         for offset, payload in enumerate(page.payloads, page.start):
             message = StoredMessage(page.epoch, offset, payload, is_own=False)
-            # Another hub may have cleared the history meanwhile.
-            if replica.is_next(message):
+            # Meanwhile another hub may have cleared the history, or the last subscriber has left.
+            if replica.is_next(message) and self._replicas.get(channel) is replica:
                 self._append(channel, replica, message)
             if offset % _SLICE_MESSAGES == 0:
                 await asyncio.sleep(0)
@@ -279,7 +282,10 @@ class SharedHistory:
                     channel, after=after, limit=_PAGE_MESSAGES, limits=replica.limits
                 )
                 replica.first_kept = page.first
-                if page.epoch != replica.epoch or not page.payloads:
+                if page.epoch != replica.epoch:
+                    self._start_sync(channel, replica)
+                    return True
+                if not page.payloads:
                     break
                 if page.start > after + 1:
                     frames.clear()  # removed meanwhile
