@@ -17,6 +17,9 @@ from playwright.async_api import Page
 
 from wshub_core import Hub, Request, Response
 
+LONGEST_ANSWER = 67_108_864
+"""Maximum size of an answer of Node, in bytes: all events of a test."""
+
 DRIVER = Path(__file__).with_name("js_driver.js")
 
 PAGE = """<!doctype html><script type="module">
@@ -87,6 +90,11 @@ class JSClient:
         count: int = await self.call("unreadable_messages")
         return count
 
+    async def count(self, event: str) -> int:
+        """Return the number of events with a name, without their content."""
+        count: int = await self.call("count", event)
+        return count
+
     async def block(self, seconds: float) -> None:
         """Block the event loop of the client's runtime for some seconds."""
         await self.call("block", seconds)
@@ -143,6 +151,7 @@ class NodeClient(JSClient):
                 *(node, DRIVER, module.as_uri()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=LONGEST_ANSWER,
             )
             client = cls(process)
             reading = asyncio.create_task(client._read())

@@ -125,6 +125,11 @@ export class Driver {
   events() {
     return this.#events;
   }
+
+  /** Returns the number of events with a name. */
+  count(name) {
+    return this.#events.filter(({ event }) => event === name).length;
+  }
 }
 
 function describe(error) {

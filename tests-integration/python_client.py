@@ -109,8 +109,9 @@ class PythonClient:
     async def subscribe_confirmed(
         self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
     ) -> None:
-        start = {"last": last, "since": _make_since(since)}
-        await _raise_failed(self.client.subscribe(channel, confirm=True, **start))
+        await _raise_failed(
+            self.client.subscribe(channel, confirm=True, last=last, since=_make_since(since))
+        )
 
     async def position(self, channel: str) -> tuple[str, int] | None:
         return self.client.position(channel)

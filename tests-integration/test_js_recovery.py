@@ -5,14 +5,11 @@ The tests of `client_contract.recovery` hold for the clients in all languages.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from client_contract.interface import QUICK
 from client_contract.observing import (
-    eventually,
     failure_of,
     holds,
     messages_of,
@@ -34,24 +31,11 @@ from client_contract.recovery import (
     without_connections,
 )
 from client_contract.servers import Peer, run_script
-from js_clients import ChromiumClient, JSClient, NodeClient
+from js_clients import JSClient
+from js_fixtures import client as client
+from js_fixtures import running_client as running_client
 
-# One browser and one Node process serve all tests, so the tests share an event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-CLIENTS = [pytest.param(NodeClient.run, id="node"), pytest.param(ChromiumClient.run, id="chromium")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=CLIENTS)
-async def running_client(request: pytest.FixtureRequest) -> AsyncIterator[JSClient]:
-    async with request.param() as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(running_client: JSClient) -> AsyncIterator[JSClient]:
-    yield running_client
-    await running_client.close()
 
 
 # The history.
@@ -60,11 +44,12 @@ async def client(running_client: JSClient) -> AsyncIterator[JSClient]:
 async def test_subscribe_names_the_wrong_option(client: JSClient) -> None:
     both = "last excludes since"
     number = "last must be a number of messages, and since an offset or a position"
+    no_numbers: list[Any] = [-1, 0.5, 2**53, "3", True, []]
     wrong: list[tuple[object, str]] = [
         ({"first": 1}, "there is no option first"),
         ({"last": 1, "since": 0}, both),
-        *(({"last": value}, number) for value in (-1, 0.5, 2**53, "3", True, [])),
-        *(({"since": value}, number) for value in (-1, 0.5, "3", True, [], {})),
+        *(({"last": value}, number) for value in no_numbers),
+        *(({"since": value}, number) for value in [*no_numbers, {}]),
         ({"since": {"epoch": EPOCH}}, number),
         ({"since": {"epoch": EPOCH, "offset": "1"}}, number),
         ({"since": {"epoch": 5, "offset": 1}}, number),
@@ -228,6 +213,32 @@ async def test_an_unavailable_history_is_asked_again_as_the_application_has_aske
         assert await client.position("a") == (EPOCH, 11)
 
 
+async def test_the_answer_to_an_earlier_request_does_not_count(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        plain = await next_subscribe(peer)
+        if peer.number == 1:
+            await peer.send(confirm(plain, {"reason": "unavailable"}))
+            await next_frame(peer, "go away")
+            return
+        # The history is back, and the client learns a position from the first message.
+        await peer.send({"type": "pong", "id": (await peer.read_to_ping())[-1]["id"]})
+        await peer.send(stored(5), stored(7))
+        again = await next_subscribe(peer)
+        assert ("history" in plain, again["history"]) == (False, {"since": 5, "epoch": EPOCH})
+        await peer.send(answer(plain, offset=8, first=1, after=8), stored(9))
+        recovered = answer(again, offset=9, first=1, after=5, recovered=True)
+        await peer.send(recovered, *map(stored, (6, 7, 8, 9)))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe_confirmed("a")
+        await client.send({"type": "go away"})
+        assert await messages_of(client, 5) == [5, 6, 7, 8, 9]
+        assert named(await client.events(), "gap") == []
+
+
 async def test_a_newer_position_makes_the_client_ask_again(client: JSClient) -> None:
     async def script(peer: Peer) -> None:
         frame = await next_subscribe(peer)
@@ -262,8 +273,9 @@ async def test_a_newer_position_makes_the_client_ask_again(client: JSClient) -> 
 
 async def test_answers_with_odd_data_do_not_stop_the_client(client: JSClient) -> None:
     odd: list[Any] = [None, True, 5, "text", [], {}, {"epoch": 5, "after": 1}]
-    odd += [{"epoch": EPOCH, "after": each} for each in (-1, 0.5, "1", None, 2**60)]
-    odd += [{"recovered": False, "reason": 5, "missing": each} for each in (-1, "1", {})]
+    no_numbers: list[Any] = [-1, 0.5, "1", None, 2**60, {}]
+    odd += [{"epoch": EPOCH, "after": each} for each in no_numbers]
+    odd += [{"recovered": False, "reason": 5, "missing": each} for each in no_numbers]
 
     async def script(peer: Peer) -> None:
         for data in odd:
@@ -284,11 +296,19 @@ async def test_answers_with_odd_data_do_not_stop_the_client(client: JSClient) ->
 
 
 class FaultyHub:
-    """A hub with a history of one channel, which loses and repeats messages and connections."""
+    """A hub with a history of one channel, which loses and repeats messages and connections.
+
+    At each of some offsets it fails once, when it first comes to this offset.
+    """
+
+    COUNT = 200
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.offset = 0
+        choice = random.Random(seed)
+        self.faults = {
+            number: choice.choice(["lose", "repeat", "end"])
+            for number in choice.sample(range(1, self.COUNT), 30)
+        }
         self.requests = 0
 
     async def script(self, peer: Peer) -> None:
@@ -305,28 +325,28 @@ class FaultyHub:
                     await peer.send({"type": "pong", "id": frame["id"]})
                 elif frame["type"] == "subscribe":
                     sending.cancel()
-                    sending = asyncio.create_task(self.send_all(peer, frame))
+                    sending = asyncio.create_task(self.send_messages(peer, frame))
         finally:
             sending.cancel()
 
-    async def send_all(self, peer: Peer, frame: dict[str, Any]) -> None:
-        """Send the messages that a frame asks for, and new ones; lose some, and repeat some.
-
-        The connection ends when this returns.
-        """
+    async def send_messages(self, peer: Peer, frame: dict[str, Any]) -> None:
+        """Send the messages that a frame asks for; return to end the connection."""
         self.requests += 1
         after: int = frame["history"]["since"]
-        await peer.send(answer(frame, offset=self.offset, first=1, after=after, recovered=True))
-        sent = after
-        while (chance := self.random.random()) > 0.02:
-            if chance < 0.1 and sent > 1:
-                sent -= self.random.randint(1, min(sent - 1, 5))
-            sent += 1
-            self.offset = max(self.offset, sent)
-            # If the first message behind an answer were missing, the client would not ask again.
-            if chance < 0.9 or sent == after + 1:
-                await peer.send(stored(sent))
+        await peer.send(answer(frame, offset=self.COUNT, first=1, after=after, recovered=True))
+        for number in range(after + 1, self.COUNT + 1):
+            fault = self.faults.pop(number, "")
+            if fault == "repeat":
+                await peer.send(*map(stored, range(max(1, number - 3), number)))
+            elif fault == "lose":
+                # The client asks for this message when it gets one of the next messages.
+                await peer.send(*map(stored, range(number + 1, number + 4)))
+                break
+            await peer.send(stored(number))
+            if fault == "end":
+                return
             await asyncio.sleep(0)
+        await asyncio.sleep(3600)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -335,14 +355,10 @@ async def test_every_message_is_delivered_once_and_in_order(client: JSClient, se
     async with run_script(hub.script) as server:
         await client.start(server.url, **QUICK)
         await client.subscribe("a", since=0)
-        _, offset = await eventually(
-            lambda: client.position("a"), lambda position: position and position[1] >= 200
-        )
-        await client.close()
+        await wait_position(client, (EPOCH, hub.COUNT))
         events = await client.events()
         received = [each["data"] for each in named(events, "message")]
-        assert received == list(range(1, len(received) + 1))
-        assert len(received) >= offset
+        assert received == list(range(1, hub.COUNT + 1))
         assert named(events, "gap") == []
         assert await client.duplicate_messages() > 0
         assert hub.requests > len(server.peers) > 1
@@ -389,9 +405,10 @@ async def test_presence_needs_a_hub_that_serves_it(client: JSClient) -> None:
         else:
             await serve_ids(peer)
 
+    await client.start("ws://127.0.0.1:1/ws", **QUICK)
+    assert (await failure_of(client.presence("a"))).name == "NotConnectedError"
     async with run_script(script) as server:
         await client.start(server.url, **QUICK)
-        assert (await failure_of(client.presence("a"))).name == "NotConnectedError"
         await wait_event(client, "connect")
         error = await failure_of(client.presence("a"))
         assert (error.name, error.fields["code"]) == ("PresenceRefusedError", "not_served")

@@ -374,12 +374,11 @@ class RecoveryContract:
     ) -> None:
         async def script(peer: Peer) -> None:
             frame = await next_subscribe(peer)
-            cleared = {"type": "history_cleared", "channel": "a", "epoch": OTHER_EPOCH}
             await peer.send(
                 answer(frame, offset=5, first=1, after=5),
-                {**cleared, "offset": 5},
+                notice("history_cleared", epoch=OTHER_EPOCH, offset=5),
                 stored(6, OTHER_EPOCH),
-                {**cleared, "epoch": "cccccccc"},
+                notice("history_cleared", epoch="cccccccc"),
                 stored(1, "cccccccc"),
             )
             await serve_ids(peer)
@@ -391,20 +390,32 @@ class RecoveryContract:
             await wait_event(client, "message", 4)
             messages = [(each["type"], each["data"]) for each in (await client.events())[1:]]
             assert messages == [
-                *(("history_cleared", None), ("event", 6)),
-                *(("history_cleared", None), ("event", 1)),
+                ("history_cleared", {"epoch": OTHER_EPOCH, "offset": 5}),
+                ("event", 6),
+                ("history_cleared", {"epoch": "cccccccc"}),
+                ("event", 1),
             ]
             assert await client.position("a") == ("cccccccc", 1)
 
-    async def test_notices_of_a_reset_history_make_the_client_ask_again(
+    async def test_notices_of_a_newer_position_make_the_client_ask_again(
         self, client: ClientUnderTest
     ) -> None:
         async def script(peer: Peer) -> None:
             frame = await next_subscribe(peer)
-            reset = {"type": "history_reset", "channel": "a", "epoch": OTHER_EPOCH, "offset": 0}
-            await peer.send(answer(frame, offset=5, first=1, after=5), reset)
+            await peer.send(
+                answer(frame, offset=5, first=1, after=5),
+                notice("history_position", epoch=EPOCH, offset=5),
+                notice("history_position", epoch=EPOCH, offset=6),
+            )
             frame = await next_subscribe(peer)
             assert frame["history"] == {"since": 5, "epoch": EPOCH}
+            await peer.send(
+                answer(frame, offset=6, first=1, after=5, recovered=True),
+                stored(6),
+                notice("history_position", epoch=OTHER_EPOCH, offset=0),
+            )
+            frame = await next_subscribe(peer)
+            assert frame["history"] == {"since": 6, "epoch": EPOCH}
             fields = {"epoch": OTHER_EPOCH, "offset": 0, "first": 1, "after": 0}
             lost = {"recovered": False, "reason": "foreign_epoch"}
             await peer.send(answer(frame, **fields, **lost), stored(1, OTHER_EPOCH))
@@ -414,12 +425,15 @@ class RecoveryContract:
             await client.start(server.url, **QUICK)
             await wait_event(client, "connect")
             await client.subscribe("a")
-            await messages_of(client, 2)
-            assert without_connections(await client.events()) == [
-                {"event": "message", "type": "history_reset", "channel": "a", "data": None},
-                {"event": "gap", "channel": "a", "reason": "foreign_epoch", "missing": None},
-                message(1),
+            await wait_event(client, "message", 5)
+            events = without_connections(await client.events())
+            assert [each.get("type", each["event"]) for each in events] == [
+                *("history_position", "history_position", "event"),
+                *("history_position", "gap", "event"),
             ]
+            assert [each["data"] for each in named(events, "message")[2::2]] == [6, 1]
+            [gap] = named(events, "gap")
+            assert holds(gap, channel="a", reason="foreign_epoch", missing=None)
 
     async def test_unsubscribe_forgets_the_position(self, client: ClientUnderTest) -> None:
         async def script(peer: Peer) -> None:
@@ -482,6 +496,11 @@ def answer(frame: dict[str, Any], **data: Any) -> dict[str, Any]:
 def stored(offset: int, epoch: str = EPOCH) -> dict[str, Any]:
     """Return a message of the history of channel ``a``; its data is its offset."""
     return {"type": "event", "channel": "a", "data": offset, "epoch": epoch, "offset": offset}
+
+
+def notice(kind: str, **position: object) -> dict[str, Any]:
+    """Return the message in which a hub tells the position of channel ``a``."""
+    return {"type": kind, "channel": "a", "data": position}
 
 
 # Helpers for the events of the client.

@@ -22,7 +22,7 @@ class Outcomes:
         self.pongs: list[str] = []
 
     def ask(self, channel: str, is_subscription: bool = True) -> str:
-        def resolve(error: ClientError | None) -> None:
+        def resolve(error: ClientError | None, _: Any) -> None:
             assert channel not in self.resolved, "once"
             self.resolved[channel] = error
 

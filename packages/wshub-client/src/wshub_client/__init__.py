@@ -23,6 +23,7 @@ from wshub_client.errors import (
 from wshub_client.inbox import InboxOverflow
 from wshub_client.publisher import ProcessPublisher
 from wshub_client.reconnect import ConnectionState
+from wshub_client.recovery import Gap
 from wshub_client.send_queue import QueueLimits
 from wshub_client.settings import ClientOptions, Token
 
@@ -36,6 +37,7 @@ __all__ = [
     "ConnectionState",
     "DialError",
     "DroppedError",
+    "Gap",
     "InboxOverflow",
     "LostError",
     "NotConnectedError",

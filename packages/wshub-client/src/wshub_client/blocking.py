@@ -12,7 +12,7 @@ from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
 from wshub_client.reconnect import ConnectionState
 from wshub_client.settings import ClientOptions
-from wshub_core import JSON, Message
+from wshub_core import JSON, Message, Position
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 
@@ -114,6 +114,11 @@ class BlockingClient:
         return self._client.dropped_messages
 
     @property
+    def duplicate_messages(self) -> int:
+        """Number of messages of a history that came twice, and were dropped."""
+        return self._client.duplicate_messages
+
+    @property
     def unreadable_messages(self) -> int:
         """Number of parts of WebSocket messages that were no messages, and were skipped."""
         return self._client.unreadable_messages
@@ -123,13 +128,29 @@ class BlockingClient:
         """Number of callbacks that have raised an exception."""
         return self._client.callback_errors
 
-    def subscribe(self, channel: str, *, confirm: bool = False) -> None:
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        confirm: bool = False,
+        last: int | None = None,
+        since: int | Position | None = None,
+    ) -> None:
         """Subscribe to a channel; see `ReconnectingClient.subscribe`."""
-        self._run(lambda: self._client.subscribe(channel, confirm=confirm))
+        self._run(lambda: self._client.subscribe(channel, confirm=confirm, last=last, since=since))
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; see `ReconnectingClient.unsubscribe`."""
         self._run(lambda: self._client.unsubscribe(channel))
+
+    def position(self, channel: str) -> Position | None:
+        """Return the position in a channel; see `ReconnectingClient.position`."""
+
+        async def find() -> Position | None:
+            return self._client.position(channel)
+
+        # The client's thread changes what `find` looks at, for as long as it lives.
+        return self._client.position(channel) if self._is_over else self._run(find)
 
     def send(self, message: Message) -> None:
         """Send a message as it is; see `ReconnectingClient.send`."""

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from inspect import isawaitable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from wshub_client.errors import ClientError
 from wshub_client.inbox import Inbox, InboxOverflow
+from wshub_client.recovery import Gap
 from wshub_client.settings import Handlers
 from wshub_core import Message
 from wshub_core.logs import get_logger
@@ -67,6 +68,14 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
+class _NamedCall(NamedTuple):
+    """A call of a callback, with the message that it passes on, if there is one."""
+
+    name: str
+    call: Call
+    message: Message | None = None
+
+
 class Callbacks:
     """Calls the application's callbacks one after the other, in a task of its own.
 
@@ -82,7 +91,7 @@ class Callbacks:
     def __init__(self, handlers: Handlers, size: int, overflow: InboxOverflow) -> None:
         self.errors = 0
         self._handlers = handlers
-        self._calls: Inbox[tuple[str, Call]] = Inbox(size, overflow)
+        self._calls: Inbox[_NamedCall] = Inbox(size, overflow)
         self._calling: asyncio.Task[None] | None = None
         self._has_connected = False
 
@@ -119,15 +128,27 @@ class Callbacks:
         logger.info("%s", error, extra={"kind": type(error).__name__})
         self._put_event("on_error", self._handlers.on_error, error)
 
+    def report_gap(self, gap: Gap) -> None:
+        """Log a gap, and call ``on_gap`` with it, before the calls for later messages."""
+        logger.info("%s", gap, extra={"kind": "Gap"})
+        self._put_event("on_gap", self._handlers.on_gap, gap)
+
     async def put_payload(self, payload: str | bytes, is_over: Callable[[], bool]) -> None:
         """Call ``on_raw``; wait for room like `Inbox.put`."""
         if self._handlers.on_raw is not None:
-            await self._put("on_raw", partial(self._handlers.on_raw, payload), is_over)
+            call = _NamedCall("on_raw", partial(self._handlers.on_raw, payload))
+            await self._put(call, is_over)
 
     async def put_message(self, message: Message, is_over: Callable[[], bool]) -> None:
         """Call ``on_message``; wait for room like `Inbox.put`."""
         if self._handlers.on_message is not None:
-            await self._put("on_message", partial(self._handlers.on_message, message), is_over)
+            call = _NamedCall("on_message", partial(self._handlers.on_message, message), message)
+            await self._put(call, is_over)
+
+    def find_message(self, matches: Callable[[Message | None], bool]) -> Message | None:
+        """Return the first message that matches a condition and waits for ``on_message``."""
+        waiting = self._calls.find(lambda call: matches(call.message))
+        return None if waiting is None else waiting.message
 
     def read_ahead(self) -> AbstractContextManager[None]:
         """Give calls with messages more room; see `Inbox.read_ahead`."""
@@ -162,14 +183,14 @@ class Callbacks:
             self._calling.cancel()
             await asyncio.wait({self._calling}, timeout=timeout)
 
-    async def _put(self, name: str, call: Call, is_over: Callable[[], bool]) -> None:
+    async def _put(self, call: _NamedCall, is_over: Callable[[], bool]) -> None:
         self._start()
-        await self._calls.put((name, call), is_over)
+        await self._calls.put(call, is_over)
 
     def _put_event(self, name: str, handler: Callable[..., object] | None, *args: object) -> None:
         if handler is not None:
             self._start()
-            self._calls.put_event((name, partial(handler, *args)))
+            self._calls.put_event(_NamedCall(name, partial(handler, *args)))
 
     def _start(self) -> None:
         # Not earlier, because a client without callbacks needs no such task.
@@ -180,9 +201,9 @@ class Callbacks:
         task = asyncio.current_task()
         assert task is not None, "this is a task"
         while (named_call := await self._calls.get()) is not None:
-            name, call = named_call
+            name = named_call.name
             try:
-                await run_callback(call)
+                await run_callback(named_call.call)
             except CallbackError as error:
                 self.errors += 1
                 logger.error("%s failed", name, exc_info=error.__cause__, extra={"kind": name})

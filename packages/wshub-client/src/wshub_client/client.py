@@ -14,6 +14,7 @@ from wshub_client.lifetime import Lifetime
 from wshub_client.opening import Opener
 from wshub_client.receiving import Receiver
 from wshub_client.reconnect import ConnectionState, ReconnectLoop
+from wshub_client.recovery import Gap
 from wshub_client.send_queue import QueueLimits
 from wshub_client.sending import Sender
 from wshub_client.settings import (
@@ -25,7 +26,7 @@ from wshub_client.settings import (
     Token,
 )
 from wshub_client.subscriptions import Subscriptions
-from wshub_core import JSON, Clock, Message, MessageType
+from wshub_core import JSON, Clock, Message, MessageType, Position
 
 _GO_BATCH_BYTES = 257 * 65_537
 """The largest WebSocket message of a go-ws hub, which joins all queued messages: 256 from a full
@@ -89,6 +90,8 @@ class ReconnectingClient:
         on_disconnect: Called when a connection has ended.
         on_error: Called with every error that no call raises: failed dials, lost connections,
             refused subscriptions, dropped messages, and the error that ends the client.
+        on_gap: Called with a `Gap` when messages of a channel with history are missing, before
+            ``on_message`` is called with the messages behind it.
         on_message: Called with each message. Without it, iterate or call `receive`.
         on_raw: Called with each WebSocket message as it was read. It may contain several messages
             of a go-ws hub.
@@ -125,6 +128,7 @@ class ReconnectingClient:
         on_reconnect: Callable[[int], object] | None = None,
         on_disconnect: Callable[[], object] | None = None,
         on_error: Callable[[Exception], object] | None = None,
+        on_gap: Callable[[Gap], object] | None = None,
         on_message: Callable[[Message], object] | None = None,
         on_raw: Callable[[str | bytes], object] | None = None,
         clock: Clock | None = None,
@@ -145,7 +149,9 @@ class ReconnectingClient:
         )
         heartbeat = HeartbeatSettings(heartbeat_interval, pong_timeout, clock)
         flow = FlowSettings(max_send_bytes, queue, inbox_size, overflow)
-        handlers = Handlers(on_connect, on_reconnect, on_disconnect, on_error, on_message, on_raw)
+        handlers = Handlers(
+            on_connect, on_reconnect, on_disconnect, on_error, on_gap, on_message, on_raw
+        )
         self._assemble(dial, retry, heartbeat, flow, handlers)
 
     def _assemble(
@@ -163,7 +169,9 @@ class ReconnectingClient:
         self._receiver = Receiver(flow, self._callbacks, drops, lifetime)
         read_ahead = self._receiver.read_ahead
         self._sender = Sender(flow, drops, lifetime, read_ahead, heartbeat.get_clock)
-        self._subscriptions = Subscriptions(lifetime, self._callbacks.report, read_ahead)
+        self._subscriptions = Subscriptions(
+            lifetime, self._callbacks.report, read_ahead, self._receiver.find_waiting
+        )
         self._reconnect_loop = ReconnectLoop(
             retry,
             dial.close_timeout,
@@ -245,6 +253,11 @@ class ReconnectingClient:
         return self._receiver.dropped
 
     @property
+    def duplicate_messages(self) -> int:
+        """Number of messages of a history that came twice, and were dropped."""
+        return self._subscriptions.duplicates
+
+    @property
     def unreadable_messages(self) -> int:
         """Number of parts of WebSocket messages that were no messages, and were skipped."""
         return self._receiver.unreadable
@@ -254,25 +267,53 @@ class ReconnectingClient:
         """Number of callbacks that have raised an exception."""
         return self._callbacks.errors
 
-    async def subscribe(self, channel: str, *, confirm: bool = False) -> None:
+    async def subscribe(
+        self,
+        channel: str,
+        *,
+        confirm: bool = False,
+        last: int | None = None,
+        since: int | Position | None = None,
+    ) -> None:
         """Subscribe to a channel, now and after every reconnect.
+
+        If the hub keeps a history of the channel, the client gets every message once, also across
+        reconnects. ``on_gap`` is called if messages are missing. A second call for a subscribed
+        channel does not change its position.
 
         Args:
             channel: 1 to 256 characters of ``A-Za-z0-9_.:-``.
             confirm: Whether to wait until the hub has confirmed the subscription, across reconnects
                 if necessary. Without it, a refusal goes to ``on_error``.
+            last: The number of messages of the history to begin with.
+            since: The offset behind which the messages begin, 0 for the beginning of the history;
+                or a position from `position`. Without ``last`` and ``since``, new messages only.
 
         Raises:
             InvalidChannelError: The name of the channel is not valid.
+            InvalidHistoryRequestError: ``last`` or ``since`` is invalid, or both are given.
             SubscriptionRefusedError: With ``confirm``: the hub refuses the subscription.
             ClientClosedError: The client has been closed, or is closed while this call waits.
             ClientError: The error that ends the client while this call waits.
         """
-        await self._subscriptions.subscribe(channel, confirm=confirm)
+        await self._subscriptions.subscribe(channel, confirm=confirm, last=last, since=since)
 
     async def unsubscribe(self, channel: str) -> None:
         """End the subscription to a channel; do nothing if there is none."""
         await self._subscriptions.unsubscribe(channel)
+
+    def position(self, channel: str) -> Position | None:
+        """Return the position in the history of a channel, also after the end of the client.
+
+        The position is behind the last message that the application has received: which `receive`
+        has returned, or with which ``on_message`` was called. Messages that wait in the inbox come
+        later. Pass the position to `subscribe` in a later run to go on there.
+
+        Returns:
+            The position. None if the channel is not subscribed or has no history, and until the
+            first answer of the hub.
+        """
+        return self._subscriptions.position(channel)
 
     async def send(self, message: Message) -> None:
         """Send a message as it is.

@@ -59,6 +59,26 @@ def add_commands(commands: Any) -> None:
     )
     listen.add_argument("url", help="the address of the hub, such as ws://localhost:8080/ws")
     listen.add_argument("channel", nargs="*", help="channels; broadcasts are always printed")
+    history = listen.add_mutually_exclusive_group()
+    history.add_argument(
+        "--last",
+        type=_natural,
+        metavar="N",
+        help="begin with the last N messages of each channel, if the hub keeps a history of it",
+    )
+    history.add_argument(
+        "--since",
+        type=_natural,
+        metavar="OFFSET",
+        help="begin with the messages behind this offset",
+    )
+    history.add_argument(
+        "--from-start",
+        action="store_const",
+        const=0,
+        dest="since",
+        help="begin with all messages that the hub has kept",
+    )
     listen.add_argument(
         "--exit-with-process",
         action="store_true",
@@ -101,10 +121,11 @@ async def _listen(arguments: argparse.Namespace) -> int:
             arguments.url,
             max_attempts=arguments.max_attempts,
             on_reconnect=lambda _: _note("connected again"),
+            on_gap=lambda gap: _note(str(gap)),
         ) as client:
             # In a task of its own, because the messages of the first channel have to be read while
             # the confirmations of the other channels are awaited.
-            subscribing = asyncio.create_task(_subscribe_all(client, arguments.channel))
+            subscribing = asyncio.create_task(_subscribe_all(client, arguments))
             tasks.append(subscribing)
             messages: AsyncIterator[Message] = client
             if arguments.exit_with_process:
@@ -225,10 +246,12 @@ async def _connect(url: str, **options: Any) -> AsyncIterator[ReconnectingClient
         raise
 
 
-async def _subscribe_all(client: ReconnectingClient, channels: list[str]) -> None:
+async def _subscribe_all(client: ReconnectingClient, arguments: argparse.Namespace) -> None:
     try:
-        for channel in channels:
-            await client.subscribe(channel, confirm=True)
+        for channel in arguments.channel:
+            await client.subscribe(
+                channel, confirm=True, last=arguments.last, since=arguments.since
+            )
     except BaseException:
         await client.close()
         raise

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 from websockets.exceptions import ConnectionClosed
@@ -12,6 +12,7 @@ from wshub_client.close_policy import is_terminal_close, parse_retry_reason
 from wshub_client.dialing import HubSocket
 from wshub_client.errors import ClientError, ClosedError, LostError, NotConnectedError
 from wshub_client.heartbeat import Heartbeat
+from wshub_client.recovery import Gap
 from wshub_client.requests import OnOutcome, Requests
 from wshub_client.settings import HeartbeatSettings
 from wshub_client.waiting import wait_awake
@@ -19,6 +20,10 @@ from wshub_core import Message, MessageDecodeError, MessageType, decode_message
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.client")
+
+Confirmation: TypeAlias = Callable[[], Gap | None]
+"""The confirmation of a subscription, at its place among the messages. The call notes it, and
+returns a gap if the hub does not have all messages that the client has asked for."""
 
 _DOUBT_SECONDS = 0.25
 """The shortest wait for an answer with an id after a pong without one, which may be forged."""
@@ -58,6 +63,7 @@ class HubConnection:
         )
         socket.on_data = self.heartbeat.note_heard
         self._requests = Requests()
+        self._confirmations: list[Confirmation] = []
         self._doubt_seconds = max(_DOUBT_SECONDS, dial_seconds)
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -98,15 +104,29 @@ class HubConnection:
         request_id = self._requests.probe()
         await self._send(_encode(type=MessageType.UNSUBSCRIBE, channel="", data="", id=request_id))
 
-    async def subscribe(self, channel: str, on_outcome: OnOutcome) -> None:
+    async def subscribe(
+        self, channel: str, history: dict[str, object] | None, on_outcome: OnOutcome
+    ) -> None:
         """Ask for a subscription; the caller sends a ping afterwards.
+
+        Args:
+            channel: The channel.
+            history: The part of the history to begin with; None for live messages only.
+            on_outcome: Called with the outcome.
 
         Raises:
             NotConnectedError: The connection has ended.
         """
         request_id = self._requests.ask(channel, on_outcome, is_subscription=True)
+        more = {} if history is None else {"history": history}
         # The oldest hubs of go-ws read the channel from `data`.
-        await self._send(_encode(type="subscribe", channel=channel, data=channel, id=request_id))
+        await self._send(
+            _encode(type="subscribe", channel=channel, data=channel, id=request_id, **more)
+        )
+
+    def add_confirmation(self, confirmation: Confirmation) -> None:
+        """Make `process_payload` yield a confirmation at the place of the hub's answer."""
+        self._confirmations.append(confirmation)
 
     async def unsubscribe(self, channel: str) -> None:
         """Ask for the end of a subscription.
@@ -170,8 +190,8 @@ class HubConnection:
             return b"".join(cast("list[bytes]", parts))
         return "".join(cast("list[str]", parts))
 
-    def process_payload(self, payload: str | bytes) -> Iterator[Message | None]:
-        """Process the answers in a payload, and yield the messages for the application.
+    def process_payload(self, payload: str | bytes) -> Iterator[Message | Confirmation | None]:
+        """Process the answers in a payload, and yield the messages and the confirmations.
 
         Hubs of go-ws join several messages with newlines. The method yields None for each part that
         is not for the application, so that a caller can let other tasks run between any two parts.
@@ -188,6 +208,8 @@ class HubConnection:
                 yield None
                 continue
             yield from self._requests.take(message, part)
+            yield from self._confirmations
+            self._confirmations.clear()
             if self._requests.is_unclear and self._doubt_timer is None:
                 loop = asyncio.get_running_loop()
                 self._doubt_timer = loop.call_later(self._doubt_seconds, self._trust_pongs)

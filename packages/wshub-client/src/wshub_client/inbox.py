@@ -84,6 +84,10 @@ class Inbox(Generic[T]):
         self._changed.set()
         return item
 
+    def find(self, matches: Callable[[T], bool]) -> T | None:
+        """Return the first item that matches a condition; None if none does."""
+        return next((item for item, _ in self._items if matches(item)), None)
+
     def put_back(self, message: T) -> None:
         """Put a message in front of all other items, because it did not reach the application."""
         self._messages += 1

@@ -6,7 +6,7 @@ from wshub_client.addresses import check_header, redact_url
 from wshub_client.callbacks import CallbackError, run_callback
 from wshub_client.dialing import dial
 from wshub_client.errors import ClientError, DialError, LostError
-from wshub_client.hub_connection import HubConnection
+from wshub_client.hub_connection import Confirmation, HubConnection
 from wshub_client.receiving import EarlyPayload, Receiver
 from wshub_client.settings import DialSettings, HeartbeatSettings
 from wshub_client.subscriptions import Subscriptions
@@ -121,14 +121,14 @@ class Opener:
         early_bytes = 0
         while not is_served.is_set():
             payload = await connection.receive()
-            messages: list[Message] = []
+            items: list[Message | Confirmation] = []
             # Added before it is processed, so that all of its messages count if the dial fails.
-            early.append(EarlyPayload(payload, messages))
+            early.append(EarlyPayload(payload, items))
             time_slice = TimeSlice()
-            for message in connection.process_payload(payload):
+            for item in connection.process_payload(payload):
                 await time_slice.give_way()
-                if message is not None:
-                    messages.append(message)
+                if item is not None:
+                    items.append(item)
             early_bytes += len(payload)
             if early_bytes > limit:
                 url = redact_url(self._settings.url)

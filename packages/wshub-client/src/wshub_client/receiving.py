@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 from wshub_client.callbacks import Callbacks
 from wshub_client.drop_reports import DropReports
-from wshub_client.hub_connection import HubConnection
+from wshub_client.hub_connection import Confirmation, HubConnection
 from wshub_client.inbox import Inbox
 from wshub_client.lifetime import Lifetime
+from wshub_client.recovery import Gap
 from wshub_client.settings import FlowSettings
 from wshub_client.waiting import TimeSlice
 from wshub_core import Message
 
 
 class EarlyPayload(NamedTuple):
-    """A payload that has come before the client was connected, and the messages in it."""
+    """A payload that has come before the client was connected, and its contents."""
 
     payload: str | bytes
-    messages: list[Message]
+    items: list[Message | Confirmation]
 
 
 class Receiver:
@@ -73,34 +74,49 @@ class Receiver:
         self,
         connection: HubConnection,
         payload: str | bytes,
-        messages: Iterable[Message | None],
+        items: Iterable[Message | Gap | None],
     ) -> None:
         """Pass on a payload, and the messages in it.
 
         Args:
             connection: The connection on which they have come.
             payload: The payload as it was read.
-            messages: The messages; None stands for a part that is not for the application.
+            items: The messages, and the gaps before them; None stands for a part that is not for
+                the application.
         """
         # Nothing is read while this waits for room, so silence says nothing about the hub.
         connection.heartbeat.note_reading_paused()
         await self._callbacks.put_payload(payload, connection.has_ended)
         time_slice = TimeSlice()
-        for message in messages:
+        for item in items:
             await time_slice.give_way()
-            if message is None:
-                continue
-            if self._callbacks.takes_messages:
-                await self._callbacks.put_message(message, connection.has_ended)
-            else:
-                await self._inbox.put(message, connection.has_ended)
+            if isinstance(item, Gap):
+                self._callbacks.report_gap(item)
+            elif item is not None and self._callbacks.takes_messages:
+                await self._callbacks.put_message(item, connection.has_ended)
+            elif item is not None:
+                await self._inbox.put(item, connection.has_ended)
         connection.heartbeat.note_reading_resumed()
         self._drops.note_undelivered(self.dropped)
 
     def drop_early(self, early: list[EarlyPayload]) -> None:
         """Drop and count the messages that have come on a dial that has failed."""
-        self._early_dropped += sum(len(each.messages) for each in early)
+        # Messages of a history do not count: the position of the client is before them, so that the
+        # next connection requests them again.
+        self._early_dropped += sum(
+            isinstance(item, Message) and not item.epoch for each in early for item in each.items
+        )
         self._drops.note_undelivered(self.dropped)
+
+    def find_waiting(self, channel: str) -> Message | None:
+        """Return the first message of a channel's history that the application has yet to get."""
+
+        def is_of_channel(message: Message | None) -> bool:
+            return message is not None and message.channel == channel and message.epoch != ""
+
+        if self._callbacks.takes_messages:
+            return self._callbacks.find_message(is_of_channel)
+        return self._inbox.find(is_of_channel)
 
     def count_unreadable(self) -> None:
         """Count a part of a payload that is no message."""

@@ -246,12 +246,14 @@ class ReconnectLoop:
 
     async def _deliver_all(self, connection: HubConnection, early: list[EarlyPayload]) -> None:
         """Deliver the messages of a connection, until `HubConnection.receive` raises."""
-        for payload, messages in early:
-            await self._receiver.deliver(connection, payload, messages)
+        follow = self._subscriptions.follow
+        for payload, items in early:
+            await self._receiver.deliver(connection, payload, follow(connection, items))
         early.clear()
         while True:
             payload = await connection.receive()
-            await self._receiver.deliver(connection, payload, connection.process_payload(payload))
+            messages = follow(connection, connection.process_payload(payload))
+            await self._receiver.deliver(connection, payload, messages)
 
     async def _end_connection(self, connection: HubConnection, failure: ClientError) -> None:
         """Close a connection, and report its end.

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from wshub_client.errors import ClientError, PublishRefusedError, SubscriptionRefusedError
-from wshub_core import Message, MessageType
+from wshub_core import JSON, Message, MessageType
 
 
 class UnclearRefusalError(ClientError):
@@ -20,8 +20,9 @@ class UnclearRefusalError(ClientError):
     """
 
 
-OnOutcome: TypeAlias = Callable[[ClientError | None], None]
-"""A callback for the outcome of a request, called once: with an error, or with None for success."""
+OnOutcome: TypeAlias = Callable[[ClientError | None, JSON], None]
+"""A callback for the outcome of a request, called once: with an error, or with None for success and
+the data of the answer."""
 
 _ANSWERS = {
     MessageType.SUBSCRIBED,
@@ -181,7 +182,7 @@ class Requests:
         asked, self._asked = self._asked, {}
         for each in asked.values():
             if isinstance(each, _Request):
-                each.on_outcome(error)
+                each.on_outcome(error, None)
 
     def _add(self, asked: _Request | _Ping | _Probe) -> str:
         asked_id = f"{self._prefix}{next(self._numbers)}"
@@ -207,7 +208,8 @@ class Requests:
             case _Request() as request:
                 del self._asked[asked_id]
                 is_refused = message.type == MessageType.ERROR
-                request.on_outcome(_make_refusal(request, message, code) if is_refused else None)
+                refusal = _make_refusal(request, message, code) if is_refused else None
+                request.on_outcome(refusal, message.data)
             case _Probe():
                 del self._asked[asked_id]
 
@@ -286,13 +288,12 @@ class Requests:
             if len(subscriptions) > len(ping.refusals) > 0:
                 # The refusals name no channel, so they could mean any of the subscriptions.
                 for request in subscriptions:
-                    request.on_outcome(UnclearRefusalError())
+                    request.on_outcome(UnclearRefusalError(), None)
             else:
                 for number, request in enumerate(subscriptions):
-                    refusal = ping.refusals[number] if ping.refusals else None
-                    request.on_outcome(
-                        None if refusal is None else _make_refusal(request, refusal, "")
-                    )
+                    answer = ping.refusals[number] if ping.refusals else None
+                    refusal = None if answer is None else _make_refusal(request, answer, "")
+                    request.on_outcome(refusal, None)
             ping.note_served()
 
     def _pop_served(self) -> tuple[list[_Request], _Ping] | None:
@@ -318,4 +319,4 @@ def _make_refusal(request: _Request, message: Message, code: str) -> ClientError
 
 def _refuse_publish(request: _Request) -> None:
     text = "this hub takes no messages of clients"
-    request.on_outcome(PublishRefusedError(request.channel, "not_served", text))
+    request.on_outcome(PublishRefusedError(request.channel, "not_served", text), None)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 
 from wshub_client.drop_reports import DropReports
 from wshub_client.errors import NotConnectedError
@@ -101,7 +100,8 @@ class Sender:
         if connection is None:
             raise NotConnectedError
         outcome = make_outcome()
-        await connection.run_to_end(connection.publish(message, partial(set_outcome, outcome)))
+        publishing = connection.publish(message, lambda error, _: set_outcome(outcome, error))
+        await connection.run_to_end(publishing)
         with self._read_ahead():
             await outcome
 

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypedDict
 
 from wshub_client.addresses import Proxy, check_header, check_proxy, check_url
 from wshub_client.inbox import InboxOverflow
+from wshub_client.recovery import Gap
 from wshub_client.send_queue import QueueLimits
 from wshub_core import Clock, InvalidConfigError, Message
 
@@ -46,6 +47,7 @@ class ClientOptions(TypedDict, total=False):
     on_reconnect: Callable[[int], object] | None
     on_disconnect: Callable[[], object] | None
     on_error: Callable[[Exception], object] | None
+    on_gap: Callable[[Gap], object] | None
     on_message: Callable[[Message], object] | None
     on_raw: Callable[[str | bytes], object] | None
     clock: Clock | None
@@ -138,6 +140,7 @@ class Handlers:
     on_reconnect: Callable[[int], object] | None
     on_disconnect: Callable[[], object] | None
     on_error: Callable[[Exception], object] | None
+    on_gap: Callable[[Gap], object] | None
     on_message: Callable[[Message], object] | None
     on_raw: Callable[[str | bytes], object] | None
 

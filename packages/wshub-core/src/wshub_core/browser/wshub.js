@@ -18,6 +18,8 @@ const ANSWERS = {
   subscribe: ["subscribed", "error"], event: ["published", "error"],
   presence: ["presence", "error"], ping: ["pong"],
 };
+// The messages that tell the newest position of a channel in their data.
+const NOTICES = new Set(["history_cleared", "history_position"]);
 // The beginnings of refusals from hubs that answer no ids.
 const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
 const LONGEST_RETRY_AFTER = 3_600;
@@ -396,12 +398,13 @@ export class ReconnectingClient extends EventTarget {
       reject(error);
       this.#emit(["error", error]);
     };
+    const asked = { start, turn: this.#turn };
     const confirm = (data) => this.#whenConnected(() => {
-      if (this.#isWanted(subscription)) this.#resume(subscription, start, data ?? {});
+      const isLast = subscription.asked === asked && this.#isWanted(subscription);
+      if (isLast) this.#resume(subscription, start, data ?? {});
       resolve();
     });
-    // The number of the connection on which the hub has the request.
-    subscription.askedOn = this.#turn;
+    subscription.asked = asked;
     this.#ask(subscribeFrame(subscription), { subscription, confirm, refuse });
   }
 
@@ -445,17 +448,17 @@ export class ReconnectingClient extends EventTarget {
   // Positions come only from answers with an id of the client, so that hubs which do not remove
   // foreign fields `epoch` and `offset` cannot confuse the client.
 
-  /** Processes the confirmation of a subscription that was to begin at `asked`. */
-  #resume(subscription, asked, { epoch, after, recovered, reason, missing }) {
+  /** Processes the confirmation of a subscription that was to begin at `askedFor`. */
+  #resume(subscription, askedFor, { epoch, after, recovered, reason, missing }) {
     const { channel, start } = subscription;
-    subscription.askedOn = null;
+    subscription.asked = null;
     subscription.isUnavailable = reason === "unavailable";
     if (typeof epoch === "string" && isCount(after)) {
       if (epoch !== start?.epoch || after !== start.since) {
         subscription.start = { since: after, epoch };
       }
     } else if (!subscription.isUnavailable) subscription.start = null;
-    if (asked && recovered !== true) {
+    if (askedFor && recovered !== true) {
       this.#reportGap(channel, asText(reason) || "no_history", missing);
     }
   }
@@ -464,21 +467,19 @@ export class ReconnectingClient extends EventTarget {
   #isNext({ type, channel, epoch, offset, data }) {
     const subscription = this.#channels.get(channel);
     if (!subscription) return true;
-    const { start } = subscription;
-    const isAsked = subscription.askedOn === this.#turn;
-    if (type === "history_position") {
-      const newest = data ?? {};
-      const isBehind = start?.epoch !== newest.epoch || start.since < newest.offset;
-      if (start && isBehind && !isAsked) this.#askAgain(subscription);
+    const { start, asked } = subscription;
+    // The messages behind the answer include the messages before it.
+    const isAsked = asked?.start && asked.turn === this.#turn;
+    if (NOTICES.has(type)) {
+      const { epoch: newest, offset: top = 0 } = data ?? {};
+      if (!start || typeof newest !== "string" || !isCount(top)) return true;
+      const isOther = newest !== start.epoch;
+      if (type === "history_cleared") {
+        if (isOther) subscription.start = { since: top, epoch: newest };
+      } else if ((isOther || top > start.since) && !isAsked) this.#askAgain(subscription);
       return true;
     }
-    if (typeof epoch !== "string") return true;
-    if (type === "history_cleared" && start && epoch !== start.epoch) {
-      subscription.start = { since: isCount(offset) ? offset : 0, epoch };
-      return true;
-    }
-    if (!isCount(offset)) return true;
-    // The messages behind the answer include this message.
+    if (typeof epoch !== "string" || !isCount(offset)) return true;
     if (isAsked) return false;
     if (!start && !subscription.isUnavailable) return true;
     const next = start ? start.since + 1 : offset;
