@@ -1,6 +1,7 @@
 """A hub with its live page in a browser, for the tests that look at the page."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from browsers import open_page
 from playwright.async_api import Browser, Locator, Page, expect
 
 from wshub_core import Hub, HubConfig, LivePage
+
+NO_HISTORY: dict[str, Any] = {"process:*": None}
+"""The setting `HubConfig.history` without which the page makes the hub keep histories."""
 
 
 async def subscribed(hub: Hub, channel: str, count: int = 1) -> None:
@@ -24,7 +28,7 @@ async def unsubscribed(hub: Hub, channel: str) -> None:
             await asyncio.sleep(0.01)
 
 
-def line(page: Page, text: str) -> Locator:
+def line(page: Page, text: str | re.Pattern[str]) -> Locator:
     """Return the lines in sight that have a text."""
     return page.locator(".line", has_text=text)
 
@@ -35,7 +39,7 @@ async def download(page: Page) -> list[str]:
     async with page.expect_download() as downloading:
         await page.get_by_role("button", name="Download").click()
     path = await (await downloading.value).path()
-    return Path(path).read_text().splitlines()
+    return Path(path).read_text().splitlines()  # noqa: ASYNC240 - a small file
 
 
 class Site:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from browsers import launch_browser, open_page
 from demo_process import free_port, start_demo
-from page_site import download, line, open_site, subscribed, unsubscribed
+from page_site import NO_HISTORY, download, open_site, subscribed, unsubscribed
 from playwright.async_api import Browser, expect
 
 from wshub_core import Connection, Hub, HubConfig, LivePage, Message, run_process
@@ -47,23 +47,24 @@ async def test_a_process_is_followed_live_in_two_tabs_and_through_a_restart(
         await expect(page.locator("#status")).to_have_text("running")
 
         later = await open_page(browser, f"http://localhost:{port}/", complaints)
-        before = len(await download(page))
         await expect(later.locator(".line", has_text="line 19").first).to_be_visible()
-        assert len(await download(page)) > before
+        # Both have the log from its beginning.
+        lines = await download(page)
+        assert lines[:2] == ["running", "red and bold plain"]
+        async with asyncio.timeout(10):
+            while (await download(later))[: len(lines)] != lines:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
         assert complaints == []
         await demo.interrupt()
         await expect(page.locator("#state")).to_have_text("connection lost, trying again")
-        await expect(page.locator(".line", has_text="connection lost").first).to_be_visible()
 
-    lines = (await download(page)).count("line 19")
     async with start_demo(port, *command) as demo:
         await demo.wait_ready()
         for tab in (page, later):
             await expect(tab.locator("#state")).to_have_text("connected", timeout=30_000)
-        async with asyncio.timeout(30):
-            while (await download(page)).count("line 19") == lines:
-                await asyncio.sleep(0.1)
+            await expect(tab.locator(".line", has_text="line 19").first).to_be_visible()
+            assert (await download(tab))[:2] == ["The hub has begun a new log.", "running"]
         assert (await demo.interrupt())[0] == 0
 
 
@@ -175,10 +176,13 @@ async def test_a_refused_channel_shows_the_refusal_and_can_be_left(browser: Brow
 # The channels and lines of an open page.
 
 
-async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(browser: Browser) -> None:
+@pytest.mark.parametrize("history", [{}, NO_HISTORY], ids=["history", "live"])
+async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(
+    browser: Browser, history: dict[str, Any]
+) -> None:
     code = "for number in range(50): print('line', number)"
     expected = ["running", *(f"line {number}" for number in range(50)), "exited with 0"]
-    async with open_site(browser) as site:
+    async with open_site(browser, history=history) as site:
         runs = [run_process(site.hub, f"p{n}", sys.executable, "-c", code) for n in range(3)]
         assert await asyncio.gather(*runs) == [0, 0, 0]
         for number in range(3):
@@ -194,7 +198,7 @@ async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(browse
 async def test_a_page_that_is_opened_meanwhile_follows_the_running_process(
     browser: Browser,
 ) -> None:
-    async with open_site(browser) as site:
+    async with open_site(browser, history=NO_HISTORY) as site:
         for name in ("a", "b"):
             site.hub.send_process_status(name, "running")
         site.hub.send_process_status("c", "running")
@@ -213,8 +217,11 @@ async def test_a_page_that_is_opened_meanwhile_follows_the_running_process(
         assert complaints == []
 
 
-async def test_lines_that_come_while_another_channel_is_shown_are_kept(browser: Browser) -> None:
-    async with open_site(browser) as site:
+@pytest.mark.parametrize("history", [{}, NO_HISTORY], ids=["history", "live"])
+async def test_lines_that_come_while_another_channel_is_shown_are_kept(
+    browser: Browser, history: dict[str, Any]
+) -> None:
+    async with open_site(browser, history=history) as site:
         page = site.page
         for name in ("a", "b"):
             site.hub.send_process_status(name, "running")
@@ -313,7 +320,10 @@ def odd_messages() -> list[dict[str, Any]]:
         "\x1b[1mx" * 8_000,
         "<script>globalThis.hacked = true</script>",
     ]
-    types = ("process_output", "process_status", "event", "error", "page", "pong", "unknown", " ")
+    types = (
+        *("process_output", "process_status", "event", "error", "page", "pong", "unknown", " "),
+        *("history_cleared", "history_position"),
+    )
     frames: list[dict[str, Any]] = [
         {"type": each, "channel": channel, "data": data} for each in types for data in datas
     ]
@@ -332,6 +342,12 @@ def odd_messages() -> list[dict[str, Any]]:
     for overwrites in overwritings:
         frames.append({"type": "process_output", "channel": channel, "overwrites": overwrites})
     frames.append({"type": "process_output", "channel": channel, "processId": "b", "id": {}})
+    positions: list[Any] = [0, -1, 1.5, 2**70, "1", None, {}]
+    for offset in positions:
+        for epoch in ("abcdefgh", "", 5, None):
+            frames.append(
+                {"type": "process_output", "channel": channel, "offset": offset, "epoch": epoch}
+            )
     return frames
 
 
@@ -369,7 +385,7 @@ async def test_the_page_survives_every_message(browser: Browser) -> None:
 
 
 async def test_the_channels_and_lines_of_a_page_are_bounded(browser: Browser) -> None:
-    async with open_site(browser, max_outbox_bytes=2**28) as site:
+    async with open_site(browser, history=NO_HISTORY, max_outbox_bytes=2**28) as site:
         hub = site.hub
         hub.send_process_output("shown", "first")
         await site.open("process:shown")
@@ -399,7 +415,7 @@ async def test_the_channels_and_lines_of_a_page_are_bounded(browser: Browser) ->
 
 
 async def test_messages_of_a_channel_that_was_left_are_ignored(browser: Browser) -> None:
-    async with open_site(browser) as site:
+    async with open_site(browser, history=NO_HISTORY) as site:
         site.hub.send_process_status("a", "running")
         await site.open("process:a")
         # These messages are on their way when the reader leaves the channel.
@@ -413,7 +429,10 @@ async def test_messages_of_a_channel_that_was_left_are_ignored(browser: Browser)
         await site.open("process:a")
         site.hub.send_process_output("a", "here again")
         await expect(site.page.locator(".line", has_text="here again")).to_have_count(1)
-        assert await site.lines() == ["here again"]
+        assert await site.lines() == [
+            "the log begins here: the hub keeps no history of this channel",
+            "here again",
+        ]
 
 
 async def flood(hub: Hub, process_id: str) -> None:
@@ -425,7 +444,7 @@ async def flood(hub: Hub, process_id: str) -> None:
 async def test_a_page_that_was_disconnected_follows_processes_that_began_meanwhile(
     browser: Browser,
 ) -> None:
-    async with open_site(browser) as site:
+    async with open_site(browser, history=NO_HISTORY) as site:
         site.hub.send_process_output("a", "before")
         await site.open("process:a")
         [connection] = site.hub.connections
@@ -451,7 +470,7 @@ async def test_a_page_without_permission_for_the_news_channel_polls_the_list(
     def authorize(_: Connection, channel: str) -> bool:
         return not channel.startswith("wshub:")
 
-    async with open_site(browser, channel_authorizer=authorize) as site:
+    async with open_site(browser, history=NO_HISTORY, channel_authorizer=authorize) as site:
         await expect(site.page.locator("#name")).to_have_text("No channels yet")
         site.hub.send_process_status("a", "running")
         await expect(site.page.locator("#name")).to_have_text("process:a")

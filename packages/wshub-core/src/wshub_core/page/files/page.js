@@ -230,7 +230,8 @@ function show(channel, isAtEnd = true) {
   if (current !== channel) {
     current = channel;
     viewer.show(log);
-    startSearch();
+    // The log stays at its end.
+    startSearch(false);
   }
   // If the subscription was refused before, the client asks again.
   if (channel !== BROADCASTS) connection.subscribe(channel, { since: 0 });
@@ -302,9 +303,10 @@ function notify(text) {
 
 // The search.
 
-function startSearch() {
+/** Searches the shown log, and shows the first found line from the visible ones on. */
+function startSearch(isShown = true) {
   search.start(logs.get(current), element("search").value);
-  searchFrom = search.pattern ? viewer.found ?? viewer.topID : null;
+  searchFrom = search.pattern && isShown ? viewer.found ?? viewer.topID : null;
   viewer.pattern = search.pattern;
   viewer.found = null;
   planPaint();
@@ -355,7 +357,7 @@ const actions = {
   download: () => downloadText(`${current.replace(/[^\w.-]+/g, "-")}.txt`, logs.get(current).text()),
   clear: () => {
     logs.get(current).clear();
-    startSearch();
+    startSearch(false);
   },
   stop: () => stop(current),
   newest: () => {
@@ -377,7 +379,7 @@ element("follow").addEventListener("submit", (event) => {
   location.hash = writeFragment({ channel: element("channel").value });
   element("channel").value = "";
 });
-element("search").addEventListener("input", startSearch);
+element("search").addEventListener("input", () => startSearch());
 element("search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") stepSearch(!event.shiftKey);
   else if (event.key === "Escape") {

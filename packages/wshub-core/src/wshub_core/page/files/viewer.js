@@ -200,7 +200,7 @@ export class Viewer {
 
   #noteTop() {
     this.#scrollTop = this.#scroller.scrollTop;
-    const height = this.#scrollTop - this.#head;
+    const height = this.#scrollTop - this.#head - this.#padding;
     const id = this.#layout.at(height);
     this.#anchor = { id, delta: height - this.#layout.top(id) };
   }
@@ -210,7 +210,10 @@ export class Viewer {
     const last = Math.max(0, this.#head + this.#layout.height + 2 * this.#padding - visible);
     if (this.#isAtEnd) return last;
     const { id, delta } = this.#anchor;
-    return Math.min(last, Math.max(0, this.#head + this.#layout.top(id) + delta));
+    const top = this.#layout.top(id);
+    // The line may have become lower, so that the part of it that is in sight is no longer there.
+    const inside = Math.min(delta, Math.max(0, this.#layout.top(id + 1) - top - 1));
+    return Math.min(last, Math.max(0, this.#head + this.#padding + top + inside));
   }
 
   /** Makes elements of the lines in sight; returns whether a height was not as expected. */
