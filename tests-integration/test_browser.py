@@ -191,7 +191,8 @@ async def test_a_process_that_starts_and_ends_at_once_shows_all_its_lines(
             assert await site.lines() == expected
         # The same process runs once more.
         await run_process(site.hub, "p2", sys.executable, "-c", code)
-        await expect(site.page.locator(".line", has_text="exited with 0")).to_have_count(2)
+        await expect(site.page.locator("#count")).to_have_text("100 lines")
+        await expect(site.page.locator("#status")).to_have_text("exited with 0")
         assert await site.lines() == expected * 2
 
 
