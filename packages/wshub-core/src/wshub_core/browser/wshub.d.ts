@@ -50,7 +50,8 @@ export interface Gap {
 export interface Member {
   userId: string;
   connectionId: string;
-  info: unknown;
+  /** What the application of the hub tells about the connection. */
+  info?: unknown;
 }
 
 /** The connections that are subscribed to a channel. */

@@ -145,7 +145,7 @@ export class ReconnectingClient extends EventTarget {
     this.#channels.delete(channel);
     const fields = { channel, code: "unsubscribed" };
     subscription.reject(new SubscriptionRefusedError(`${channel}: unsubscribed`, fields));
-    if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
+    this.#leave(channel);
   }
 
   position(channel) {
@@ -387,13 +387,19 @@ export class ReconnectingClient extends EventTarget {
     return promise;
   }
 
-  #askFor(subscription) {
+  #leave(channel) {
+    if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
+  }
+
+  #askFor(subscription, isAgain = false) {
     const { channel, start, resolve, reject } = subscription;
     const refuse = (code, text) => {
       // The application may have unsubscribed and subscribed again meanwhile. The answer belongs to
       // the earlier subscription then.
       if (!this.#isWanted(subscription)) return;
       this.#channels.delete(channel);
+      // The hub has refused the request, and has not ended the subscription.
+      if (isAgain) this.#leave(channel);
       const error = new SubscriptionRefusedError(`${channel}: ${text}`, { channel, code });
       reject(error);
       this.#emit(["error", error]);
@@ -470,7 +476,7 @@ export class ReconnectingClient extends EventTarget {
     const { start, asked } = subscription;
     // The messages behind the answer include the messages before it.
     const isAsked = asked?.start && asked.turn === this.#turn;
-    if (NOTICES.has(type)) {
+    if (NOTICES.has(type) && epoch === undefined) {
       const { epoch: newest, offset: top = 0 } = data ?? {};
       if (!start || typeof newest !== "string" || !isCount(top)) return true;
       const isOther = newest !== start.epoch;
@@ -502,7 +508,7 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #askAgain(subscription) {
-    if (this.#isOpen) this.#askFor(subscription);
+    if (this.#isOpen) this.#askFor(subscription, true);
   }
 
   #reportGap(channel, reason, missing) {

@@ -84,7 +84,8 @@ class Publishing:
         """Publish to this hub's connections; return the payload for the other hubs."""
         limits = self._histories.limits_of(channel)
         stamped, payload = self._prepare(message, channel, False, limits)
-        if self._histories.shared is not None and limits is not None:
+        if (shared := self._histories.shared) is not None and limits is not None:
+            shared.note_own(channel, payload)
             self._call_listeners(channel, stamped)
         else:
             self._publish(channel, stamped, payload, limits, local_only=True)
@@ -128,6 +129,8 @@ class Publishing:
 
     def deliver_unstored(self, channel: str, payload: bytes) -> None:
         """Deliver a message of this hub that a shared history has not taken."""
+        if self._histories.shared is not None:
+            self._histories.shared.note_unstored(channel, payload)
         self.deliver_positioned(channel, PreparedMessage(payload), True)
 
     async def clear_history(self, channel: str, limits: HistoryLimits) -> None:

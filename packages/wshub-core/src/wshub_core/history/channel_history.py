@@ -46,6 +46,16 @@ class ChannelHistory(Protocol):
             HistoryUnavailableError: The history cannot be read now.
         """
 
+    def refresh(self, channel: str) -> Coroutine[Any, Any, None] | None:
+        """Compare an open stream with the store, because a client knows a later position.
+
+        Returns:
+            None if there is no store. Otherwise a coroutine; open the stream again behind it.
+
+        Raises:
+            HistoryUnavailableError: The history cannot be read now.
+        """
+
     async def read(
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:

@@ -1,7 +1,7 @@
 """The histories of a hub: which channels have one, and in which form."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wshub_core.bridge.history_store import HistoryStore
 from wshub_core.history.channel_history import ChannelHistory, Deliver
@@ -48,6 +48,7 @@ class Histories:
         has_subscribers: Callable[[str], object],
     ) -> None:
         self._config = config
+        self._patterns = patterns
         self._clock = clock
         self._deliver = deliver
         self._notify = notify
@@ -78,9 +79,21 @@ class Histories:
                 self._config.max_message_bytes,
             )
 
-    def attach(self, store: HistoryStore) -> None:
-        """Use a shared store from now on."""
+    @property
+    def has_any(self) -> bool:
+        """True if a channel can have a history."""
+        return self._patterns.has_values
+
+    def attach(self, store: HistoryStore, channels: Iterable[str]) -> None:
+        """Use a shared store from now on.
+
+        Args:
+            store: The store.
+            channels: The channels that have subscribers.
+        """
         self._set_form(store)
+        for channel in channels:
+            self.note_subscribed(channel)
         self._schedule_check()
 
     def detach(self) -> None:

@@ -64,6 +64,9 @@ class LocalHistory:
     def load(self, channel: str, after: int) -> None:
         """Do nothing: the stream has all messages."""
 
+    def refresh(self, channel: str) -> None:
+        """Do nothing: there is no store."""
+
     async def read(
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:

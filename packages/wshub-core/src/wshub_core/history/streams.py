@@ -62,6 +62,7 @@ class Streams:
     def put(self, channel: str, stream: Stream) -> None:
         """Add the stream of a channel; it replaces the present one."""
         self.drop(channel)
+        stream.keep_from(self._clock.time())
         self._streams[channel] = stream
         self._memory += stream.memory
 
@@ -100,7 +101,7 @@ class Streams:
             self._next_check = now + _CHECK_SECONDS
             for channel, stream in tuple(islice(self._streams.items(), _CHECKED_STREAMS)):
                 self.get(channel)  # removes outdated messages
-                if not stream.is_outdated(now):
+                if channel == newest or not stream.is_outdated(now):
                     continue
                 if self._has_subscribers(channel):
                     # Its position is still needed. Behind the others, so that all get their turn.

@@ -103,10 +103,11 @@ class LivePage:
     In an ASGI application, mount `asgi` instead.
 
     An open page follows every process from its first line on. The page makes the hub keep a history
-    of the channels of processes, `PROCESS_HISTORY`, unless ``HubConfig.history`` has a pattern for
-    them: so a page that is opened later shows the lines before. Everyone who can open the page sees
-    the names of the channels. The channel authorizer of the hub decides which channels they can
-    follow. With a bridge, `join` makes the page list the channels of all hubs.
+    of the channels of processes (100,000 messages, 32 MiB, 24 hours each), unless
+    ``HubConfig.history`` has a pattern for them. So a page that is opened later shows the lines
+    before. Everyone who can open the page sees the names of the channels. The channel authorizer of
+    the hub decides which channels they can follow. With a bridge, `join` makes the page list the
+    channels of all hubs.
 
     Args:
         hub: The hub to show.

@@ -37,11 +37,11 @@ class Stream:
     """
 
     __slots__ = (
-        "_appended_at",
         "_frames",
         "_limits",
         "_removed",
         "_times",
+        "_used_at",
         "epoch",
         "memory",
         "offset",
@@ -54,7 +54,7 @@ class Stream:
         self.size = 0
         self.memory = STREAM_OVERHEAD
         self._limits = limits
-        self._appended_at = float("-inf")
+        self._used_at = float("-inf")
         # The first `_removed` frames are None. They are deleted together, because each deletion at
         # the front of a list moves the rest.
         self._frames: list[bytes | None] = []
@@ -72,7 +72,7 @@ class Stream:
 
     def append(self, frame: bytes, now: float) -> None:
         """Append the message with the next offset."""
-        self._appended_at = now
+        self._used_at = now
         self.offset += 1
         self._frames.append(frame)
         size = len(frame)
@@ -132,12 +132,16 @@ class Stream:
                 return frames[:count]
         return frames
 
+    def keep_from(self, now: float) -> None:
+        """Count the time for which an empty stream is kept from now on."""
+        self._used_at = now
+
     def is_outdated(self, now: float) -> bool:
         """Return whether all messages were too old long ago.
 
         Until then, the position alone shows a client that nothing is missing.
         """
-        return self._appended_at < now - 2 * self._limits.seconds - _KEPT_POSITION_SECONDS
+        return self._used_at < now - 2 * self._limits.seconds - _KEPT_POSITION_SECONDS
 
     def _is_first_time_over(self, now: float) -> bool:
         """Return whether all messages of the first time are too old."""

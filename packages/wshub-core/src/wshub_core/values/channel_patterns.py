@@ -46,6 +46,11 @@ class ChannelPatterns(Generic[T]):
         added = pattern.removesuffix("*"), pattern.endswith("*"), value
         self._patterns = (*self._patterns, added)
 
+    @property
+    def has_values(self) -> bool:
+        """True if a channel can have a value."""
+        return any(value is not None for _, _, value in self._patterns)
+
     def find(self, channel: str) -> T | None:
         """Return the value of a channel; None if no pattern fits, or the value is None."""
         # A channel of another type fits no pattern, and the caller's own check names the type.
