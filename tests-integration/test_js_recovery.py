@@ -271,6 +271,63 @@ async def test_a_newer_position_makes_the_client_ask_again(client: JSClient) -> 
         assert len([each for each in server.peers[0].frames if each["type"] == "subscribe"]) == 3
 
 
+async def test_an_older_position_makes_the_client_ask_again(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        # The history has lost its newest messages, and gives their offsets again.
+        lost = {"type": "history_position", "channel": "a", "data": {"epoch": EPOCH, "offset": 3}}
+        await peer.send(answer(frame, offset=5, first=1, after=5), lost, stored(4))
+        frame = await next_subscribe(peer)
+        assert frame["history"] == {"since": 5, "epoch": EPOCH}
+        gap = {"recovered": False, "reason": "future_offset"}
+        await peer.send(answer(frame, offset=4, first=4, after=3, **gap), stored(4))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await client.subscribe("a")
+        await wait_position(client, (EPOCH, 4))
+        events = without_connections(await client.events())
+        assert [each.get("reason", each.get("data")) for each in events[1:]] == ["future_offset", 4]
+
+
+async def test_a_notice_with_an_offset_is_a_message_of_the_history(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        # Somebody who may publish has chosen the type and the data.
+        forged = {**stored(6), "type": "history_cleared", "data": {"epoch": OTHER_EPOCH}}
+        await peer.send(answer(frame, offset=5, first=1, after=5), forged, stored(7))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await client.subscribe("a")
+        assert await messages_of(client, 2) == [{"epoch": OTHER_EPOCH}, 7]
+        assert await client.position("a") == (EPOCH, 7)
+
+
+async def test_a_request_that_was_lost_with_its_connection_is_no_attempt(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        after = 0 if peer.number == 1 else 1
+        recovered = answer(frame, offset=3, first=1, after=after, recovered=True)
+        await peer.send(recovered, *map(stored, [1, 3] if peer.number == 1 else [3]))
+        frame = await next_subscribe(peer)
+        assert frame["history"] == {"since": 1, "epoch": EPOCH}
+        if peer.number == 1:
+            return
+        recovered = answer(frame, offset=3, first=1, after=1, recovered=True)
+        await peer.send(recovered, stored(2), stored(3))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe("a", since=0)
+        assert await messages_of(client, 3) == [1, 2, 3]
+        assert named(await client.events(), "gap") == []
+
+
 async def test_answers_with_odd_data_do_not_stop_the_client(client: JSClient) -> None:
     odd: list[Any] = [None, True, 5, "text", [], {}, {"epoch": 5, "after": 1}]
     no_numbers: list[Any] = [-1, 0.5, "1", None, 2**60, {}]
