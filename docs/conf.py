@@ -1,5 +1,9 @@
 """Settings of the documentation build."""
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+
 import wshub_core
 
 project = "wshub"
@@ -16,7 +20,6 @@ html_title = f"wshub {release}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"show-inheritance": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 add_module_names = False
@@ -30,5 +33,20 @@ nitpick_ignore_regex = [
     ("py:class", r"wshub_core\.process\.runner\.ProcessPublisher"),  # what a hub is to the runner
     ("py:class", r"wshub_core\.loop\.clock\.Clock"),  # an event loop, or a ManualClock
     ("py:class", r"HubApp|wshub_core\.page\.app\.LivePageApp"),  # ASGI applications, nothing more
-    ("py:class", r".*RunningHub"),  # internal
+    ("py:class", r".*(RunningHub|HubChannels)"),  # internal
 ]
+
+
+def unlink_builtins(app: Sphinx, doctree: nodes.document) -> None:
+    """Replace links to built-in types by their text.
+
+    Sphinx would link each `bytes` in a signature to an attribute of this name.
+    """
+    for node in tuple(doctree.findall(pending_xref)):
+        if node["reftarget"] == "bytes":
+            node.replace_self(node.children)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the handlers of this build."""
+    app.connect("doctree-read", unlink_builtins)

@@ -17,6 +17,9 @@ from playwright.async_api import Page
 
 from wshub_core import Hub, Request, Response
 
+LONGEST_ANSWER = 67_108_864
+"""Maximum size of an answer of Node, in bytes: all events of a test."""
+
 DRIVER = Path(__file__).with_name("js_driver.js")
 
 PAGE = """<!doctype html><script type="module">
@@ -53,11 +56,26 @@ class JSClient:
             camel[first + "".join(map(str.capitalize, others))] = value
         await self.call("start", url, camel, tokens, faulty)
 
-    async def subscribe(self, channel: str) -> None:
-        await self.call("subscribe", channel)
+    async def subscribe(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        await self.call("subscribe", channel, _make_options(last, since))
 
-    async def subscribe_confirmed(self, channel: str) -> None:
-        await self.call("subscribe_confirmed", channel)
+    async def subscribe_confirmed(
+        self, channel: str, *, last: int | None = None, since: int | tuple[str, int] | None = None
+    ) -> None:
+        await self.call("subscribe_confirmed", channel, _make_options(last, since))
+
+    async def position(self, channel: str) -> tuple[str, int] | None:
+        position = await self.call("position", channel)
+        return None if position is None else (position["epoch"], position["offset"])
+
+    async def presence(self, channel: str, **options: object) -> Any:
+        return await self.call("presence", channel, options)
+
+    async def duplicate_messages(self) -> int:
+        count: int = await self.call("duplicate_messages")
+        return count
 
     async def unsubscribe(self, channel: str) -> None:
         await self.call("unsubscribe", channel)
@@ -70,6 +88,11 @@ class JSClient:
 
     async def unreadable_messages(self) -> int:
         count: int = await self.call("unreadable_messages")
+        return count
+
+    async def count(self, event: str) -> int:
+        """Return the number of events with a name, without their content."""
+        count: int = await self.call("count", event)
         return count
 
     async def block(self, seconds: float) -> None:
@@ -99,6 +122,13 @@ class JSClient:
         return events
 
 
+def _make_options(last: int | None, since: int | tuple[str, int] | None) -> dict[str, object]:
+    """Return the options of `subscribe`, without those that are None."""
+    position = {"epoch": since[0], "offset": since[1]} if isinstance(since, tuple) else since
+    given = {"last": last, "since": position}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 class NodeClient(JSClient):
     """The client in a Node process."""
 
@@ -121,6 +151,7 @@ class NodeClient(JSClient):
                 *(node, DRIVER, module.as_uri()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=LONGEST_ANSWER,
             )
             client = cls(process)
             reading = asyncio.create_task(client._read())

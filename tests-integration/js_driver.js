@@ -49,15 +49,28 @@ export class Driver {
     listen("disconnect", () => ({}));
     listen("error", describe);
     listen("message", ({ type, channel = "", data = null }) => ({ type, channel, data }));
+    listen("gap", (gap) => gap);
     listen("end", describe);
   }
 
-  subscribe(channel) {
-    this.#client.subscribe(channel);
+  subscribe(channel, history) {
+    this.#client.subscribe(channel, history);
   }
 
-  async subscribe_confirmed(channel) {
-    await this.#client.subscribe(channel);
+  async subscribe_confirmed(channel, history) {
+    await this.#client.subscribe(channel, history);
+  }
+
+  position(channel) {
+    return this.#client.position(channel);
+  }
+
+  async presence(channel, options) {
+    return await this.#client.presence(channel, options);
+  }
+
+  duplicate_messages() {
+    return this.#client.duplicateMessages;
   }
 
   unsubscribe(channel) {
@@ -111,6 +124,11 @@ export class Driver {
 
   events() {
     return this.#events;
+  }
+
+  /** Returns the number of events with a name. */
+  count(name) {
+    return this.#events.filter(({ event }) => event === name).length;
   }
 }
 

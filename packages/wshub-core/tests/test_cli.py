@@ -51,6 +51,41 @@ async def test_run_streams_a_command_and_ends_with_its_exit_code(tmp_path: Path)
         assert await finish(process) == (7, "hello\n", "")
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["one", "two", "three"]),
+        (("--history-messages", "2"), ["two", "three"]),
+        (("--history-messages", "0"), []),
+    ],
+)
+async def test_serve_keeps_the_history_of_processes(
+    options: tuple[str, ...], expected: list[str]
+) -> None:
+    async with wshub("serve", "--port", "0", "--allow-publish", *options) as process:
+        await first_line(process.stdout)
+        async with connect(await first_line(process.stdout), proxy=None) as socket:
+            client = WireClient(socket)
+            for line in ("one", "two", "three"):
+                await client.send(type="process_output", channel="process:x", data=line)
+            await client.send(type="subscribe", channel="process:x", id=1, history={"since": 0})
+            await client.send(type="ping")
+            while (await client.receive())["type"] != "pong":
+                pass
+            for line in expected:
+                assert (await client.receive())["data"] == line
+            await client.send(type="event", channel="process:x", data="live")
+            assert (await client.receive())["data"] == "live"
+
+
+async def test_help_prints_the_size_of_the_history() -> None:
+    async with wshub("serve", "--help") as process:
+        _, output, _ = await finish(process)
+    assert "(100000)" in output
+    assert "(33554432)" in output
+    assert "(86400)" in output
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serve_closes_its_clients_on_a_signal(number: signal.Signals) -> None:
     async with wshub("serve", "--port", "0") as process:
@@ -97,6 +132,14 @@ async def test_run_ends_its_command_on_a_signal() -> None:
         (("run", "--port", "0"), "wshub: no command given: use `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
         (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
+        (
+            ("serve", "--port", "0", "--history-messages", "-1"),
+            "wshub: HistoryLimits.messages must be above 0, not -1",
+        ),
+        (
+            ("serve", "--port", "0", "--history-seconds", "nan"),
+            "wshub: HistoryLimits.seconds must be above 0, not nan",
+        ),
     ],
 )
 async def test_a_wrong_argument_prints_one_line(arguments: tuple[str, ...], text: str) -> None:

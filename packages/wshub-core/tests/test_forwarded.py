@@ -127,7 +127,12 @@ async def test_messages_of_other_hubs_are_delivered_unchanged_or_normalized(
 async def test_requests_and_answers_of_other_hubs_reach_no_client(
     name: MessageType, fields: str
 ) -> None:
-    public = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
+    public = {
+        MessageType.EVENT,
+        MessageType.HISTORY_CLEARED,
+        MessageType.PROCESS_OUTPUT,
+        MessageType.PROCESS_STATUS,
+    }
     is_passed_on = name in public or (name == MessageType.ERROR and not fields)
     async with Hub() as hub:
         client = await connect(hub)

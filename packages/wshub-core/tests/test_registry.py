@@ -18,7 +18,7 @@ channels = st.sampled_from(["a", "b", "c", "d", "e"])
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Random use, compared with a set of connections and a set of pairs."""
+    """Random use, compared with sets of connections, subscriptions and paused subscriptions."""
 
     connections = Bundle("connections")
     gone = Bundle("gone")
@@ -29,6 +29,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.registry: Registry[int] = Registry(LIMIT, self.emptied.append)
         self.present: set[int] = set()
         self.pairs: set[tuple[int, str]] = set()
+        self.paused: set[tuple[int, str]] = set()
         self.next_id = 0
 
     @rule(target=connections)
@@ -44,6 +45,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.registry.remove(connection)
         self.present.remove(connection)
         self.pairs = {pair for pair in self.pairs if pair[0] != connection}
+        self.paused &= self.pairs
         # Each channel that has lost its last subscriber is reported once.
         assert sorted(self.emptied) == sorted(channels - {name for _, name in self.pairs})
         self.emptied.clear()
@@ -65,9 +67,21 @@ class RegistryMachine(RuleBasedStateMachine):
         was_there = (connection, channel) in self.pairs
         assert self.registry.unsubscribe(connection, channel) == was_there
         self.pairs.discard((connection, channel))
+        self.paused &= self.pairs
         is_empty = was_there and all(name != channel for _, name in self.pairs)
         assert self.emptied == [channel] * is_empty
         self.emptied.clear()
+
+    @rule(connection=connections, channel=channels)
+    def pause(self, connection: int, channel: str) -> None:
+        self.registry.pause(connection, channel)
+        # A pause without a subscription has no effect.
+        self.paused |= {(connection, channel)} & self.pairs
+
+    @rule(connection=connections, channel=channels)
+    def resume(self, connection: int, channel: str) -> None:
+        self.registry.resume(connection, channel)
+        self.paused.discard((connection, channel))
 
     @rule(connection=gone, channel=channels)
     def a_removed_connection_cannot_subscribe(self, connection: int, channel: str) -> None:
@@ -75,6 +89,9 @@ class RegistryMachine(RuleBasedStateMachine):
         assert not self.registry.unsubscribe(connection, channel)
         with pytest.raises(KeyError):
             self.registry.subscribe(connection, channel)
+        self.registry.pause(connection, channel)
+        self.registry.resume(connection, channel)
+        assert not self.registry.is_paused(connection, channel)
         assert self.registry.channels_of(connection) == ()
 
     @rule(channel=channels)
@@ -98,8 +115,21 @@ class RegistryMachine(RuleBasedStateMachine):
             assert registry.channels_of(connection) == tuple(expected)
         for channel in "abcde":
             members = {member for member, name in self.pairs if name == channel}
-            assert set(registry.subscribers_of(channel)) == members
+            paused = {member for member, name in self.paused if name == channel}
+            assert set(registry.subscribers_of(channel)) == members - paused
+            assert sorted(registry.all_subscribers_of(channel)) == sorted(members)
             assert registry.subscriber_count(channel) == len(members)
+
+    @invariant()
+    def only_subscriptions_are_paused(self) -> None:
+        for connection in self.present:
+            for channel in "abcde":
+                is_paused = self.registry.is_paused(connection, channel)
+                assert is_paused == ((connection, channel) in self.paused)
+        # Nothing is left of the pauses that have ended.
+        pauses = {(each, name) for name, paused in self.registry._paused.items() for each in paused}
+        assert pauses == self.paused
+        assert all(self.registry._paused.values())
 
     @invariant()
     def there_are_no_empty_channels(self) -> None:

@@ -194,6 +194,7 @@ async def test_a_waiter_of_a_moved_channel_waits_for_the_new_listener(
             on_message=lambda channel, data: None,
             probe_interval=9.0,
             publish_probe=probe,
+            on_resubscribed=lambda: None,
         )
 
     gone, new = make("redis://127.0.0.1:1"), make(server.url)

@@ -19,6 +19,7 @@ from wshub_core.values.auth import (
     TokenAuthenticator,
     normalize_auth_result,
 )
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.channels import (
     BROADCAST,
     process_channel,
@@ -98,6 +99,7 @@ __all__ = [
     "BridgeState",
     "BridgeUnavailableError",
     "ChannelAuthorizer",
+    "ChannelPatterns",
     "Clock",
     "CloseCode",
     "Connection",

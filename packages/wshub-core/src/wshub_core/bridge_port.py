@@ -53,7 +53,7 @@ class BridgePort:
         running = self._get_running()
         running.relay.attach(bridge)
         if history is not None:
-            running.histories.attach(history)
+            running.histories.attach(history, running.registry.channels)
 
     def detach(self) -> None:
         """Detach the bridge, so that messages reach only the clients of this hub.
@@ -121,6 +121,11 @@ class BridgePort:
     def resync_history(self) -> None:
         """Compare all positions with the store; call it when messages arrive again."""
         self._get_running().histories.resync()
+
+    @property
+    def has_history(self) -> bool:
+        """True if a channel can have a history, so that the bridge needs a store."""
+        return self._get_running().histories.has_any
 
     def history_limits(self, channel: str) -> HistoryLimits | None:
         """Return the size of the history of a channel; None if it has no history."""

@@ -15,6 +15,7 @@ from wshub_core.connections.running_hub import RunningHub
 from wshub_core.hub_channels import HubChannels
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
 from wshub_core.values.connection import Connection
@@ -60,6 +61,7 @@ class Hub(HubChannels):
 
     def __init__(self, config: HubConfig | None = None, *, clock: Clock | None = None) -> None:
         self.config = config or HubConfig()
+        self._history_patterns = ChannelPatterns("HubConfig.history", self.config.history)
         self._clock = clock
         self._running: RunningHub | None = None
         self._is_closed_early = False
@@ -76,7 +78,12 @@ class Hub(HubChannels):
             raise HubAlreadyStartedError
         loop = asyncio.get_running_loop()
         self._running = RunningHub(
-            self.config, loop, self._clock or loop, self._listeners, self._hooks
+            self.config,
+            self._history_patterns,
+            loop,
+            self._clock or loop,
+            self._listeners,
+            self._hooks,
         )
         return self
 

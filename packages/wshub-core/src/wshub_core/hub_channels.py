@@ -1,6 +1,7 @@
 """The methods of a hub about single channels: the part of `Hub` that reads their state."""
 
 from wshub_core.connections.running_hub import RunningHub
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.channels import validate_channel
 from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidHistoryRequestError
@@ -14,6 +15,7 @@ class HubChannels:
     """
 
     _running: RunningHub | None
+    _history_patterns: ChannelPatterns[HistoryLimits]
 
     def _get_running(self) -> RunningHub:
         """Return the running hub, or raise an error."""
@@ -31,6 +33,21 @@ class HubChannels:
     def subscriber_count(self, channel: str) -> int:
         """Return the number of subscribers of a channel."""
         return 0 if self._running is None else self._running.registry.subscriber_count(channel)
+
+    def keep_history(self, pattern: str, limits: HistoryLimits) -> None:
+        """Keep the history of more channels, from now on.
+
+        This is for objects that need a history, such as `LivePage`. It has no effect on channels
+        for which ``HubConfig.history`` has a pattern, also one with the value None.
+
+        Args:
+            pattern: The name of a channel, or the beginning of a name and ``*``.
+            limits: The size of the history of each channel.
+
+        Raises:
+            InvalidConfigError: The pattern is not allowed.
+        """
+        self._history_patterns.add(pattern, limits)
 
     async def history(
         self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False

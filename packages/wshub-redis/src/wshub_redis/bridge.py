@@ -27,14 +27,16 @@ from wshub_redis.bridge_state import NOT_RUNNING, StateReporter
 from wshub_redis.connection import logger
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
 from wshub_redis.errors import connect_error
+from wshub_redis.history_calls import HistoryCalls
 from wshub_redis.receiver import Receiver
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.redis_py.connections import CONNECTION_ERRORS
-from wshub_redis.redis_py.servers import find_server
+from wshub_redis.redis_py.servers import find_home, find_server
 from wshub_redis.redis_py.validation import check_sharded
 from wshub_redis.router import ClusterRouter, ShardRouter, SingleShard
 from wshub_redis.settings import ConnectionSettings
 from wshub_redis.shard import Shard
+from wshub_redis.shared_history import HISTORY_SCRIPTS, SharedHistory
 from wshub_redis.stats import BridgeStats, Counters
 
 
@@ -44,6 +46,7 @@ class _Run:
 
     router: ShardRouter
     publisher: BridgePublisher
+    history: SharedHistory
     guard: ForkGuard
 
 
@@ -113,7 +116,7 @@ class RedisBridge:
         check_sharded(sharded, redis)
         self._port = hub.bridge_port
         self._redis = redis
-        self._channels = RedisChannels(prefix)
+        self._channels = RedisChannels(prefix, is_sharded=sharded)
         self._server = find_server(redis, options)
         self._settings = ConnectionSettings(
             timeout=timeout,
@@ -190,7 +193,9 @@ class RedisBridge:
             )
         router = self._make_router()
         publisher = BridgePublisher(self._channels, self._envelopes, router)
-        self._run = _Run(router, publisher, ForkGuard("bridge"))
+        calls = HistoryCalls(self._channels, is_sharded=self._settings.is_sharded)
+        history = SharedHistory(self._channels, calls, self._envelopes, router)
+        self._run = _Run(router, publisher, history, ForkGuard("bridge"))
         try:
             # The connections are opened before the bridge is attached, so that `start` can raise
             # without an effect on the hub.
@@ -199,7 +204,7 @@ class RedisBridge:
             except CONNECTION_ERRORS:
                 if self._require_redis:
                     raise
-            self._port.attach(self)
+            self._port.attach(self, history=history if self._port.has_history else None)
             self._is_attached = True
             self._state.start_reporting()
             await self._wait_subscribed(router)
@@ -256,6 +261,17 @@ class RedisBridge:
             on_change=self._update_state,
             counters=self._counters,
         )
+        if self._port.has_history:
+            home = None
+            if not self._settings.is_sharded:
+                home = find_home(self._redis, self._channels.home)
+            make_shard = partial(
+                make_shard,
+                scripts=HISTORY_SCRIPTS,
+                home=home,
+                on_unstored=self._receiver.deliver_unstored,
+                on_resynced=self._receiver.resync,
+            )
         if not self._settings.is_sharded:
             return SingleShard(make_shard, self._server, self._wanted_names)
         assert isinstance(self._redis, RedisCluster), "the constructor checks this"
@@ -284,7 +300,12 @@ class RedisBridge:
             WSHubError: As `wshub_core.Hub.publish` raises; no client receives the message.
         """
         self._check_process()
-        await self._publish(channel, self._port.publish_local(channel, message))
+        payload = self._port.publish_local(channel, message)
+        limits = self._port.history_limits(channel)
+        if limits is not None and self._is_attached:
+            await self._running().history.publish(channel, payload, limits)
+        else:
+            await self._publish(channel, payload)
 
     async def broadcast(self, message: Message) -> None:
         """Broadcast, as `wshub_core.Hub.broadcast` does, and wait until Redis has it.
@@ -346,7 +367,7 @@ class RedisBridge:
         # Also called in a forked child whose event loop goes on. `_running` raises there, so that
         # the child reports no state.
         shards = self._running().router.shards
-        self._state.update(each for shard in shards for each in (shard.sender, shard.listener))
+        self._state.update(each for shard in shards for each in shard.essential)
 
     def _spawn_callback(self) -> None:
         if self._on_state_change is not None:

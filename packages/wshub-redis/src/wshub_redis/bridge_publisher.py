@@ -6,6 +6,7 @@ import contextlib
 from wshub_redis.envelope import EnvelopeWriter
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.router import ShardRouter
+from wshub_redis.sender import Sender
 from wshub_redis.timeouts import stall_tolerant_timeout
 
 
@@ -43,9 +44,8 @@ class BridgePublisher:
 
     async def drain(self) -> None:
         """Wait while a publish queue is more than half full."""
-        # A copy, because the shards can change in the meantime.
-        for shard in tuple(self._router.shards):
-            await shard.sender.drain()
+        for sender in self._senders():
+            await sender.drain()
 
     async def flush(self, timeout: float) -> None:
         """Wait until all messages are confirmed, or for a limited time.
@@ -55,4 +55,8 @@ class BridgePublisher:
         """
         with contextlib.suppress(TimeoutError):
             async with stall_tolerant_timeout(timeout):
-                await asyncio.gather(*(shard.sender.flush() for shard in self._router.shards))
+                await asyncio.gather(*(sender.flush() for sender in self._senders()))
+
+    def _senders(self) -> list[Sender]:
+        # A list, because the shards can change in the meantime.
+        return [sender for shard in self._router.shards for sender in shard.senders]

@@ -13,6 +13,9 @@ OVERHEAD_BYTES = len(b'{"sourceId":"","id":,"message":}') + 32 + 19
 """Maximum number of bytes that an envelope adds to its message: the source id has 32 digits, the
 envelope id at most 19."""
 
+POSITION_BYTES = len(b'"epoch":"","offset":,') + 8 + 16
+"""Maximum number of bytes that a position adds to an envelope."""
+
 
 class Envelope(msgspec.Struct, rename="camel"):
     """A message on its way between hubs.
@@ -22,11 +25,15 @@ class Envelope(msgspec.Struct, rename="camel"):
         source_id: The id of the publishing bridge or publisher. Bridges drop their own envelopes.
         id: The number of the envelope, which grows with each envelope of a source; None from hubs
             of go-ws.
+        epoch: The epoch of the history that has the message; empty if none has it.
+        offset: The offset in this history; 0 if no history has the message.
     """
 
     message: msgspec.Raw
     source_id: Annotated[str, msgspec.Meta(max_length=128)] = ""
     id: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    epoch: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
 
 
 _decoder = msgspec.json.Decoder(Envelope)
@@ -66,9 +73,14 @@ class EnvelopeWriter:
         """The unique id of this source, 32 hexadecimal digits."""
         return self._source_id
 
-    def write(self, payload: bytes) -> bytes:
-        """Return the next envelope."""
+    def next_id(self) -> int:
+        """Return the id of the next envelope, which goes with `source_id`."""
         # Checked on every call, because a child process can be forked at any time.
         if self._pid != os.getpid():
             self._become_new_source()
-        return b'%b%d,"message":%b}' % (self._head, next(self._ids), payload)
+        return next(self._ids)
+
+    def write(self, payload: bytes) -> bytes:
+        """Return the next envelope."""
+        envelope_id = self.next_id()
+        return b'%b%d,"message":%b}' % (self._head, envelope_id, payload)

@@ -47,6 +47,8 @@ class Listener(SupervisedConnection):
         probe_interval: Time in seconds without a message after which the connection is tested.
         publish_probe: Publishes a message to a channel of this listener; returns whether the
             server has it.
+        on_resubscribed: Called when messages arrive of which some may have been missed: on every
+            new connection, and when a channel was moved or retried.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Listener(SupervisedConnection):
         on_message: Callable[[bytes, bytes], None],
         probe_interval: float,
         publish_probe: Callable[[], Awaitable[bool]],
+        on_resubscribed: Callable[[], None],
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self._is_sharded = is_sharded
@@ -82,6 +85,8 @@ class Listener(SupervisedConnection):
         self._progress = asyncio.Event()
         self._replica_found = asyncio.Event()
         self._is_ping_due = False
+        self._on_resubscribed = on_resubscribed
+        self._has_missed = False
         self._liveness = LivenessProbe(
             server.address,
             interval=probe_interval,
@@ -118,6 +123,7 @@ class Listener(SupervisedConnection):
         waiter = self._waiters.take(channel)
         self.unsubscribe(channel)
         subscribed = other.subscribe(channel)
+        other.note_missed()
         if waiter is not None:
             chain(waiter, subscribed)
 
@@ -131,7 +137,12 @@ class Listener(SupervisedConnection):
         if channel in self._refused:
             self._refused.discard(channel)
             self._subscriptions.add(channel)
+            self.note_missed()
             self._work.set()
+
+    def note_missed(self) -> None:
+        """Record that messages of channels that are subscribed to now may have been missed."""
+        self._has_missed = True
 
     # The connection.
 
@@ -147,6 +158,7 @@ class Listener(SupervisedConnection):
     async def use_connection(self, connection: RedisConnection) -> None:
         """Subscribe to all wanted channels, and read until the connection is lost."""
         self._reset()
+        self.note_missed()
         self._replica_found.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
@@ -190,6 +202,9 @@ class Listener(SupervisedConnection):
                     self._handle_refusals(subscribe)
             if not self.is_up:
                 self.note_up()
+            if self._has_missed:
+                self._has_missed = False
+                self._on_resubscribed()
             if self._is_ping_due:
                 self._is_ping_due = False
                 async with stall_tolerant_timeout(self._timeout):

@@ -1,7 +1,9 @@
 """The publish queue: messages that wait to be sent, and messages that wait for confirmation."""
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,25 +15,39 @@ class QueuedMessage(Generic[T]):
 
     Attributes:
         channel: The channel on Redis.
-        command: The command that publishes the message, encoded.
+        command: The command that publishes the message, encoded; for a message with history, the
+            part of it that no connection changes.
         since: The time at which the message was published.
-        confirmation: An object by which the publisher learns the outcome.
+        confirmation: An object by which the publisher learns the outcome; None if nobody waits.
         is_probe: Whether the message is internal and is not counted.
-        was_sent: Whether the command was sent at least once.
+        payload: The message, if it goes to a history.
+        may_have_arrived: Whether the command was sent, and its connection lost before the answer.
     """
 
     channel: bytes
     command: bytes
     since: float
-    confirmation: T
+    confirmation: T | None
     is_probe: bool = False
-    was_sent: bool = False
+    payload: bytes | None = None
+    may_have_arrived: bool = False
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return len(self.command) + (0 if self.payload is None else len(self.payload))
+
+    @property
+    def is_bound(self) -> bool:
+        """True if the message must be sent again, because a history may have it."""
+        return self.may_have_arrived and self.payload is not None
 
 
 class PublishQueue(Generic[T]):
     """Messages in the order of publishing, limited in bytes.
 
-    A message waits, then it is in flight (sent and not confirmed), then it is answered.
+    A message waits, then it is in flight (sent and not confirmed), then it is answered. When the
+    connection is lost, messages in flight wait again.
 
     Args:
         max_bytes: Maximum size in bytes of all messages that wait or are in flight.
@@ -45,6 +61,9 @@ class PublishQueue(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_flight)
+
+    def __iter__(self) -> Iterator[QueuedMessage[T]]:
+        return chain(self._in_flight, self._waiting)
 
     @property
     def size(self) -> int:
@@ -63,50 +82,89 @@ class PublishQueue(Generic[T]):
 
     @property
     def oldest(self) -> float | None:
-        """The time at which the first waiting message was published; None if none waits."""
-        return self._waiting[0].since if self._waiting else None
+        """The time of the first waiting message that may be given up; None if there is none.
+
+        A bound message counts while somebody waits for its confirmation.
+        """
+        times = (
+            item.since
+            for item in self._waiting
+            if not item.is_bound or item.confirmation is not None
+        )
+        return next(times, None)
 
     def push(self, item: QueuedMessage[T]) -> bool:
         """Add a message, and return whether there was room for it."""
-        if self._size + len(item.command) > self._max_bytes:
+        if self._size + item.size > self._max_bytes:
             return False
         self._waiting.append(item)
-        self._size += len(item.command)
+        self._size += item.size
         return True
 
-    def take(self, batch_bytes: int) -> list[bytes]:
-        """Mark the next messages as in flight, and return their commands.
+    def take(self, batch_bytes: int) -> list[QueuedMessage[T]]:
+        """Mark the next messages as in flight, and return them.
 
         Args:
-            batch_bytes: The size at which the batch is complete; the last command may exceed it.
+            batch_bytes: The size at which the batch is complete; the last message may exceed it.
         """
-        commands = []
+        taken = []
         while self._waiting and batch_bytes > 0:
             item = self._waiting.popleft()
-            item.was_sent = True
             self._in_flight.append(item)
-            commands.append(item.command)
-            batch_bytes -= len(item.command)
-        return commands
+            taken.append(item)
+            batch_bytes -= item.size
+        return taken
 
     def pop_answered(self) -> QueuedMessage[T]:
         """Remove and return the message that the next reply answers."""
         # Redis answers the commands of a connection in the order in which they were sent.
         item = self._in_flight.popleft()
-        self._size -= len(item.command)
+        self._size -= item.size
         return item
+
+    def put_back(self, item: QueuedMessage[T]) -> None:
+        """Make an answered message the first waiting one, before all that are in flight."""
+        self.requeue_in_flight()
+        self._waiting.appendleft(item)
+        self._size += item.size
 
     def requeue_in_flight(self) -> None:
         """Move all messages in flight back to the front of the waiting ones, in order."""
+        for item in self._in_flight:
+            item.may_have_arrived = True
         # `extendleft` inserts one by one and would reverse the order.
         self._waiting.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
 
+    def overdue(self, time: float) -> list[QueuedMessage[T]]:
+        """Return the bound messages that were published at a time or before it; they stay."""
+        until = takewhile(lambda item: item.since <= time, self._waiting)
+        return [item for item in until if item.is_bound]
+
     def drop_until(self, time: float) -> list[QueuedMessage[T]]:
-        """Remove and return the waiting messages that were published at a time or before it."""
+        """Remove and return the waiting messages of a time or before it, without the bound ones."""
+        bound = self.overdue(time)
         dropped = []
         while self._waiting and self._waiting[0].since <= time:
             item = self._waiting.popleft()
-            self._size -= len(item.command)
-            dropped.append(item)
+            if not item.is_bound:
+                self._size -= item.size
+                dropped.append(item)
+        self._waiting.extendleft(reversed(bound))
+        return dropped
+
+    def take_displaced(self, stays: Callable[[QueuedMessage[T]], bool]) -> list[QueuedMessage[T]]:
+        """Remove and return the messages that do not stay, in order; the others all wait."""
+        self.requeue_in_flight()
+        displaced = [item for item in self._waiting if not stays(item)]
+        self._waiting = deque(filter(stays, self._waiting))
+        self._size -= sum(item.size for item in displaced)
+        return displaced
+
+    def drop_all(self) -> list[QueuedMessage[T]]:
+        """Remove and return all messages, in order."""
+        self.requeue_in_flight()
+        dropped = list(self._waiting)
+        self._waiting.clear()
+        self._size = 0
         return dropped

@@ -2,15 +2,18 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
 from redis import Redis, RedisCluster
 
-from wshub_core import Message
+from wshub_core import HistoryLimits, Message
+from wshub_redis.history_calls import HistoryCalls
 from wshub_redis.publish_encoder import PublishEncoder
 from wshub_redis.publish_methods import PublishMethods
+from wshub_redis.publish_script import PUBLISH_SCRIPT
 from wshub_redis.redis_py.blocking import BlockingClient
 from wshub_redis.settings import ConnectionSettings
 
@@ -40,6 +43,8 @@ class RedisPublisher(PublishMethods[None]):
         timeout: With a URL, maximum time for a reply of Redis, in seconds.
         max_message_bytes: Maximum size of a message in its envelope, in bytes: the value of the
             hubs.
+        history: The size of the history of channels: the value of the hubs
+            (`wshub_core.HubConfig`). Messages of these channels are appended to their history.
         **options: With a URL, more settings for redis-py's connections, such as ``username``,
             ``password`` or ``ssl_ca_certs``.
 
@@ -56,10 +61,14 @@ class RedisPublisher(PublishMethods[None]):
         sharded: bool = False,
         timeout: float = 5.0,
         max_message_bytes: int = 65_536,
+        history: Mapping[str, HistoryLimits | None] | None = None,
         **options: Any,
     ) -> None:
-        self._encoder = PublishEncoder(prefix, max_message_bytes)
         settings = ConnectionSettings(timeout=timeout, is_sharded=sharded)
+        self._encoder = PublishEncoder(
+            prefix, max_message_bytes, history or {}, is_sharded=settings.is_sharded
+        )
+        self._calls = HistoryCalls(self._encoder.channels, is_sharded=settings.is_sharded)
         self._client = BlockingClient(
             redis, sharded=settings.is_sharded, timeout=settings.timeout, options=options
         )
@@ -88,10 +97,21 @@ class RedisPublisher(PublishMethods[None]):
         self._client.renew_after_fork()
 
     def _publish(self, channel: str | None, message: Message) -> None:
-        name, payload = self._encoder.encode(channel, message)
-        # One lock for both steps: envelopes must be sent in the order in which they are wrapped.
+        channel, payload, limits = self._encoder.encode(channel, message)
+        # One lock for both steps: envelopes must be sent in the order in which they were numbered.
         with self._lock:
-            self._client.publish(name, self._encoder.wrap(payload))
+            if limits is None:
+                name = self._encoder.channels.to_redis(channel)
+                self._client.publish(name, self._encoder.envelopes.write(payload))
+            else:
+                self._client.run(
+                    PUBLISH_SCRIPT,
+                    self._calls.keys(channel),
+                    [
+                        *self._calls.publish(channel, limits),
+                        *self._calls.message(self._encoder.envelopes, payload),
+                    ],
+                )
 
 
 _publishers: WeakSet[RedisPublisher] = WeakSet()

@@ -1,5 +1,6 @@
 """The receiver: messages from Redis to the clients of this hub."""
 
+import contextlib
 from time import monotonic
 
 from wshub_core import (
@@ -11,7 +12,7 @@ from wshub_core import (
 )
 from wshub_redis.connection import logger
 from wshub_redis.duplicates import DuplicateFilter
-from wshub_redis.envelope import EnvelopeWriter, decode_envelope
+from wshub_redis.envelope import Envelope, EnvelopeWriter, decode_envelope
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.stats import Counters
 
@@ -59,20 +60,44 @@ class Receiver:
         try:
             channel = self._channels.from_redis(name)
             envelope = decode_envelope(data)
-            # The hub has delivered its own messages when they were published.
-            if envelope.source_id == self._envelopes.source_id:
-                return
             if len(data) > limit:
                 raise MessageTooLargeError(len(data), limit)
-            if not self._duplicates.is_new(envelope.source_id, name, envelope.id, monotonic()):
-                self._counters.duplicates += 1
-                return
-            self._port.deliver(channel, bytes(envelope.message))
+            if self._deliver(name, channel, envelope):
+                self._counters.received += 1
         except (HubClosedError, HubNotStartedError):
             pass
         except WSHubError as exc:
             self._counters.junk += 1
             shown = name[:_SHOWN_NAME_BYTES].decode(errors="replace")
             logger.warning("dropped a message on the Redis channel %r: %s", shown, exc)
-        else:
-            self._counters.received += 1
+
+    def deliver_unstored(self, name: bytes, payload: bytes) -> None:
+        """Deliver a message of this hub that is in no history; never raises."""
+        # The hub may close before its bridge is stopped.
+        with contextlib.suppress(WSHubError):
+            self._port.deliver_unstored(self._channels.from_redis(name), payload)
+
+    def resync(self) -> None:
+        """Let the hub read what it may have missed; never raises."""
+        with contextlib.suppress(WSHubError):
+            self._port.resync_history()
+
+    def _deliver(self, name: bytes, channel: str, envelope: Envelope) -> bool:
+        """Deliver a message; return whether it came from another hub and is new."""
+        is_own = envelope.source_id == self._envelopes.source_id
+        payload = bytes(envelope.message)
+        if envelope.offset and self._port.history_limits(channel) is not None:
+            # The hub receives its own messages too, so that it has all of them in one order. It
+            # recognizes duplicates by the offset.
+            self._port.deliver_stored(
+                channel, envelope.epoch, envelope.offset, payload, is_own=is_own
+            )
+            return not is_own
+        # The hub has delivered its own messages when they were published.
+        if is_own:
+            return False
+        if not self._duplicates.is_new(envelope.source_id, name, envelope.id, monotonic()):
+            self._counters.duplicates += 1
+            return False
+        self._port.deliver(channel, payload)
+        return True

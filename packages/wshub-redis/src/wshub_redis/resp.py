@@ -7,5 +7,9 @@ def encode_command(*parts: bytes) -> bytes:
     Args:
         parts: The name of the command and its arguments.
     """
-    body = b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
-    return b"*%d\r\n%b" % (len(parts), body)
+    return b"*%d\r\n%b" % (len(parts), encode_parts(*parts))
+
+
+def encode_parts(*parts: bytes) -> bytes:
+    """Return parts of a command as bulk strings."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])

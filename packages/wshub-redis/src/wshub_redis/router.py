@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from itertools import count
 from typing import Protocol, TypeAlias
 
@@ -11,6 +12,7 @@ from wshub_redis.connection import cancel_task, logger
 from wshub_redis.redis_py.cluster import CLUSTER_ADDRESS, ClusterMap, slot_of
 from wshub_redis.redis_py.connections import CONNECTION_ERRORS, RedisConnection
 from wshub_redis.redis_py.servers import Server
+from wshub_redis.sender import OutgoingMessage
 from wshub_redis.shard import Shard
 
 _REFRESH_SECONDS = 30.0
@@ -190,14 +192,22 @@ class ClusterRouter:
             else:
                 shard.listener.retry_refused(channel)
         for shard in retired:
-            for item in shard.sender.take_unconfirmed():
-                self.shard_for(item.channel).sender.requeue(item)
+            self._requeue(shard.sender.take_unconfirmed())
+        for shard in known.intersection(self.shards):
+            self._requeue(shard.sender.take_displaced(partial(self._is_on, shard)))
         # `close` finds the retired shards here if it is called before they are closed.
         self._retired = retired
         for shard in retired:
             await shard.close()
         self._retired = []
         self._on_change()
+
+    def _is_on(self, shard: Shard, channel: bytes) -> bool:
+        return self.shard_for(channel) is shard
+
+    def _requeue(self, items: Iterable[OutgoingMessage]) -> None:
+        for item in items:
+            self.shard_for(item.channel).sender.requeue(item)
 
     def _update_shards(self) -> list[Shard]:
         """Create the missing shards; remove and return those that are not needed any more."""

@@ -9,8 +9,11 @@ from redis import ResponseError
 
 from wshub_core import BridgeUnavailableError
 from wshub_redis.connection import ConnectionLostError, SupervisedConnection, logger
+from wshub_redis.losses import LossLog
 from wshub_redis.publish_queue import PublishQueue, QueuedMessage
+from wshub_redis.publish_script import PublishScript
 from wshub_redis.redis_py.connections import RedisConnection
+from wshub_redis.redis_py.refusals import is_misdirected, is_read_only, is_script_missing
 from wshub_redis.redis_py.servers import Server
 from wshub_redis.replicas import HELLO, ReplicaError, is_replica
 from wshub_redis.stats import Counters
@@ -27,11 +30,10 @@ timeout."""
 _EXPIRY_SECONDS = 0.1
 """Minimum time in seconds between two searches for expired messages."""
 
-_QUIET_SECONDS = 10.0
-"""Minimum time in seconds between two log records about lost messages, while others arrive."""
-
 Confirmation: TypeAlias = Future[None] | None
 """A future that is done when the server has a message; None if no caller waits."""
+
+OutgoingMessage: TypeAlias = QueuedMessage[Future[None]]
 
 
 class Sender(SupervisedConnection):
@@ -40,6 +42,9 @@ class Sender(SupervisedConnection):
     Messages that are published during a round trip are sent together in the next one. When the
     connection is lost, unconfirmed messages wait for the next connection, and are sent again, for
     up to ``replay_seconds`` after they were published. Hubs drop the second copy of a message.
+
+    Messages with history are appended and published by a script. An unconfirmed one waits for any
+    time: only the script can tell whether the history has it.
 
     Args:
         server: The server to publish on.
@@ -53,6 +58,8 @@ class Sender(SupervisedConnection):
         before_replay: Awaited on a new connection before queued messages are sent.
         role_interval: Time in seconds between two checks that the server is no replica.
         on_replica: Called when the server has become a replica.
+        on_unstored: Called with the channel on Redis and the payload of a message that no history
+            has or will have; None if the sender gets no messages with history.
 
     Attributes:
         refusals: Number of messages that the server has refused.
@@ -71,19 +78,22 @@ class Sender(SupervisedConnection):
         before_replay: Callable[[], Awaitable[None]],
         role_interval: float,
         on_replica: Callable[[], None],
+        on_unstored: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
         super().__init__(server, timeout, on_change, counters)
         self.refusals = 0
-        self._unreported_losses = 0
-        self._quiet_until = 0.0
+        self._losses = LossLog()
         self._command_head = b"*3\r\n$%d\r\n%b\r\n" % (len(command), command.encode())
         self._replay_seconds = replay_seconds
         self._max_queue_bytes = max_queue_bytes
         self._before_replay = before_replay
         self._role_interval = role_interval
         self._on_replica = on_replica
-        self._queue: PublishQueue[Confirmation] = PublishQueue(max_queue_bytes)
+        self._on_unstored = on_unstored
+        self._script = PublishScript()
+        self._queue: PublishQueue[Future[None]] = PublishQueue(max_queue_bytes)
         self._work = asyncio.Event()
+        self._left = asyncio.Event()
         self._progress = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -127,7 +137,23 @@ class Sender(SupervisedConnection):
             len(envelope),
             envelope,
         )
-        item = QueuedMessage(channel, command, self._loop.time(), confirmation, is_probe)
+        self._push(QueuedMessage(channel, command, self._loop.time(), confirmation, is_probe))
+
+    def append(
+        self, channel: bytes, call: bytes, payload: bytes, confirmation: Confirmation = None
+    ) -> None:
+        """Queue a message with history without waiting.
+
+        Args:
+            channel: The channel on Redis.
+            call: The arguments of the script; see `PublishScript.encode_call`.
+            payload: The message.
+            confirmation: As for `send`.
+        """
+        item = QueuedMessage(channel, call, self._loop.time(), confirmation, payload=payload)
+        self._push(item)
+
+    def _push(self, item: OutgoingMessage) -> None:
         if not self.is_up and self._replay_seconds <= 0:
             self._lose(item, f"{self._server.address} cannot be reached ({self.reason})")
         elif not self._queue.push(item):
@@ -137,12 +163,28 @@ class Sender(SupervisedConnection):
         else:
             self._schedule_expiry()
 
-    def take_unconfirmed(self) -> list[QueuedMessage[Confirmation]]:
+    def take_unconfirmed(self) -> list[OutgoingMessage]:
         """Remove and return all unconfirmed messages, for the sender that replaces this one."""
-        self._queue.requeue_in_flight()
-        return self._queue.drop_until(float("inf"))
+        return self._queue.drop_all()
 
-    def requeue(self, item: QueuedMessage[Confirmation]) -> None:
+    def take_displaced(self, is_here: Callable[[bytes], bool]) -> list[OutgoingMessage]:
+        """Remove and return the unconfirmed messages whose channels belong to another sender.
+
+        Args:
+            is_here: Returns whether a channel belongs to this sender.
+        """
+
+        def stays(item: OutgoingMessage) -> bool:
+            return item.is_probe or is_here(item.channel)
+
+        if all(map(stays, self._queue)):
+            return []
+        if self._queue.has_in_flight:
+            # Their replies are still to come. The messages could not be sent in order elsewhere.
+            self._left.set()
+        return self._queue.take_displaced(stays)
+
+    def requeue(self, item: OutgoingMessage) -> None:
         """Queue a message that another sender has given away."""
         if not self._queue.push(item):
             self._lose(item, self._full_queue_reason())
@@ -163,24 +205,29 @@ class Sender(SupervisedConnection):
         """Close the connection for good; queued messages are lost."""
         await super().close()
         # Messages in flight are lost, too: their confirmations cannot arrive any more.
-        self._queue.requeue_in_flight()
-        self._lose_queued(float("inf"), "the connection was closed before they could be sent")
-        self._report_losses()
+        for item in self._queue.drop_all():
+            self._lose(item, "the connection was closed before they could be sent")
+        self._losses.report()
         self._progress.set()
         if self._expiry is not None:
             self._expiry.cancel()
 
     async def use_connection(self, connection: RedisConnection) -> None:
         """Send queued and new messages until the connection is lost."""
+        self._left.clear()
+        if self._on_unstored is not None:
+            async with stall_tolerant_timeout(self._timeout):
+                await self._script.prepare(connection)
         # The sender is not up during this wait, so that new messages queue up behind the old ones.
         if self._queue.has_waiting:
             await self._before_replay()
         self.note_up()
-        self._report_losses()
+        self._losses.report()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write(connection))
             group.create_task(self._read(connection))
             group.create_task(self._check_role_regularly())
+            group.create_task(self._fail_when_left())
 
     def note_disconnect(self) -> None:
         """Keep unconfirmed messages for the next connection, or lose them."""
@@ -195,7 +242,14 @@ class Sender(SupervisedConnection):
     async def _write(self, connection: RedisConnection) -> None:
         while True:
             while self._queue.has_waiting:
-                commands = self._queue.take(_BATCH_BYTES)
+                commands: list[bytes] = []
+                for item in self._queue.take(_BATCH_BYTES):
+                    if item.payload is None:
+                        commands.append(item.command)
+                    else:
+                        commands += self._script.complete(
+                            item.command, item.payload, item.may_have_arrived
+                        )
                 # One timeout for the batch: it detects a server that has stopped.
                 async with stall_tolerant_timeout(self._timeout):
                     await connection.write(commands)
@@ -220,11 +274,15 @@ class Sender(SupervisedConnection):
                 self._on_replica()
                 raise ReplicaError(self._server.address)
             if refusal is None:
-                self._confirm(item)
+                self._confirm(item, reply)
             else:
                 self._note_refusal(item, refusal)
             if not self._queue.has_in_flight:
                 self._progress.set()
+
+    async def _fail_when_left(self) -> None:
+        await self._left.wait()
+        raise ConnectionLostError("messages have moved to another node")
 
     async def _check_role_regularly(self) -> None:
         # A primary that becomes a replica keeps its connections, and still accepts messages.
@@ -235,15 +293,31 @@ class Sender(SupervisedConnection):
             self._queue.push(QueuedMessage(b"", HELLO, self._loop.time(), None, is_probe=True))
             self._work.set()
 
-    def _confirm(self, item: QueuedMessage[Confirmation]) -> None:
-        if self._unreported_losses and self._loop.time() > self._quiet_until:
-            self._report_losses()
+    def _confirm(self, item: OutgoingMessage, reply: object) -> None:
+        self._losses.note_success(self._loop.time())
+        if item.payload is not None and isinstance(reply, bytes):
+            # Hubs find the message in the history when they compare their positions.
+            self.refusals += 1
+            refusal = reply.decode(errors="replace")
+            why = f"{self._server.address} stores messages and does not pass them on: {refusal}"
+            logger.warning("%s", why)
+            self._fail_confirmation(item, why, may_have_arrived=True)
         self._counters.published += not item.is_probe
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_result(None)
 
-    def _note_refusal(self, item: QueuedMessage[Confirmation], refusal: ResponseError) -> None:
+    def _note_refusal(self, item: OutgoingMessage, refusal: ResponseError) -> None:
         self.refusals += 1
+        is_missing = is_script_missing(refusal)
+        if item.payload is not None and (is_missing or is_misdirected(refusal)):
+            # The message waits for a connection that can send it.
+            self._queue.put_back(item)
+            if is_missing:
+                self._script.note_missing()
+            if is_read_only(refusal):
+                self._on_replica()
+                raise ReplicaError(self._server.address)
+            raise ConnectionLostError(f"{self._server.address} refuses: {refusal}")
         # The reply proves that no hub has the message.
         why = f"{self._server.address} refuses to publish: {type(refusal).__name__} {refusal}"
         self._lose(item, why, may_have_arrived=False)
@@ -252,9 +326,9 @@ class Sender(SupervisedConnection):
         return f"the publish queue is full ({self._max_queue_bytes} bytes)"
 
     def _lose(
-        self, item: QueuedMessage[Confirmation], why: str, *, may_have_arrived: bool | None = None
+        self, item: OutgoingMessage, why: str, *, may_have_arrived: bool | None = None
     ) -> None:
-        """Count a message as lost, and tell its publisher.
+        """Count a message as lost, and tell its publisher and the clients of this hub.
 
         Args:
             item: The message.
@@ -262,27 +336,29 @@ class Sender(SupervisedConnection):
             may_have_arrived: Whether Redis may have the message; by default, whether it was sent.
         """
         if may_have_arrived is None:
-            may_have_arrived = item.was_sent
+            may_have_arrived = item.may_have_arrived
         if not item.is_probe:
             self._counters.lost += 1
-            self._unreported_losses += 1
-            # Only the first loss in a row is logged at once; `_report_losses` logs the number.
-            if self._unreported_losses == 1:
-                logger.warning("messages for other hubs are lost: %s", why)
-                self._quiet_until = self._loop.time() + _QUIET_SECONDS
+            self._losses.note_loss(why, self._loop.time())
+        self._fail_confirmation(item, why, may_have_arrived)
+        # If a history may have the message, clients may have received it.
+        if item.payload is not None and not may_have_arrived:
+            assert self._on_unstored is not None, "only such senders get messages with history"
+            self._on_unstored(item.channel, item.payload)
+
+    def _fail_confirmation(self, item: OutgoingMessage, why: str, may_have_arrived: bool) -> None:
         if item.confirmation is not None and not item.confirmation.done():
             item.confirmation.set_exception(
                 BridgeUnavailableError(
                     f"not confirmed by Redis: {why}", may_have_arrived=may_have_arrived
                 )
             )
-
-    def _report_losses(self) -> None:
-        if self._unreported_losses:
-            logger.warning("number of lost messages for other hubs: %d", self._unreported_losses)
-            self._unreported_losses = 0
+        item.confirmation = None
 
     def _lose_queued(self, until: float, why: str) -> None:
+        for item in self._queue.overdue(until):
+            # The message stays, but its publisher must not wait for any time.
+            self._fail_confirmation(item, why, may_have_arrived=True)
         for item in self._queue.drop_until(until):
             self._lose(item, why)
 

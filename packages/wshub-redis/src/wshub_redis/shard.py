@@ -1,13 +1,17 @@
-"""A shard: a sender and a listener for one Redis server."""
+"""A shard: the connections to one Redis server."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from wshub_core import BridgeUnavailableError
+from wshub_redis.command_connection import CommandConnection
+from wshub_redis.connection import SupervisedConnection
 from wshub_redis.listener import Listener
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.redis_py.servers import Server
+from wshub_redis.scripts import Script
 from wshub_redis.sender import REPLAY_DELAY_SECONDS, Sender
 from wshub_redis.settings import ConnectionSettings
 from wshub_redis.stats import Counters
@@ -17,10 +21,10 @@ _MAX_REPLAY_DELAY_SECONDS = 2.0
 
 
 class Shard:
-    """The two connections of a bridge to one server.
+    """The connections of a bridge to one server.
 
     A connection with subscriptions cannot publish, in version 2 of the protocol. So each direction
-    has a connection of its own.
+    has a connection of its own. A third one is for scripts with replies, which can be large.
 
     Args:
         server: The server.
@@ -32,10 +36,18 @@ class Shard:
         on_message: Called with the channel and the data of each message.
         on_change: Called when a connection came up or was lost.
         counters: The counters to update.
+        scripts: The scripts with replies; without any, there is no connection for them.
+        home: The server that has the keys, if it is not the server of the shard.
+        on_unstored: Called with a message that goes to no history; see `Sender`. None if no channel
+            has a history.
+        on_resynced: Called when messages arrive of which some may have been missed, and scripts
+            can be run.
 
     Attributes:
         sender: The publishing half.
         listener: The subscribing half.
+        history_sender: The sender of messages with history.
+        commands: The connection for scripts with replies.
     """
 
     def __init__(
@@ -50,6 +62,10 @@ class Shard:
         on_message: Callable[[bytes, bytes], None],
         on_change: Callable[[], None],
         counters: Counters,
+        scripts: Sequence[Script] = (),
+        home: Server | None = None,
+        on_unstored: Callable[[bytes, bytes], None] | None = None,
+        on_resynced: Callable[[], None] = lambda: None,
     ) -> None:
         self._probe_channel = probe_channel = channels.probe(source_id, hash_tag)
         self._on_message = on_message
@@ -69,47 +85,87 @@ class Shard:
             on_message=self._receive,
             probe_interval=settings.probe_interval,
             publish_probe=self._publish_probe,
+            on_resubscribed=self._resync,
         )
-        self.sender = Sender(
-            server,
-            settings.timeout,
-            on_change,
-            counters,
+        make_sender = partial(
+            Sender,
+            timeout=settings.timeout,
+            on_change=on_change,
+            counters=counters,
             command="SPUBLISH" if is_sharded else "PUBLISH",
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             before_replay=self._wait_for_listeners,
             role_interval=settings.probe_interval,
-            # Only the sender checks the role; both connections lead to the same server.
-            on_replica=self.listener.leave_replica,
         )
+        self._on_resynced = on_resynced
+        self.commands: CommandConnection | None = None
+        if scripts:
+            self.commands = CommandConnection(
+                home or server, settings.timeout, self._resync, counters, scripts=scripts
+            )
+        # Only the sender checks the role; all connections lead to the same server.
+        self.sender = make_sender(
+            server,
+            on_replica=self._leave_replica,
+            on_unstored=on_unstored if home is None else None,
+        )
+        self.history_sender = self.sender
+        if home is not None:
+            self.history_sender = make_sender(
+                home, on_replica=lambda: None, on_unstored=on_unstored
+            )
+
+    @property
+    def senders(self) -> list[Sender]:
+        """The senders, each once."""
+        # A set would lose the order, which decides about the reason of an outage.
+        return list(dict.fromkeys((self.sender, self.history_sender)))
+
+    @property
+    def essential(self) -> list[SupervisedConnection]:
+        """The connections that pass on messages."""
+        return [*self.senders, self.listener]
+
+    @property
+    def _connections(self) -> list[SupervisedConnection]:
+        return [*self.essential, *filter(None, [self.commands])]
 
     @property
     def is_up(self) -> bool:
-        """True if both connections are up."""
-        return self.sender.is_up and self.listener.is_up
+        """True if all connections are up."""
+        return all(each.is_up for each in self._connections)
 
     def start(self) -> None:
-        """Start to open both connections, without waiting."""
-        self.sender.start()
-        self.listener.start()
+        """Start to open all connections, without waiting."""
+        for each in self._connections:
+            each.start()
 
     async def open(self) -> None:
-        """Open both connections.
+        """Open all connections.
 
         Raises:
             RedisError: The server refuses a connection.
             OSError: The server cannot be reached, or does not reply in time.
         """
-        # Both attempts are awaited before the first failure is raised.
-        attempts = (self.sender.open(), self.listener.open())
+        # All attempts are awaited before the first failure is raised.
+        attempts = (each.open() for each in self._connections)
         failures = await asyncio.gather(*attempts, return_exceptions=True)
         for failure in filter(None, failures):
             raise failure
 
     async def close(self) -> None:
-        """Close both connections; queued messages are lost."""
-        await asyncio.gather(self.sender.close(), self.listener.close())
+        """Close all connections; queued messages are lost."""
+        await asyncio.gather(*(each.close() for each in self._connections))
+
+    def _leave_replica(self) -> None:
+        self.listener.leave_replica()
+        if self.commands is not None:
+            self.commands.leave_replica()
+
+    def _resync(self) -> None:
+        if self.listener.is_up and (self.commands is None or self.commands.is_up):
+            self._on_resynced()
 
     def _receive(self, channel: bytes, data: bytes) -> None:
         if channel != self._probe_channel:

@@ -5,7 +5,65 @@ export interface Message {
   processId?: string;
   data?: unknown;
   timestamp?: string;
+  /** The number of the message in the history of its channel; absent if it is in no history. */
+  offset?: number;
+  /** The life of the history that numbers the message. */
+  epoch?: string;
   [field: string]: unknown;
+}
+
+/** The place of a message in the history of its channel. It can be stored as JSON. */
+export interface Position {
+  epoch: string;
+  offset: number;
+}
+
+/**
+ * What a subscription gets from the history of its channel at first; nothing by default. After a
+ * reconnect the client gets the messages that it has missed, whatever these options are.
+ */
+export interface HistoryOptions {
+  /** The number of newest messages to get. */
+  last?: number | null;
+  /**
+   * Get all messages after this offset, or after this position; 0 for all that are kept. With a
+   * position, a history that has begun anew meanwhile is reported as a gap.
+   */
+  since?: number | Position | null;
+}
+
+/** Messages of a channel are missing. The messages behind the gap follow. */
+export interface Gap {
+  channel: string;
+  /**
+   * `trimmed`: the hub no longer keeps them. `foreign_epoch`, `future_offset`: the history has begun
+   * anew; everything that it keeps follows. `unavailable`: the hub cannot read the history now.
+   * `no_history`: the hub keeps no history of the channel. `skipped`: the hub has not sent them,
+   * although the client has asked twice.
+   */
+  reason: string;
+  /** Number of missing messages; null if it is not known. */
+  missing: number | null;
+}
+
+/** A connection that is subscribed to a channel. */
+export interface Member {
+  userId: string;
+  connectionId: string;
+  /** What the application of the hub tells about the connection. */
+  info?: unknown;
+}
+
+/** The connections that are subscribed to a channel. */
+export interface Presence {
+  /** Number of connections. */
+  connections: number;
+  /** Number of users. */
+  users: number;
+  /** Absent if only the numbers were asked for. */
+  members?: Member[];
+  /** Whether there are more members than the hub lists. */
+  truncated?: boolean;
 }
 
 /** The bounds of the messages that wait for a connection; the oldest are dropped to keep them. */
@@ -65,6 +123,8 @@ export interface ClientEventMap {
   error: CustomEvent<ClientError>;
   /** A message from the hub, except the answers to the client itself. */
   message: CustomEvent<Message>;
+  /** Messages are missing. The event comes before the messages behind the gap. */
+  gap: CustomEvent<Gap>;
   /** The last event. It has the error that has ended the client, or null after `close`. */
   end: CustomEvent<ClientError | null>;
 }
@@ -74,6 +134,9 @@ type Listener<E> = ((event: E) => unknown) | { handleEvent(event: E): unknown };
 /**
  * A client of a hub that reconnects by itself and restores its subscriptions. It dials when it is
  * constructed, and goes on until it is closed or an error ends it.
+ *
+ * If the hub keeps a history of a channel, the client gets the messages that it has missed, each
+ * once and in order. It dispatches `gap` if some cannot be had.
  *
  * In a browser it also dials at once when the browser comes online or the page becomes visible.
  * When a listener throws, the runtime reports the error as for every `EventTarget`, and the client
@@ -94,18 +157,29 @@ export class ReconnectingClient extends EventTarget {
   /** Number of parts of WebSocket messages that were no messages, and were skipped. */
   readonly unreadableMessages: number;
 
+  /** Number of messages that came again and were not dispatched again. */
+  readonly duplicateMessages: number;
+
   /**
    * Subscribes to a channel, now and after every reconnect. A second call does nothing.
    *
+   * @param options  What to get from the history of the channel.
    * @returns A promise that resolves when the hub has confirmed the subscription, across reconnects
    *   if necessary. It rejects with a SubscriptionRefusedError, or with the error that has ended
    *   the client. Callers may ignore it, because a refusal is also dispatched as `error`.
    * @throws MessageTooLargeError  The name alone is larger than a message may be.
+   * @throws TypeError  The options are not valid.
    */
-  subscribe(channel: string): Promise<void>;
+  subscribe(channel: string, options?: HistoryOptions): Promise<void>;
 
   /** Ends the subscription to a channel; does nothing if there is none. */
   unsubscribe(channel: string): void;
+
+  /**
+   * Returns the position of the newest message that was dispatched, also after the end of the
+   * client. It is null without a subscription, before its confirmation, and without a history.
+   */
+  position(channel: string): Position | null;
 
   /**
    * Publishes an event to a channel.
@@ -115,6 +189,15 @@ export class ReconnectingClient extends EventTarget {
    *   last case the hub may have published the event.
    */
   publish(channel: string, data: unknown): Promise<void>;
+
+  /**
+   * Asks the hub who is subscribed to a channel.
+   *
+   * @param options  `count`: ask only for the numbers, without the members.
+   * @returns A promise that rejects with a PresenceRefusedError, a NotConnectedError, or the error
+   *   that has ended the connection.
+   */
+  presence(channel: string, options?: { count?: boolean }): Promise<Presence>;
 
   /**
    * Sends a message as it is: a text, or an object that is encoded as JSON.
@@ -211,6 +294,13 @@ export class SubscriptionRefusedError extends ClientError {
 export class PublishRefusedError extends ClientError {
   readonly channel: string;
   /** The hub's code for programs; `not_served` if it publishes no messages of clients. */
+  readonly code: string;
+}
+
+/** The hub refuses to tell who is subscribed to a channel. */
+export class PresenceRefusedError extends ClientError {
+  readonly channel: string;
+  /** The hub's code for programs; `not_served` if it does not know who is present. */
   readonly code: string;
 }
 

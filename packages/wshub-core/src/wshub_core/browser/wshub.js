@@ -1,5 +1,5 @@
-// A client of a hub that reconnects by itself and restores its subscriptions. The public interface
-// is described in wshub.d.ts.
+// A client of a hub that reconnects by itself, restores its subscriptions, and gets the messages
+// that it has missed. The public interface is described in wshub.d.ts.
 
 const OPTIONS = {
   token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
@@ -14,7 +14,12 @@ const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
 // cannot read the status of a failed handshake.
 const REFUSALS = { 3000: 401, 3003: 403 };
 // The types of messages that answer a frame of the client, if they carry the same id.
-const ANSWERS = { subscribe: ["subscribed", "error"], event: ["published", "error"], ping: ["pong"] };
+const ANSWERS = {
+  subscribe: ["subscribed", "error"], event: ["published", "error"],
+  presence: ["presence", "error"], ping: ["pong"],
+};
+// The messages that tell the newest position of a channel in their data.
+const NOTICES = new Set(["history_cleared", "history_position"]);
 // The beginnings of refusals from hubs that answer no ids.
 const OLD_REFUSAL = /^(Subscribe: |subscription limit exceeded)/;
 const LONGEST_RETRY_AFTER = 3_600;
@@ -22,6 +27,8 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 const CLOSE_TIMEOUT = 2;
 // The bytes that a hub adds to a published message.
 const STAMP_BYTES = 64;
+// The bytes that the client adds to a subscribe frame: an id, and a position.
+const SUBSCRIBE_BYTES = 128;
 const MOST_EARLY_BYTES = 16_777_216;
 // After a standstill of the page, a timer can be due while the answer waits to be read. Verdicts
 // wait for this many more seconds, in which the answer is read.
@@ -48,6 +55,7 @@ export class NotConnectedError extends ClientError { name = "NotConnectedError";
 export class ClientClosedError extends ClientError { name = "ClientClosedError"; }
 export class SubscriptionRefusedError extends ClientError { name = "SubscriptionRefusedError"; }
 export class PublishRefusedError extends ClientError { name = "PublishRefusedError"; }
+export class PresenceRefusedError extends ClientError { name = "PresenceRefusedError"; }
 export class DroppedError extends ClientError { name = "DroppedError"; }
 export class MessageTooLargeError extends ClientError { name = "MessageTooLargeError"; }
 
@@ -88,6 +96,8 @@ export class ReconnectingClient extends EventTarget {
   #deciding;
   #dialSeconds = 0;
   #unreadableMessages = 0;
+  #duplicateMessages = 0;
+  // What waits for the first answer of the hub: functions, in the order in which they are called.
   #early = [];
   #earlyBytes = 0;
   #queue = [];
@@ -108,15 +118,17 @@ export class ReconnectingClient extends EventTarget {
   get state() { return this.#state; }
   get ended() { return this.#ended.promise; }
   get unreadableMessages() { return this.#unreadableMessages; }
+  get duplicateMessages() { return this.#duplicateMessages; }
 
-  subscribe(channel) {
+  subscribe(channel, options) {
     if (typeof channel !== "string") throw new TypeError("a channel must be a string");
-    let subscription = this.#channels.get(channel);
+    const start = readStart(options);
+    let subscription = this.#isEnded ? null : this.#channels.get(channel);
     if (!subscription) {
+      subscription = { channel, start, ...deferred() };
       // The hub closes a connection on which a frame is too large, and each restoring would send
       // the frame again.
-      this.#checkSize(JSON.stringify({ type: "subscribe", channel, data: channel }), STAMP_BYTES);
-      subscription = { channel, ...deferred() };
+      this.#checkSize(JSON.stringify(subscribeFrame(subscription)), SUBSCRIBE_BYTES);
       if (this.#isEnded) subscription.reject(this.#whyNot());
       else this.#channels.set(channel, subscription);
       if (this.#isOpen) {
@@ -133,24 +145,22 @@ export class ReconnectingClient extends EventTarget {
     this.#channels.delete(channel);
     const fields = { channel, code: "unsubscribed" };
     subscription.reject(new SubscriptionRefusedError(`${channel}: unsubscribed`, fields));
-    if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
+    this.#leave(channel);
+  }
+
+  position(channel) {
+    const { since: offset, epoch } = this.#channels.get(channel)?.start ?? {};
+    return epoch === undefined ? null : { epoch, offset };
   }
 
   publish(channel, data) {
-    const { promise, resolve: confirm, reject: abandon } = deferred();
-    const refuse = (code, text) => {
-      abandon(new PublishRefusedError(`${channel}: ${text}`, { channel, code }));
-    };
-    const assume = () => refuse("not_served", "this hub takes no messages of clients");
-    try {
-      this.#checkSize(JSON.stringify({ type: "event", channel, data }), STAMP_BYTES);
-      if (!this.#isConnected) throw this.#whyNot();
-      this.#ask({ type: "event", channel, data }, { confirm, refuse, assume, abandon });
-      this.#ping();
-    } catch (error) {
-      abandon(error);
-    }
-    return promise;
+    const frame = { type: "event", channel, data };
+    return this.#request(frame, PublishRefusedError, "this hub takes no messages of clients");
+  }
+
+  presence(channel, { count = false } = {}) {
+    const frame = { type: "presence", channel, data: count ? { count } : undefined };
+    return this.#request(frame, PresenceRefusedError, "this hub does not tell who is present");
   }
 
   send(message) {
@@ -218,7 +228,10 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #greet() {
-    for (const subscription of this.#channels.values()) this.#askFor(subscription);
+    for (const subscription of this.#channels.values()) {
+      subscription.askedFrom = null;
+      this.#askFor(subscription);
+    }
     this.#ping(() => this.#connected());
   }
 
@@ -237,7 +250,7 @@ export class ReconnectingClient extends EventTarget {
     const dropped = this.#flush();
     this.#beat();
     this.#emit(["state", "connected"], [name, detail], ...dropped);
-    for (const message of early) if (turn === this.#turn) this.#emit(["message", message]);
+    for (const act of early) if (turn === this.#turn) act();
   }
 
   #wake() {
@@ -281,8 +294,8 @@ export class ReconnectingClient extends EventTarget {
     this.#isEnded = true;
     this.#listening.abort();
     const events = this.#drop(error ?? this.#whyNot(), 1000);
+    // The channels stay, because the application may read its positions.
     for (const { reject } of this.#channels.values()) reject(error ?? this.#whyNot());
-    this.#channels.clear();
     const unsent = this.#queue.length;
     this.#queue = [];
     if (unsent) events.push(dropped(unsent, "there was no connection to send them on"));
@@ -357,19 +370,48 @@ export class ReconnectingClient extends EventTarget {
     this.#socket.send(JSON.stringify(frame));
   }
 
-  #askFor(subscription) {
-    const { channel, resolve, reject } = subscription;
+  /** Sends a request that needs a connection; returns a promise of the answer's data. */
+  #request(frame, Refused, whyNotServed) {
+    const { channel } = frame;
+    const { promise, resolve: confirm, reject: abandon } = deferred();
+    const refuse = (code, text) => abandon(new Refused(`${channel}: ${text}`, { channel, code }));
+    const assume = () => refuse("not_served", whyNotServed);
+    try {
+      this.#checkSize(JSON.stringify(frame), STAMP_BYTES);
+      if (!this.#isConnected) throw this.#whyNot();
+      this.#ask(frame, { confirm, refuse, assume, abandon });
+      this.#ping();
+    } catch (error) {
+      abandon(error);
+    }
+    return promise;
+  }
+
+  #leave(channel) {
+    if (this.#isOpen) this.#write({ type: "unsubscribe", channel, data: channel });
+  }
+
+  #askFor(subscription, isAgain = false) {
+    const { channel, start, resolve, reject } = subscription;
     const refuse = (code, text) => {
       // The application may have unsubscribed and subscribed again meanwhile. The answer belongs to
       // the earlier subscription then.
       if (!this.#isWanted(subscription)) return;
       this.#channels.delete(channel);
+      // The hub has refused the request, and has not ended the subscription.
+      if (isAgain) this.#leave(channel);
       const error = new SubscriptionRefusedError(`${channel}: ${text}`, { channel, code });
       reject(error);
       this.#emit(["error", error]);
     };
-    const request = { subscription, confirm: resolve, refuse };
-    this.#ask({ type: "subscribe", channel, data: channel }, request);
+    const asked = { start, turn: this.#turn };
+    const confirm = (data) => this.#whenConnected(() => {
+      const isLast = subscription.asked === asked && this.#isWanted(subscription);
+      if (isLast) this.#resume(subscription, start, data ?? {});
+      resolve();
+    });
+    subscription.asked = asked;
+    this.#ask(subscribeFrame(subscription), { subscription, confirm, refuse });
   }
 
   #ping(onPong = () => {}) {
@@ -393,14 +435,84 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  /** Dispatches a message. Before the first answer of the hub it is kept, within a bound. */
   #deliver(message, size) {
-    if (this.#state === "connected") return this.#emit(["message", message]);
-    this.#early.push(message);
+    this.#whenConnected(() => this.#isNext(message) && this.#emit(["message", message]), size);
+  }
+
+  /** Calls a function now, or after the first answer of the hub. The waiting bytes are bounded. */
+  #whenConnected(act, size = 0) {
+    if (this.#state === "connected") return act();
+    this.#early.push(act);
     this.#earlyBytes += size;
     if (this.#earlyBytes > MOST_EARLY_BYTES) {
       this.#lose(new DialError("the server sends without end and answers nothing"));
     }
+  }
+
+  // The history of a channel. The next subscribe frame asks for `start` of the subscription: what
+  // the application has asked for, or { since, epoch }, the position of the last message, or null.
+  // Positions come only from answers with an id of the client, so that hubs which do not remove
+  // foreign fields `epoch` and `offset` cannot confuse the client.
+
+  /** Processes the confirmation of a subscription that was to begin at `askedFor`. */
+  #resume(subscription, askedFor, { epoch, after, recovered, reason, missing }) {
+    const { channel, start } = subscription;
+    subscription.asked = null;
+    subscription.isUnavailable = reason === "unavailable";
+    if (typeof epoch === "string" && isCount(after)) {
+      if (epoch !== start?.epoch || after !== start.since) {
+        subscription.start = { since: after, epoch };
+      }
+    } else if (!subscription.isUnavailable) subscription.start = null;
+    if (askedFor && recovered !== true) {
+      this.#reportGap(channel, asText(reason) || "no_history", missing);
+    }
+  }
+
+  /** Returns whether to deliver a message. Requests the messages before it that have not come. */
+  #isNext({ type, channel, epoch, offset, data }) {
+    const subscription = this.#channels.get(channel);
+    if (!subscription) return true;
+    const { start, asked } = subscription;
+    // The messages behind the answer include the messages before it.
+    const isAsked = asked?.start && asked.turn === this.#turn;
+    if (NOTICES.has(type) && epoch === undefined) {
+      const { epoch: newest, offset: top = 0 } = data ?? {};
+      if (!start || typeof newest !== "string" || !isCount(top)) return true;
+      const isOther = newest !== start.epoch;
+      if (type === "history_cleared") {
+        if (isOther) subscription.start = { since: top, epoch: newest };
+      } else if ((isOther || top > start.since) && !isAsked) this.#askAgain(subscription);
+      return true;
+    }
+    if (typeof epoch !== "string" || !isCount(offset)) return true;
+    if (isAsked) return false;
+    if (!start && !subscription.isUnavailable) return true;
+    const next = start ? start.since + 1 : offset;
+    const missing = start && epoch !== start.epoch ? null : offset - next;
+    if (missing !== null && missing < 0) {
+      this.#duplicateMessages += 1;
+      return false;
+    }
+    if (missing !== 0) {
+      if (subscription.askedFrom !== start) {
+        subscription.askedFrom = start;
+        this.#askAgain(subscription);
+        return false;
+      }
+      // The answer has not moved the position, and the hub skips the same messages again.
+      this.#reportGap(channel, "skipped", missing);
+    }
+    subscription.start = { since: offset, epoch };
+    return true;
+  }
+
+  #askAgain(subscription) {
+    if (this.#isOpen) this.#askFor(subscription, true);
+  }
+
+  #reportGap(channel, reason, missing) {
+    this.#emit(["gap", { channel, reason, missing: isCount(missing) ? missing : null }]);
   }
 
   // There are two kinds of hubs. Hubs of wshub answer a frame with the id of the frame. Every
@@ -428,7 +540,7 @@ export class ReconnectingClient extends EventTarget {
     if (type === "pong") return this.#settleBefore(index);
     const [request] = this.#asked.splice(index, 1);
     if (type === "error") request.refuse(asText(code), asText(data));
-    else request.confirm();
+    else request.confirm(data);
   }
 
   /** Notes that the hub answers ids, and delivers the messages that were held back as refusals. */
@@ -627,6 +739,26 @@ function merge(defaults, given, prefix) {
     }
   }
   return settings;
+}
+
+/** Returns what the first subscribe frame of a channel asks for, or null. */
+function readStart(options = {}) {
+  const { last, since } = merge({ last: null, since: null }, options, "");
+  if (last !== null && since !== null) throw new TypeError("last excludes since");
+  if (last === null && since === null) return null;
+  const { epoch, offset } = typeof since === "object" ? since ?? {} : { offset: since };
+  if (!isCount(last ?? offset) || !["string", "undefined"].includes(typeof epoch)) {
+    throw new TypeError("last must be a number of messages, and since an offset or a position");
+  }
+  return last === null ? { since: offset, epoch } : { last };
+}
+
+function subscribeFrame({ channel, start }) {
+  return { type: "subscribe", channel, data: channel, ...(start && { history: start }) };
+}
+
+function isCount(value) {
+  return Number.isSafeInteger(value) && value >= 0;
 }
 
 function readMessage(text) {

@@ -18,12 +18,13 @@ from typing import Any
 import wshub_core
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
-from wshub_core.page.page import LivePage
+from wshub_core.page.page import PROCESS_HISTORY, LivePage
 from wshub_core.process.runner import run_process
 from wshub_core.transports.server import Server, bind
-from wshub_core.values.channels import validate_process_id
+from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, validate_process_id
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import ProcessStartError, ServeError, WSHubError
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType
 from wshub_core.values.origins import is_loopback_host, origin_allowed
@@ -84,6 +85,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="serve the port with so many processes, joined by --redis (1)",
     )
+    _add_history_arguments(serve)
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser(
@@ -104,6 +106,43 @@ def _make_parser() -> argparse.ArgumentParser:
             missing.add_argument("rest", nargs=argparse.REMAINDER)
             missing.set_defaults(run=_raise_client_missing)
     return parser
+
+
+def _add_history_arguments(parser: argparse.ArgumentParser) -> None:
+    limits = PROCESS_HISTORY
+    parser.add_argument(
+        "--history-messages",
+        type=int,
+        default=limits.messages,
+        metavar="N",
+        help="keep so many messages of each process; 0: none (%(default)s)",
+    )
+    parser.add_argument(
+        "--history-bytes",
+        type=int,
+        default=limits.bytes,
+        metavar="N",
+        help="keep so many bytes of the messages of each process (%(default)s)",
+    )
+    parser.add_argument(
+        "--history-seconds",
+        type=float,
+        default=limits.seconds,
+        metavar="S",
+        help="keep each message so many seconds (%(default)s)",
+    )
+
+
+def _history_of(arguments: argparse.Namespace) -> dict[str, HistoryLimits | None]:
+    """Return the setting ``HubConfig.history`` for the arguments of ``serve``."""
+    limits = None
+    if arguments.history_messages:
+        limits = HistoryLimits(
+            messages=arguments.history_messages,
+            bytes=arguments.history_bytes,
+            seconds=arguments.history_seconds,
+        )
+    return {f"{PROCESS_CHANNEL_PREFIX}*": limits}
 
 
 class _ClientMissingError(WSHubError):
@@ -134,6 +173,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         raise ServeError(
             "several workers need --redis URL: each worker is a hub of its own, which Redis joins"
         )
+    _history_of(arguments)
     # A wrong URL is reported here, once, and not by every worker.
     _new_bridge(Hub(), arguments.redis)
     sockets = await bind(arguments.host, arguments.port)
@@ -162,10 +202,10 @@ async def _serve_here(
 ) -> int:
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
-    allow: dict[str, Any] = (
-        {"publish_authorizer": lambda *_: True} if arguments.allow_publish else {}
-    )
-    async with _serve_page(arguments, arguments.redis, sockets, **allow) as (_, server):
+    settings: dict[str, Any] = {"history": _history_of(arguments)}
+    if arguments.allow_publish:
+        settings["publish_authorizer"] = lambda *_: True
+    async with _serve_page(arguments, arguments.redis, sockets, **settings) as (_, server):
         if report_ready is None:
             _print_addresses(arguments.host, server.port)
         else:

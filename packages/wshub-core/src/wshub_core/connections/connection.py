@@ -161,10 +161,10 @@ class ServerConnection(Connection):
         """True while an asynchronous callback of the connection runs."""
         return self._inbound is not None and self._inbound.working is not None
 
-    @property
-    def has_waiting_frames(self) -> bool:
-        """True while frames wait to be served, or one is being served."""
-        return self._inbound is not None
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no frame waits or is being served, for at most a time in seconds."""
+        if self._inbound is not None:
+            await self._inbound.wait_closed(seconds)
 
     def _open_inbound(self) -> InboundQueue:
         self._inbound = InboundQueue(self, self._owner)
@@ -172,7 +172,9 @@ class ServerConnection(Connection):
 
     def close_inbound(self) -> None:
         """Drop the queue of frames, which is empty."""
-        self._inbound = None
+        inbound, self._inbound = self._inbound, None
+        if inbound is not None:
+            inbound.note_closed()
 
     # Liveness and writability.
 

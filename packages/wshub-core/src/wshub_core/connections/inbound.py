@@ -1,6 +1,7 @@
 """The inbound queue: the frames and callbacks of one connection, served one after the other."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -68,6 +69,7 @@ class InboundQueue:
     __slots__ = (
         "_backlog_bytes",
         "_cancelled",
+        "_closed",
         "_connection",
         "_last_step",
         "_owner",
@@ -84,6 +86,8 @@ class InboundQueue:
         self._steps: deque[tuple[int, Callable[[], Work]]] = deque()
         self._backlog_bytes = 0
         self._last_step: Callable[[], Work] | None = None
+        # Exists only while a task waits for it.
+        self._closed: asyncio.Event | None = None
 
     def run(self, step: Callable[[], Work]) -> None:
         """Run the first step, and the steps that arrive meanwhile."""
@@ -126,6 +130,18 @@ class InboundQueue:
         if self.working is not None and self._last_step is not None:
             self.working = None
             self._finish()
+
+    async def wait_closed(self, seconds: float) -> None:
+        """Wait until no step runs or waits any more, for at most a time in seconds."""
+        self._closed = self._closed or asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+
+    def note_closed(self) -> None:
+        """Wake the tasks in `wait_closed`."""
+        if self._closed is not None:
+            self._closed.set()
 
     def _run_steps(self, step: Callable[[], Work] | None = None) -> None:
         """Run steps until a step returns a coroutine, or no step is left.

@@ -71,29 +71,32 @@ class Publishing:
 
     def publish(self, channel: str, message: Message, *, local_only: bool = False) -> None:
         """Publish to a channel; see `Hub.publish`. Safe from any thread."""
-        stamped, prepared = self._prepare(message, channel, local_only)
-        self._call_on_loop(lambda: self._publish(channel, stamped, prepared, local_only))
+        limits = self._histories.limits_of(channel)
+        stamped, payload = self._prepare(message, channel, local_only, limits)
+        self._call_on_loop(lambda: self._publish(channel, stamped, payload, limits, local_only))
 
     def broadcast(self, message: Message, *, local_only: bool = False) -> None:
         """Publish to every connection; see `Hub.broadcast`. Safe from any thread."""
-        _, prepared = self._prepare(message, None, local_only)
-        self._call_on_loop(lambda: self._broadcast(prepared, local_only))
+        _, payload = self._prepare(message, None, local_only, None)
+        self._call_on_loop(lambda: self._broadcast(payload, local_only))
 
     def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to this hub's connections; return the payload for the other hubs."""
-        stamped, prepared = self._prepare(message, channel, False)
-        if self._histories.shared is not None and self._histories.limits_of(channel) is not None:
+        limits = self._histories.limits_of(channel)
+        stamped, payload = self._prepare(message, channel, False, limits)
+        if (shared := self._histories.shared) is not None and limits is not None:
+            shared.note_own(channel, payload)
             self._call_listeners(channel, stamped)
         else:
-            self._publish(channel, stamped, prepared, local_only=True)
-        return prepared.payload
+            self._publish(channel, stamped, payload, limits, local_only=True)
+        return payload
 
     def broadcast_local(self, message: Message) -> bytes:
         """Broadcast to this hub's connections; return the payload for the other hubs."""
         # Not `local_only`: the payload goes to other hubs, so the rules for other hubs apply.
-        _, prepared = self._prepare(message, None, False)
-        self._broadcast(prepared, local_only=True)
-        return prepared.payload
+        _, payload = self._prepare(message, None, False, None)
+        self._broadcast(payload, local_only=True)
+        return payload
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Deliver a message of another hub; see `BridgePort.deliver`."""
@@ -126,6 +129,8 @@ class Publishing:
 
     def deliver_unstored(self, channel: str, payload: bytes) -> None:
         """Deliver a message of this hub that a shared history has not taken."""
+        if self._histories.shared is not None:
+            self._histories.shared.note_unstored(channel, payload)
         self.deliver_positioned(channel, PreparedMessage(payload), True)
 
     async def clear_history(self, channel: str, limits: HistoryLimits) -> None:
@@ -162,10 +167,14 @@ class Publishing:
         return True
 
     def _prepare(
-        self, message: Message, channel: str | None, local_only: bool
-    ) -> tuple[Message, PreparedMessage]:
+        self,
+        message: Message,
+        channel: str | None,
+        local_only: bool,
+        limits: HistoryLimits | None,
+    ) -> tuple[Message, bytes]:
         reserved_bytes = 0 if local_only else self._relay.reserved_bytes
-        if isinstance(channel, str) and self._histories.limits_of(channel) is not None:
+        if limits is not None:
             reserved_bytes += POSITION_BYTES
         stamped, payload = prepare_message(
             message, channel, max_bytes=self._max_message_bytes, reserved_bytes=reserved_bytes
@@ -173,23 +182,28 @@ class Publishing:
         if channel is None and message.channel and not local_only and self._relay.has_bridge:
             # Other hubs drop a broadcast whose message names an invalid channel.
             validate_channel(message.channel)
-        return stamped, PreparedMessage(payload)
+        return stamped, payload
 
     def _publish(
-        self, channel: str, message: Message, prepared: PreparedMessage, local_only: bool
+        self,
+        channel: str,
+        message: Message,
+        payload: bytes,
+        limits: HistoryLimits | None,
+        local_only: bool,
     ) -> None:
         # Before the delivery: connections that a listener subscribes receive this message too.
         self._call_listeners(channel, message)
-        limits = self._histories.limits_of(channel)
-        if limits is not None and not (local_only and self._histories.shared is not None):
-            self._histories.form.publish(channel, prepared.payload, limits)
+        if limits is None or (local_only and self._histories.shared is not None):
+            self._counters.messages += 1
+            prepared = PreparedMessage(payload)
+            self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
+        else:
+            self._histories.form.publish(channel, payload, limits)
             if self._histories.shared is not None:
                 return  # other hubs get the message from the store
-        else:
-            self._counters.messages += 1
-            self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
         if not local_only:
-            self._relay.forward(channel, prepared.payload)
+            self._relay.forward(channel, payload)
 
     def deliver_positioned(
         self, channel: str, prepared: PreparedMessage, is_announced: bool
@@ -216,11 +230,11 @@ class Publishing:
             with contextlib.suppress(MessageDecodeError):
                 self._call_listeners(channel, decode_message(payload))
 
-    def _broadcast(self, prepared: PreparedMessage, local_only: bool) -> None:
+    def _broadcast(self, payload: bytes, local_only: bool) -> None:
         self._counters.messages += 1
-        self._delivery.fan_out(self._registry.connections, prepared)
+        self._delivery.fan_out(self._registry.connections, PreparedMessage(payload))
         if not local_only:
-            self._relay.forward(BROADCAST, prepared.payload)
+            self._relay.forward(BROADCAST, payload)
 
     def _call_listeners(self, channel: str, message: Message) -> None:
         for listener in self._listeners:

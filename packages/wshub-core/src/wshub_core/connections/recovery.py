@@ -1,6 +1,5 @@
 """Recovery: the messages of a history for a new subscriber, and the change to live messages."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -31,15 +30,15 @@ _PAGE_BYTES = 262_144
 _KEPT_PAGES = 8
 """Number of pages that are kept for other clients which recover from the same positions."""
 
-_IDLE_CHECKS = 100
-"""Number of checks whether frames of the client wait, before the first page is sent anyway."""
+_IDLE_SECONDS = 1.0
+"""Maximum time in seconds for which frames of the client may delay the first page."""
 
-_IDLE_CHECK_SECONDS = 0.01
-"""Time in seconds between two of these checks."""
-
-_MAX_LOADS = 3
+_MAX_LOADS = 5
 """Number of loads of older messages for one request. Loaded messages may be removed at once, if the
 memory for histories is full."""
+
+_UNKNOWN_POSITION = ("foreign_epoch", "future_offset")
+"""The reasons that a hub gives which lags behind the hub that the client has left."""
 
 Answer: TypeAlias = Callable[[dict[str, Any]], None]
 """Sends the answer to a subscribe frame, with these fields in its ``data``."""
@@ -84,13 +83,15 @@ class Recovery:
         # A page must leave room in the outbox for the messages of other channels.
         self._page_bytes = min(_PAGE_BYTES, max_outbox_bytes // 4)
         self._pages: dict[tuple[str, str, int, int], PreparedPage] = {}
-        # The running replay of each paused subscription. A later request replaces it.
-        self._replays: dict[tuple[ServerConnection, str], _Replay] = {}
+        # The replays that are not over, by channel. A later request replaces an earlier replay.
+        self._replays: dict[ServerConnection, dict[str, _Replay]] = {}
+        # The connections with a task that sends pages.
+        self._sending: set[ServerConnection] = set()
 
     def pause(self, connection: ServerConnection, channel: str) -> None:
         """Hold the live messages back from a subscriber, until `start` has sent the history."""
         self._registry.pause(connection, channel)
-        self._replays.pop((connection, channel), None)
+        self._remove(connection, channel)
 
     async def start(
         self,
@@ -102,6 +103,9 @@ class Recovery:
     ) -> None:
         """Answer a subscriber, and start to send what it asks for.
 
+        There is no answer if the subscription has ended, or if a later request has replaced this
+        one.
+
         Args:
             connection: The connection, which is subscribed.
             channel: The channel.
@@ -111,77 +115,121 @@ class Recovery:
         """
         # Again, because the subscription may have been live during an outage of the bridge.
         self.pause(connection, channel)
+        replay = _Replay(connection, channel, limits)
+        self._replays.setdefault(connection, {})[channel] = replay
         try:
-            stream, first, plan = await self._open(channel, limits, request)
+            opened = await self._open(replay, request)
+            if opened is None:
+                return
+            stream, first, plan = opened
+            replay.epoch = stream.epoch
+            replay.after = stream.offset if plan is None else plan.after
+            position = {"epoch": stream.epoch, "offset": stream.offset, "first": first}
+            position["after"] = replay.after
+            answer(position if plan is None else position | describe_plan(plan))
+            if replay.after < stream.offset:
+                replay.is_answered = True
+                self._send(connection)
         except HistoryUnavailableError:
-            self._registry.resume(connection, channel)
-            unavailable = {"reason": "unavailable"}
-            answer(unavailable if request is None else {"recovered": False} | unavailable)
-            return
-        if not self._registry.is_paused(connection, channel):
-            return
-        after = stream.offset if plan is None else plan.after
-        position = {"epoch": stream.epoch, "offset": stream.offset, "first": first, "after": after}
-        answer(position if plan is None else position | describe_plan(plan))
-        replay = _Replay(connection, channel, limits, stream.epoch, after)
-        self._replays[connection, channel] = replay
-        if after == stream.offset:
-            self._end(replay)
-        else:
-            self._tasks.spawn(self._send_pages(replay))
+            if self._is_wanted(replay):
+                unavailable = {"reason": "unavailable"}
+                answer(unavailable if request is None else {"recovered": False} | unavailable)
+        finally:
+            if not replay.is_answered:
+                self._end(replay)
 
     async def _open(
-        self, channel: str, limits: HistoryLimits, request: HistoryRequest | None
-    ) -> tuple[Stream, int, RecoveryPlan | None]:
-        """Return the stream, the offset of the oldest kept message, and what to send."""
-        form = self._histories.form
+        self, replay: "_Replay", request: HistoryRequest | None
+    ) -> tuple[Stream, int, RecoveryPlan | None] | None:
+        """Return the stream, the offset of the oldest kept message, and what to send.
+
+        Returns:
+            None if the replay is not wanted any more.
+        """
+        form, channel = self._histories.form, replay.channel
+        is_refreshed = False
         for _ in range(_MAX_LOADS):
-            opened = form.open(channel, limits)
+            # Before each call: `open` keeps the state of a channel that has subscribers.
+            if not self._is_wanted(replay):
+                return None
+            opened = form.open(channel, replay.limits)
             stream = await opened if isinstance(opened, Coroutine) else opened
+            if not self._is_wanted(replay):
+                return None
             first = form.first_kept(channel, stream)
             if request is None:
                 return stream, first, None
             plan = plan_recovery(request, stream.epoch, first, stream.offset)
-            loading = form.load(channel, plan.after)
-            if loading is None:
+            reading = None
+            if plan.reason in _UNKNOWN_POSITION and not is_refreshed:
+                # The client may have got the position from a hub that is ahead of this one.
+                is_refreshed = True
+                reading = form.refresh(channel)
+            reading = reading or form.load(channel, plan.after)
+            if reading is None:
                 return stream, first, plan
-            await loading
+            await reading
         raise HistoryUnavailableError("the memory for histories is full")
 
-    async def _send_pages(self, replay: "_Replay") -> None:
-        """Send the pages, each when the client has taken the messages before it."""
-        # The answers to all waiting frames come first. A client that restores many subscriptions
-        # waits for the pong behind them.
-        for _ in range(_IDLE_CHECKS):
-            if not replay.connection.has_waiting_frames:
-                break
-            await asyncio.sleep(_IDLE_CHECK_SECONDS)
-        while True:
-            await self._delivery.wait_drained(replay.connection)
-            try:
-                opened = self._histories.form.open(replay.channel, replay.limits)
-                stream = await opened if isinstance(opened, Coroutine) else opened
-            except HistoryUnavailableError:
-                # The client's position is behind the stream. The notice that follows the outage, or
-                # the next message, tells it to ask again.
-                self._end(replay)
-                return
-            if self._advance(replay, stream):
-                return
+    def _send(self, connection: ServerConnection) -> None:
+        """Start the task that sends the pages of a connection, unless it runs."""
+        if connection not in self._sending:
+            self._sending.add(connection)
+            self._tasks.spawn(self._send_pages(connection))
 
-    def _advance(self, replay: "_Replay", stream: Stream) -> bool:
-        """Send the next page; return whether the replay is over."""
-        connection, channel = replay.connection, replay.channel
-        if self._replays.get((connection, channel)) is not replay or not self._registry.is_paused(
-            connection, channel
-        ):
-            return True
-        if stream.epoch != replay.epoch:
+    async def _send_pages(self, connection: ServerConnection) -> None:
+        """Send the pages of all replays in turn, each when the client has taken all before it."""
+        try:
+            # The answers to all waiting frames come first. A client that restores many
+            # subscriptions waits for the pong behind them.
+            await connection.wait_idle(_IDLE_SECONDS)
+            while True:
+                await self._delivery.wait_drained(connection)
+                replay = self._take_next(connection)
+                if replay is None:
+                    return
+                await self._advance(replay)
+        finally:
+            self._sending.discard(connection)
+
+    def _take_next(self, connection: ServerConnection) -> "_Replay | None":
+        """Return the replay whose turn it is; None if there is none to send."""
+        replays = self._replays.get(connection, {})
+        for _ in range(len(replays)):
+            replay = replays.pop(next(iter(replays)))
+            replays[replay.channel] = replay
+            if not self._is_wanted(replay):
+                self._end(replay)
+            elif replay.is_answered:
+                return replay
+        return None
+
+    async def _advance(self, replay: "_Replay") -> None:
+        """Send the next page."""
+        form, connection, channel = self._histories.form, replay.connection, replay.channel
+        try:
+            opened = form.open(channel, replay.limits)
+            stream = await opened if isinstance(opened, Coroutine) else opened
+            if replay.epoch == stream.epoch and self._is_wanted(replay):
+                # The messages may have been removed since the answer, for lack of memory.
+                loading = form.load(channel, replay.after)
+                if loading is not None:
+                    await loading
+                    replay.loads += 1
+                    if replay.loads <= _MAX_LOADS:
+                        return
+        except HistoryUnavailableError:
+            # The client's position is behind the stream. The notice that follows the outage, or
+            # the next message, tells it to ask again.
+            self._end(replay)
+            return
+        if not self._is_wanted(replay):
+            return
+        if replay.epoch != stream.epoch or replay.after > stream.offset:
             # The client learns that its position is outdated, and asks again.
             self._end(replay)
             self._publishing.send_position(connection, channel, stream.epoch, stream.offset)
-            return True
-        if replay.after < stream.first - 1:
+        elif replay.after < stream.first - 1:
             # The answer has promised messages that are not kept any more. The client comes back,
             # and is told that they are missing.
             self._close(
@@ -190,20 +238,34 @@ class Recovery:
                 CloseCode.TRY_AGAIN_LATER,
                 "slow consumer",
             )
-            return True
-        if replay.after < stream.offset:
+        else:
             page = self._page(channel, stream, replay.after)
-            self._delivery.send_page(connection, page)
             replay.after += page.count
-        if replay.after < stream.offset:
-            return False
-        self._end(replay)
-        return True
+            replay.loads = 0
+            # In one step: a message that comes in between would be lost.
+            if replay.after == stream.offset:
+                self._end(replay)
+            self._delivery.send_page(connection, page)
+
+    def _is_wanted(self, replay: "_Replay") -> bool:
+        """Return whether no later request has replaced a replay, and its subscription goes on."""
+        connection, channel = replay.connection, replay.channel
+        is_present = self._replays.get(connection, {}).get(channel) is replay
+        return is_present and self._registry.is_paused(connection, channel)
 
     def _end(self, replay: "_Replay") -> None:
-        """Let a subscriber receive live messages from now on."""
-        self._replays.pop((replay.connection, replay.channel), None)
-        self._registry.resume(replay.connection, replay.channel)
+        """Let a subscriber receive live messages from now on, unless the replay was replaced."""
+        connection, channel = replay.connection, replay.channel
+        if self._replays.get(connection, {}).get(channel) is replay:
+            self._remove(connection, channel)
+            self._registry.resume(connection, channel)
+
+    def _remove(self, connection: ServerConnection, channel: str) -> None:
+        replays = self._replays.get(connection)
+        if replays is not None:
+            replays.pop(channel, None)
+            if not replays:
+                del self._replays[connection]
 
     def _page(self, channel: str, stream: Stream, after: int) -> PreparedPage:
         frames = stream.read(after, _PAGE_MESSAGES, self._page_bytes)
@@ -219,26 +281,28 @@ class Recovery:
 class _Replay:
     """The history for one subscriber, as far as it was sent.
 
+    Args:
+        connection: The connection.
+        channel: The channel.
+        limits: The size of the history.
+
     Attributes:
         connection: The connection.
         channel: The channel.
         limits: The size of the history.
         epoch: The epoch of the stream.
         after: Offset of the last message that was sent.
+        is_answered: Whether the answer was sent and messages are to follow.
+        loads: Number of loads since the last page.
     """
 
-    __slots__ = ("after", "channel", "connection", "epoch", "limits")
+    __slots__ = ("after", "channel", "connection", "epoch", "is_answered", "limits", "loads")
 
-    def __init__(
-        self,
-        connection: ServerConnection,
-        channel: str,
-        limits: HistoryLimits,
-        epoch: str,
-        after: int,
-    ) -> None:
+    def __init__(self, connection: ServerConnection, channel: str, limits: HistoryLimits) -> None:
         self.connection = connection
         self.channel = channel
         self.limits = limits
-        self.epoch = epoch
-        self.after = after
+        self.epoch = ""
+        self.after = 0
+        self.is_answered = False
+        self.loads = 0

@@ -26,8 +26,10 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.auth import AuthResult
+from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
 
@@ -40,6 +42,7 @@ class RunningHub:
 
     Args:
         config: The hub's settings.
+        history_patterns: The sizes of the histories; patterns may be added.
         loop: The event loop.
         clock: The clock of all timeouts and of the heartbeat.
         listeners: Called with every message of a channel; the list may grow.
@@ -62,6 +65,7 @@ class RunningHub:
     def __init__(
         self,
         config: HubConfig,
+        history_patterns: ChannelPatterns[HistoryLimits],
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         listeners: Sequence[PublishListener],
@@ -79,17 +83,21 @@ class RunningHub:
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
-            clock, self.registry, lambda channel: self.histories.form.forget(channel)
+            clock,
+            self.registry,
+            lambda channel: self.histories.form.forget(channel, is_bridged=self.relay.has_bridge),
         )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
         )
         self.histories = Histories(
             config,
+            history_patterns,
             clock,
             lambda *message: self.publishing.deliver_positioned(*message),
             lambda *position: self.publishing.notify_position(*position),
             self.tasks,
+            self.registry.subscriber_count,
         )
         self.subscriptions = Subscriptions(
             config, self.registry, self.relay, self.histories, self.callbacks, self.tasks

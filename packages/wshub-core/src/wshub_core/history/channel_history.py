@@ -46,6 +46,16 @@ class ChannelHistory(Protocol):
             HistoryUnavailableError: The history cannot be read now.
         """
 
+    def refresh(self, channel: str) -> Coroutine[Any, Any, None] | None:
+        """Compare an open stream with the store, because a client knows a later position.
+
+        Returns:
+            None if there is no store. Otherwise a coroutine; open the stream again behind it.
+
+        Raises:
+            HistoryUnavailableError: The history cannot be read now.
+        """
+
     async def read(
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:
@@ -58,5 +68,10 @@ class ChannelHistory(Protocol):
             The new epoch; None if there was nothing to clear.
         """
 
-    def forget(self, channel: str) -> None:
-        """Drop what is only needed for the subscribers of a channel, which has none any more."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop what is only needed for the subscribers of a channel, which has none any more.
+
+        Args:
+            channel: The channel.
+            is_bridged: Whether other hubs may publish messages that do not reach this hub any more.
+        """

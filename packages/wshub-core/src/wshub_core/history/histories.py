@@ -1,6 +1,7 @@
 """The histories of a hub: which channels have one, and in which form."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 
 from wshub_core.bridge.history_store import HistoryStore
 from wshub_core.history.channel_history import ChannelHistory, Deliver
@@ -23,27 +24,41 @@ class Histories:
 
     Args:
         config: The hub's settings.
+        patterns: The sizes of the histories; patterns may be added.
         clock: The hub's clock.
         deliver: Delivers a message to subscribers.
         notify: Tells subscribers a new position.
         tasks: The tasks of the hub.
+        has_subscribers: Returns whether a channel has subscribers.
 
     Attributes:
+        limits_of: Returns the size of the history of a channel; None if it has no history.
         form: The present form of history.
         shared: The shared history; None without a store.
     """
 
     def __init__(
-        self, config: HubConfig, clock: Clock, deliver: Deliver, notify: Notify, tasks: Tasks
+        self,
+        config: HubConfig,
+        patterns: ChannelPatterns[HistoryLimits],
+        clock: Clock,
+        deliver: Deliver,
+        notify: Notify,
+        tasks: Tasks,
+        has_subscribers: Callable[[str], object],
     ) -> None:
         self._config = config
+        self._patterns = patterns
         self._clock = clock
         self._deliver = deliver
         self._notify = notify
         self._tasks = tasks
-        self._patterns = ChannelPatterns("HubConfig.history", config.history)
+        self._has_subscribers = has_subscribers
+        # A reference to the method: publishing without a history must stay as cheap as it is.
+        self.limits_of = patterns.find
         self._timer: Timer | None = None
         self._check: asyncio.Task[None] | None = None
+        self._needs_check = False
         self.shared: SharedHistory | None = None
         self._set_form(None)
 
@@ -53,29 +68,38 @@ class Histories:
         self.form: ChannelHistory
         if store is None:
             self.shared = None
-            self.form = LocalHistory(self._clock, max_bytes, self._deliver)
+            self.form = LocalHistory(self._clock, max_bytes, self._has_subscribers, self._deliver)
         else:
             self.form = self.shared = SharedHistory(
                 store,
-                Streams(self._clock, max_bytes, lambda: None),
+                Streams(self._clock, max_bytes, self._has_subscribers, lambda: None),
                 self._deliver,
                 self._notify,
                 self._tasks,
                 self._config.max_message_bytes,
             )
 
-    def limits_of(self, channel: str) -> HistoryLimits | None:
-        """Return the size of the history of a channel; None if it has no history."""
-        return self._patterns.find(channel)
+    @property
+    def has_any(self) -> bool:
+        """True if a channel can have a history."""
+        return self._patterns.has_values
 
-    def attach(self, store: HistoryStore) -> None:
-        """Use a shared store from now on."""
+    def attach(self, store: HistoryStore, channels: Iterable[str]) -> None:
+        """Use a shared store from now on.
+
+        Args:
+            store: The store.
+            channels: The channels that have subscribers.
+        """
         self._set_form(store)
+        for channel in channels:
+            self.note_subscribed(channel)
         self._schedule_check()
 
     def detach(self) -> None:
         """Keep histories of this hub alone from now on."""
         if self.shared is not None:
+            self.shared.stop()
             self._set_form(None)
         self.cancel()
 
@@ -92,8 +116,15 @@ class Histories:
 
     def resync(self) -> None:
         """Compare all positions with the store now, in the background."""
+        # A running comparison may have looked at some channels before the reason for this call.
+        self._needs_check = True
         if self.shared is not None and (self._check is None or self._check.done()):
-            self._check = self._tasks.spawn(self.shared.resync())
+            self._check = self._tasks.spawn(self._check_positions(self.shared))
+
+    async def _check_positions(self, shared: SharedHistory) -> None:
+        while self._needs_check:
+            self._needs_check = False
+            await shared.resync()
 
     def _schedule_check(self) -> None:
         self._timer = self._clock.call_at(

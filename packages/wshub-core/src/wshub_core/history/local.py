@@ -1,6 +1,6 @@
 """The history of one hub, in its memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wshub_core.history.channel_history import Deliver
 from wshub_core.history.positions import add_position, decode_frame, new_epoch
@@ -17,11 +17,18 @@ class LocalHistory:
     Args:
         clock: The hub's clock.
         max_bytes: Maximum size of all streams in memory, in bytes.
+        has_subscribers: Returns whether a channel has subscribers.
         deliver: Delivers a message to subscribers.
     """
 
-    def __init__(self, clock: Clock, max_bytes: int, deliver: Deliver) -> None:
-        self._streams = Streams(clock, max_bytes, self._begin_epoch)
+    def __init__(
+        self,
+        clock: Clock,
+        max_bytes: int,
+        has_subscribers: Callable[[str], object],
+        deliver: Deliver,
+    ) -> None:
+        self._streams = Streams(clock, max_bytes, has_subscribers, self._begin_epoch)
         self._deliver = deliver
         # The epoch of new streams. Streams may share it, because a position belongs to one channel.
         # A channel whose stream was dropped must not get the same epoch again.
@@ -57,6 +64,9 @@ class LocalHistory:
     def load(self, channel: str, after: int) -> None:
         """Do nothing: the stream has all messages."""
 
+    def refresh(self, channel: str) -> None:
+        """Do nothing: there is no store."""
+
     async def read(
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:
@@ -78,9 +88,12 @@ class LocalHistory:
         self._streams.put(channel, stream)
         return stream.epoch
 
-    def forget(self, channel: str) -> None:
-        """Drop the stream of a channel without messages and subscribers."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop the stream of a channel without subscribers; see `ChannelHistory.forget`."""
         self._unpublished.pop(channel, None)
+        if is_bridged:
+            # The stream will lack messages of other hubs, and must not look complete.
+            self._streams.drop(channel)
 
     def _begin_epoch(self) -> None:
         self._epoch = new_epoch()

@@ -1,9 +1,14 @@
 """The replica: the state of one shared stream on this hub."""
 
 import asyncio
+import sys
+from collections import deque
 from typing import NamedTuple
 
 from wshub_core.values.history import HistoryLimits
+
+_MAX_OWN = 10_000
+"""Number of own messages that a replica recognizes when they come back."""
 
 
 class StoredMessage(NamedTuple):
@@ -34,22 +39,30 @@ class Replica:
         offset: The offset of the last delivered message.
         first_kept: Offset of the oldest message that the store had when it was read last.
         waiting: Messages that came while `sync` runs.
-        sync: The task that brings the replica up to date; None if it is.
+        arrived: Number of messages that have ever waited.
+        sync: The task that brings the replica up to date; None if it is. It returns whether the
+            store could be read.
+        is_outdated: Whether messages may have been lost since the running `sync` began to read.
         loading: The task that loads older messages; None if there is none.
-        owes_notice: Whether a client was told that the history is unavailable, and not yet told
-            that it is available again.
+        wanted: Offset behind which the next task loads messages.
+        owes_notice: Whether clients have to be told the position: the stream has a new epoch, or
+            the history was unavailable when a client asked for it.
     """
 
     __slots__ = (
+        "_own",
+        "_waiting_bytes",
+        "arrived",
         "epoch",
         "first_kept",
+        "is_outdated",
         "limits",
         "loading",
         "offset",
         "owes_notice",
         "sync",
         "waiting",
-        "waiting_bytes",
+        "wanted",
     )
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -57,11 +70,16 @@ class Replica:
         self.epoch = ""
         self.offset = 0
         self.first_kept = 1
-        self.waiting: list[StoredMessage] = []
-        self.waiting_bytes = 0
-        self.sync: asyncio.Task[None] | None = None
+        self.waiting: deque[StoredMessage] = deque()
+        self.arrived = 0
+        self.sync: asyncio.Task[bool] | None = None
+        self.is_outdated = False
         self.loading: asyncio.Task[bool] | None = None
+        self.wanted = sys.maxsize
         self.owes_notice = False
+        self._waiting_bytes = 0
+        # The hashes of messages that this hub has appended and that have not come back.
+        self._own: dict[int, None] = {}
 
     @property
     def is_current(self) -> bool:
@@ -87,15 +105,21 @@ class Replica:
         Above the size of the history, the oldest ones are dropped: they can be read again.
         """
         self.waiting.append(message)
-        self.waiting_bytes += len(message.payload)
-        while self.waiting_bytes > self.limits.bytes and len(self.waiting) > 1:
-            self.waiting_bytes -= len(self.waiting.pop(0).payload)
+        self.arrived += 1
+        self._waiting_bytes += len(message.payload)
+        while self._waiting_bytes > self.limits.bytes and len(self.waiting) > 1:
+            self.pop_waiting()
 
-    def take_waiting(self) -> list[StoredMessage]:
-        """Remove and return the messages that wait."""
-        waiting, self.waiting = self.waiting, []
-        self.waiting_bytes = 0
-        return waiting
+    def pop_waiting(self) -> StoredMessage:
+        """Remove and return the message that has waited longest."""
+        message = self.waiting.popleft()
+        self._waiting_bytes -= len(message.payload)
+        return message
+
+    @property
+    def first_waiting(self) -> int:
+        """Number of messages that have waited before the first one that waits now."""
+        return self.arrived - len(self.waiting)
 
     def start_behind(self, epoch: str, offset: int) -> int:
         """Return the offset from which to go on in a stream whose position was not known.
@@ -106,3 +130,13 @@ class Replica:
                 position is before them.
         """
         return min([offset, *(each.offset - 1 for each in self.waiting if each.epoch == epoch)])
+
+    def note_own(self, payload: bytes) -> None:
+        """Record that this hub appends a message."""
+        self._own[hash(payload)] = None
+        if len(self._own) > _MAX_OWN:
+            del self._own[next(iter(self._own))]
+
+    def take_own(self, payload: bytes) -> bool:
+        """Return whether this hub has appended a message, and forget it."""
+        return self._own.pop(hash(payload), self) is None

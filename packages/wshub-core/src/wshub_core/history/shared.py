@@ -1,6 +1,7 @@
 """The history that several hubs share: this hub's replicas of its streams."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from wshub_core.history.stored_payloads import prepare_stored
 from wshub_core.history.streams import Streams
 from wshub_core.logs import get_logger
 from wshub_core.loop.tasks import Tasks
+from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.protocol.stream import Stream
 from wshub_core.values.errors import HistoryUnavailableError
 from wshub_core.values.history import HistoryLimits, HistoryPage
@@ -25,8 +27,8 @@ _PAGE_MESSAGES = 1_000
 _SLICE_MESSAGES = 100
 """Number of messages between two turns of other tasks: about 2 ms of work."""
 
-_OPEN_SECONDS = 2.0
-"""Maximum time in seconds for which a subscriber waits until a replica is up to date."""
+_WAIT_SECONDS = 2.0
+"""Maximum time in seconds for which a subscriber waits for a read of the store."""
 
 Notify: TypeAlias = Callable[[str, str, int], None]
 """Tells the subscribers of a channel its newest position: channel, epoch and offset."""
@@ -71,24 +73,45 @@ class SharedHistory:
 
     def publish(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Give a message to the store, which returns it with its position."""
+        self.note_own(channel, payload)
         self._store.append(channel, payload, limits)
+
+    def note_own(self, channel: str, payload: bytes) -> None:
+        """Record that this hub appends a message: its listeners have had it already."""
+        replica = self._replicas.get(channel)
+        if replica is not None:
+            replica.note_own(payload)
+
+    def note_unstored(self, channel: str, payload: bytes) -> None:
+        """Record that the store has lost a message of this hub."""
+        replica = self._replicas.get(channel)
+        if replica is not None:
+            replica.take_own(payload)
 
     def add(self, channel: str, limits: HistoryLimits) -> None:
         """Create the replica of a channel that has subscribers now."""
         if channel not in self._replicas:
             self._replicas[channel] = Replica(limits)
 
-    def forget(self, channel: str) -> None:
-        """Drop the replica of a channel without subscribers."""
+    def forget(self, channel: str, *, is_bridged: bool) -> None:
+        """Drop the replica of a channel without subscribers; see `ChannelHistory.forget`."""
         self._replicas.pop(channel, None)
         self._streams.drop(channel)
+
+    def stop(self) -> None:
+        """Forget all replicas: the store does not belong to the hub any more."""
+        for replica in self._replicas.values():
+            for task in (replica.sync, replica.loading):
+                if task is not None:
+                    task.cancel()
+        self._replicas.clear()
 
     def take(self, channel: str, message: StoredMessage) -> None:
         """Take a message from the store, and deliver it when its predecessors are delivered."""
         replica = self._replicas.get(channel)
         if replica is None:
             # Without subscribers there are only publish listeners.
-            self._deliver_stored(channel, message)
+            self._deliver(channel, self._prepare(channel, *message[:3]), message.is_own)
         elif replica.sync is not None:
             replica.wait(message)
         elif not replica.epoch or replica.is_next(message):
@@ -105,9 +128,12 @@ class SharedHistory:
 
     async def resync(self) -> None:
         """Compare the positions of all replicas with the store, one after the other."""
+        for replica in self._replicas.values():
+            # A read that has begun before this call may not have seen what was lost.
+            replica.is_outdated = replica.sync is not None
         for channel, replica in tuple(self._replicas.items()):
-            # A replica without a position has no subscriber that knows one.
-            if replica.is_current and self._replicas.get(channel) is replica:
+            # A replica without a position has no subscriber that knows one, or owes a notice.
+            if self._replicas.get(channel) is replica and (replica.epoch or replica.owes_notice):
                 await asyncio.wait({self._start_sync(channel, replica)})
 
     def open(self, channel: str, limits: HistoryLimits) -> Stream | Coroutine[Any, Any, Stream]:
@@ -130,7 +156,16 @@ class SharedHistory:
         if first - 1 <= after:
             return None
         # A whole page at least, so that many clients with different positions need few reads.
-        return self._wait_loaded(channel, replica, min(after, max(first - 1 - _PAGE_MESSAGES, 0)))
+        replica.wanted = min(replica.wanted, after, max(first - 1 - _PAGE_MESSAGES, 0))
+        if replica.loading is None:
+            replica.loading = self._tasks.spawn(self._load(channel, replica))
+        return self._wait_read(channel, replica, replica.loading)
+
+    def refresh(self, channel: str) -> Coroutine[Any, Any, None]:
+        """Bring the replica up to date; see `ChannelHistory.refresh`."""
+        replica = self._replicas[channel]
+        replica.is_outdated = replica.sync is not None
+        return self._wait_read(channel, replica, self._start_sync(channel, replica))
 
     async def read(
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
@@ -148,6 +183,8 @@ class SharedHistory:
             for offset, payload in enumerate(page.payloads, page.start):
                 frame = self._prepare(channel, page.epoch, offset, payload).frame
                 messages.append(decode_frame(frame, channel, epoch, offset))
+                if offset % _SLICE_MESSAGES == 0:
+                    await asyncio.sleep(0)
             after = page.start + len(page.payloads) - 1
         if reverse:
             messages.reverse()
@@ -166,16 +203,14 @@ class SharedHistory:
             replica.move_to(message.epoch, message.offset - 1)
         stream = self._stream(channel, replica)
         prepared = self._prepare(channel, *message[:3])
+        is_own = replica.take_own(message.payload) or message.is_own
         # No other code may run between the next calls: a subscriber that is added in between would
         # lose the message, or get it twice.
         self._streams.append(channel, prepared.frame)
         replica.move_to(stream.epoch, stream.offset)
-        self._deliver(channel, prepared, message.is_own)
+        self._deliver(channel, prepared, is_own)
 
-    def _deliver_stored(self, channel: str, message: StoredMessage) -> None:
-        self._deliver(channel, self._prepare(channel, *message[:3]), message.is_own)
-
-    def _prepare(self, channel: str, epoch: str, offset: int, payload: bytes) -> Any:
+    def _prepare(self, channel: str, epoch: str, offset: int, payload: bytes) -> PreparedMessage:
         return prepare_stored(payload, channel, epoch, offset, self._max_message_bytes)
 
     def _stream(self, channel: str, replica: Replica) -> Stream:
@@ -193,93 +228,130 @@ class SharedHistory:
 
     # Synchronization.
 
-    def _start_sync(self, channel: str, replica: Replica) -> asyncio.Task[None]:
+    def _start_sync(self, channel: str, replica: Replica) -> asyncio.Task[bool]:
         if replica.sync is None:
             replica.sync = self._tasks.spawn(self._sync(channel, replica))
         return replica.sync
 
-    async def _sync(self, channel: str, replica: Replica) -> None:
+    async def _sync(self, channel: str, replica: Replica) -> bool:
+        """Bring a replica up to date; return whether the store could be read."""
         try:
-            while not await self._read_missing(channel, replica):
-                pass
+            while True:
+                replica.is_outdated = False
+                arrived = replica.arrived
+                if (
+                    await self._read_missing(channel, replica)
+                    and self._take_waiting(channel, replica, arrived)
+                    and not replica.is_outdated
+                ):
+                    return True
         except HistoryUnavailableError as exc:
             logger.info("the history of %s cannot be read: %s", channel, exc)
+            return False
+        except Exception:
+            # A store must not raise. If one does, subscribers must not wait for ever.
+            logger.exception("reading the history of %s failed", channel)
+            return False
         finally:
             replica.sync = None
-            if self._replicas.get(channel) is replica:
-                self._take_waiting(channel, replica)
+            self._take_waiting(channel, replica, None)
 
     async def _read_missing(self, channel: str, replica: Replica) -> bool:
         """Read one page of missing messages; return whether the replica is up to date."""
-        limit = _PAGE_MESSAGES if replica.epoch else 0
+        epoch, offset = replica.epoch, replica.offset
         page = await self._store.read(
-            channel, after=replica.offset, limit=limit, limits=replica.limits
+            channel, after=offset, limit=_PAGE_MESSAGES if epoch else 0, limits=replica.limits
         )
         if self._replicas.get(channel) is not replica:
             return True
+        if replica.epoch != epoch:
+            return False  # cleared meanwhile, and the page may be older
         replica.first_kept = page.first
-        if page.epoch != replica.epoch or page.offset < replica.offset:
-            had_position = bool(replica.epoch)
+        if page.epoch != epoch or page.offset < offset:
+            replica.owes_notice = replica.owes_notice or bool(epoch)
             self._restart(
                 channel, replica, page.epoch, replica.start_behind(page.epoch, page.offset)
             )
-            if had_position:
-                self._notify(channel, replica.epoch, replica.offset)
-            return True
-        await self._append_page(channel, replica, page)
-        is_complete = replica.offset >= page.offset or not page.payloads
-        if is_complete and replica.owes_notice:
+        elif page.payloads:
+            await self._append_page(channel, replica, page)
+            if replica.offset < page.offset:
+                return False
+        elif offset < page.offset:
+            # The store has removed all that is missing.
+            self._restart(channel, replica, page.epoch, page.offset)
+            replica.owes_notice = True
+        if replica.owes_notice:
             replica.owes_notice = False
             self._notify(channel, replica.epoch, replica.offset)
-        return is_complete
+        return True
 
     async def _append_page(self, channel: str, replica: Replica, page: StoredPage) -> None:
-        if page.payloads and page.start > replica.offset + 1:
+        if page.start > replica.offset + 1:
             # The store has removed what is missing. Clients notice the jump.
             self._restart(channel, replica, page.epoch, page.start - 1)
         for offset, payload in enumerate(page.payloads, page.start):
             message = StoredMessage(page.epoch, offset, payload, is_own=False)
-            # Another hub may have cleared the history meanwhile.
-            if replica.is_next(message):
+            # Meanwhile another hub may have cleared the history, or the last subscriber has left.
+            if replica.is_next(message) and self._replicas.get(channel) is replica:
                 self._append(channel, replica, message)
             if offset % _SLICE_MESSAGES == 0:
                 await asyncio.sleep(0)
 
-    def _take_waiting(self, channel: str, replica: Replica) -> None:
-        for message in replica.take_waiting():
-            if replica.is_known(message):
-                continue
-            if replica.epoch and not replica.is_next(message):
-                # The store does not have what is missing, or cannot be read. Clients notice.
-                self._restart(channel, replica, message.epoch, message.offset - 1)
-            self._append(channel, replica, message)
+    def _take_waiting(self, channel: str, replica: Replica, arrived: int | None) -> bool:
+        """Deliver the messages that wait; return False if others must be read before.
+
+        Args:
+            channel: The channel.
+            replica: The replica.
+            arrived: The value of `Replica.arrived` when the last read began; None if the store
+                cannot be read.
+        """
+        while replica.waiting and self._replicas.get(channel) is replica:
+            message = replica.waiting[0]
+            if not (replica.is_known(message) or replica.is_next(message)):
+                if arrived is not None and replica.first_waiting >= arrived:
+                    return False
+                if arrived is None or message.epoch == replica.epoch:
+                    # What is missing is not in the store, or cannot be read. Clients notice.
+                    self._restart(channel, replica, message.epoch, message.offset - 1)
+            replica.pop_waiting()
+            # Messages that are older than the epoch of the store are dropped.
+            if replica.is_next(message):
+                self._append(channel, replica, message)
+        return True
 
     async def _open_current(self, channel: str, replica: Replica) -> Stream:
-        await asyncio.wait({self._start_sync(channel, replica)}, timeout=_OPEN_SECONDS)
+        await asyncio.wait({self._start_sync(channel, replica)}, timeout=_WAIT_SECONDS)
         if not replica.is_current or self._replicas.get(channel) is not replica:
             replica.owes_notice = True
             raise HistoryUnavailableError(f"the history of {channel} cannot be read now")
         return self._stream(channel, replica)
 
-    async def _wait_loaded(self, channel: str, replica: Replica, after: int) -> None:
-        if replica.loading is None:
-            replica.loading = self._tasks.spawn(self._load(channel, replica, after))
-        loading = replica.loading
-        await asyncio.wait({loading}, timeout=_OPEN_SECONDS)
-        if not loading.done() or loading.cancelled() or not loading.result():
+    async def _wait_read(self, channel: str, replica: Replica, task: asyncio.Task[bool]) -> None:
+        """Wait for a task that reads the store."""
+        await asyncio.wait({task}, timeout=_WAIT_SECONDS)
+        if not task.done() or task.cancelled() or not task.result():
             replica.owes_notice = True
             raise HistoryUnavailableError(f"the history of {channel} cannot be read now")
 
-    async def _load(self, channel: str, replica: Replica, after: int) -> bool:
-        """Read the messages between an offset and the replica; return whether that was possible."""
+    async def _load(self, channel: str, replica: Replica) -> bool:
+        """Read the messages before the replica; return whether that was possible."""
+        after, replica.wanted = replica.wanted, sys.maxsize
+        stream = self._stream(channel, replica)
         frames: list[bytes] = []
         try:
-            while after < self._stream(channel, replica).first - 1:
+            while after < stream.first - 1:
                 page = await self._store.read(
                     channel, after=after, limit=_PAGE_MESSAGES, limits=replica.limits
                 )
+                if self._streams.get(channel) is not stream:
+                    # Restarted or forgotten meanwhile, or dropped for lack of memory.
+                    return True
                 replica.first_kept = page.first
-                if page.epoch != replica.epoch or not page.payloads:
+                if page.epoch != stream.epoch:
+                    self._start_sync(channel, replica)
+                    return True
+                if not page.payloads:
                     break
                 if page.start > after + 1:
                     frames.clear()  # removed meanwhile
@@ -291,11 +363,24 @@ class SharedHistory:
         except HistoryUnavailableError as exc:
             logger.info("the history of %s cannot be read: %s", channel, exc)
             return False
+        except Exception:
+            logger.exception("reading the history of %s failed", channel)
+            return False
         finally:
             replica.loading = None
-        if self._replicas.get(channel) is not replica or replica.sync is not None:
-            return True
-        surplus = after - (self._stream(channel, replica).first - 1)
-        if 0 <= surplus < len(frames):
-            self._streams.prepend(channel, frames[: len(frames) - surplus])
+        if self._streams.get(channel) is stream:
+            self._prepend(channel, replica, stream, frames, after)
         return True
+
+    def _prepend(
+        self, channel: str, replica: Replica, stream: Stream, frames: list[bytes], after: int
+    ) -> None:
+        """Add the loaded messages, which end at an offset, as far as the stream lacks them."""
+        surplus = after - (stream.first - 1)
+        if 0 <= surplus < len(frames):
+            missing = frames[: len(frames) - surplus]
+            first = stream.first - len(missing)
+            self._streams.prepend(channel, missing)
+            if stream.first > first:
+                # Messages are larger here than in the store, so that this hub cannot keep all.
+                replica.first_kept = stream.first

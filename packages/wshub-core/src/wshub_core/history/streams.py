@@ -6,28 +6,41 @@ from itertools import islice
 from wshub_core.loop.clock import Clock
 from wshub_core.protocol.stream import Stream
 
-_CHECKED_PER_APPEND = 2
-"""Number of streams whose oldest messages are checked with each append; no timer is needed."""
+_CHECKED_STREAMS = 100
+"""Number of streams whose oldest messages are checked together."""
+
+_CHECK_SECONDS = 1.0
+"""Minimum time in seconds between two checks. An append starts a check, so no timer is needed."""
 
 
 class Streams:
     """The streams of all channels, by name.
 
-    Above the maximum size, the stream that has grown least recently is dropped.
+    Above the maximum size, the stream that has grown least recently is dropped. A stream is also
+    dropped when all its messages were too old long ago and its channel has no subscribers.
 
     Args:
         clock: The hub's clock.
         max_bytes: Maximum size of all streams in memory, in bytes.
+        has_subscribers: Returns whether a channel has subscribers.
         on_drop: Called when a stream was dropped.
     """
 
-    def __init__(self, clock: Clock, max_bytes: int, on_drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        max_bytes: int,
+        has_subscribers: Callable[[str], object],
+        on_drop: Callable[[], None],
+    ) -> None:
+        self._has_subscribers = has_subscribers
         self._on_drop = on_drop
         self._clock = clock
         self._max_bytes = max_bytes
         # In the order of the last append.
         self._streams: dict[str, Stream] = {}
         self._memory = 0
+        self._next_check = clock.time()
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -49,6 +62,7 @@ class Streams:
     def put(self, channel: str, stream: Stream) -> None:
         """Add the stream of a channel; it replaces the present one."""
         self.drop(channel)
+        stream.keep_from(self._clock.time())
         self._streams[channel] = stream
         self._memory += stream.memory
 
@@ -64,9 +78,11 @@ class Streams:
         stream = self._streams.pop(channel)
         self._streams[channel] = stream
         before = stream.memory
-        stream.append(frame, self._clock.time())
+        now = self._clock.time()
+        stream.append(frame, now)
         self._memory += stream.memory - before
-        self._bound(channel)
+        if self._memory > self._max_bytes or now >= self._next_check:
+            self._bound(channel)
 
     def prepend(self, channel: str, frames: Sequence[bytes]) -> None:
         """Add older messages to the stream of a channel, which must exist."""
@@ -77,10 +93,18 @@ class Streams:
         self._bound(channel)
 
     def _bound(self, newest: str) -> None:
-        """Drop the oldest streams until the rest fits, and those whose messages are all too old."""
+        """Drop the oldest streams until the rest fits, and those that nobody needs any more."""
         while self._memory > self._max_bytes and len(self._streams) > 1:
             self.drop(next(channel for channel in self._streams if channel != newest))
-        for channel in tuple(islice(self._streams, _CHECKED_PER_APPEND)):
-            stream = self.get(channel)
-            if not stream and channel != newest:
-                self.drop(channel)
+        now = self._clock.time()
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
+            for channel, stream in tuple(islice(self._streams.items(), _CHECKED_STREAMS)):
+                self.get(channel)  # removes outdated messages
+                if channel == newest or not stream.is_outdated(now):
+                    continue
+                if self._has_subscribers(channel):
+                    # Its position is still needed. Behind the others, so that all get their turn.
+                    self._streams[channel] = self._streams.pop(channel)
+                else:
+                    self.drop(channel)

@@ -16,8 +16,12 @@ from wshub_core.page.app import LivePageApp
 from wshub_core.page.directory import MAX_STATUS_LENGTH, ChannelActivity, ChannelDirectory
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, is_for_hubs, validate_channel
 from wshub_core.values.errors import HubClosedError, MessageTooLargeError, WSHubError
+from wshub_core.values.history import HistoryLimits
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Request, Response
 from wshub_core.values.messages import JSON, Message
+
+PROCESS_HISTORY = HistoryLimits(messages=100_000, bytes=33_554_432, seconds=86_400)
+"""The history of the channel of a process, unless the hub has another setting for it."""
 
 _FILES = {
     "/": ("page/files/index.html", "text/html; charset=utf-8"),
@@ -90,9 +94,12 @@ class LivePage:
 
     In an ASGI application, mount `asgi` instead.
 
-    An open page follows every process from its first line on. Everyone who can open the page sees
-    the names of the channels. The channel authorizer of the hub decides which channels they can
-    follow. With a bridge, `join` makes the page list the channels of all hubs.
+    An open page follows every process from its first line on. The page makes the hub keep a history
+    of the channels of processes (100,000 messages, 32 MiB, 24 hours each), unless
+    ``HubConfig.history`` has a pattern for them. So a page that is opened later shows the lines
+    before. Everyone who can open the page sees the names of the channels. The channel authorizer of
+    the hub decides which channels they can follow. With a bridge, `join` makes the page list the
+    channels of all hubs.
 
     Args:
         hub: The hub to show.
@@ -107,6 +114,7 @@ class LivePage:
         self._is_answer_planned = False
         self._accepts_until = 0.0
         self._parts_left = 0
+        hub.keep_history(f"{PROCESS_CHANNEL_PREFIX}*", PROCESS_HISTORY)
         hub.add_publish_listener(self._record)
         folder = files("wshub_core")
         self._responses = {

@@ -11,6 +11,9 @@ _MESSAGE_OVERHEAD = 64
 STREAM_OVERHEAD = 1_024
 """Bytes of memory that a stream takes in addition to its messages, about."""
 
+_KEPT_POSITION_SECONDS = 3_600.0
+"""Minimum time in seconds for which an empty stream is kept."""
+
 _TIMES_PER_STREAM = 100
 """Number of times that a stream remembers: messages leave up to 1 % of the maximum age late."""
 
@@ -30,15 +33,28 @@ class Stream:
         epoch: The name of the stream.
         offset: Offset of the newest message.
         size: Size of the kept frames, in bytes.
+        memory: Size of the stream in memory, in bytes, about.
     """
 
-    __slots__ = ("_frames", "_limits", "_removed", "_times", "epoch", "offset", "size")
+    __slots__ = (
+        "_frames",
+        "_limits",
+        "_removed",
+        "_times",
+        "_used_at",
+        "epoch",
+        "memory",
+        "offset",
+        "size",
+    )
 
     def __init__(self, epoch: str, limits: HistoryLimits, offset: int = 0) -> None:
         self.epoch = epoch
         self.offset = offset
         self.size = 0
+        self.memory = STREAM_OVERHEAD
         self._limits = limits
+        self._used_at = float("-inf")
         # The first `_removed` frames are None. They are deleted together, because each deletion at
         # the front of a list moves the rest.
         self._frames: list[bytes | None] = []
@@ -51,19 +67,17 @@ class Stream:
         """Offset of the oldest kept message; ``offset + 1`` if none is kept."""
         return self.offset + 1 - len(self)
 
-    @property
-    def memory(self) -> int:
-        """Size of the stream in memory, in bytes, about."""
-        return self.size + _MESSAGE_OVERHEAD * len(self) + STREAM_OVERHEAD
-
     def __len__(self) -> int:
         return len(self._frames) - self._removed
 
     def append(self, frame: bytes, now: float) -> None:
         """Append the message with the next offset."""
+        self._used_at = now
         self.offset += 1
         self._frames.append(frame)
-        self.size += len(frame)
+        size = len(frame)
+        self.size += size
+        self.memory += size + _MESSAGE_OVERHEAD
         times = self._times
         if not times or now - times[-1][0] >= self._limits.seconds / _TIMES_PER_STREAM:
             times.append((now, self.offset))
@@ -76,7 +90,9 @@ class Stream:
         """
         self._frames[: self._removed] = frames
         self._removed = 0
-        self.size += sum(map(len, frames))
+        size = sum(map(len, frames))
+        self.size += size
+        self.memory += size + _MESSAGE_OVERHEAD * len(frames)
         if self._times:
             self._times[0] = (self._times[0][0], self.first)
         elif frames:
@@ -86,10 +102,10 @@ class Stream:
     def trim(self, now: float) -> None:
         """Remove the messages that exceed the limits."""
         times, limits = self._times, self._limits
-        while len(self) > limits.messages or self.size > limits.bytes:
+        while self.size > limits.bytes or len(self._frames) - self._removed > limits.messages:
             self._remove_oldest()
         # The messages of the first time came before the second time.
-        while times and self._end_of_first_time() <= now - limits.seconds:
+        while times and times[0][0] < now - limits.seconds and self._is_first_time_over(now):
             times.popleft()
             until = times[0][1] if times else self.offset + 1
             while self.first < until:
@@ -97,12 +113,6 @@ class Stream:
         if self._removed > len(self._frames) // 2:
             del self._frames[: self._removed]
             self._removed = 0
-
-    def remove_all(self) -> None:
-        """Remove all messages; the position stays."""
-        self._frames.clear()
-        self._times.clear()
-        self._removed = self.size = 0
 
     def read(self, after: int, max_messages: int, max_bytes: int) -> Sequence[bytes]:
         """Return the frames behind an offset, oldest first.
@@ -122,13 +132,28 @@ class Stream:
                 return frames[:count]
         return frames
 
-    def _end_of_first_time(self) -> float:
+    def keep_from(self, now: float) -> None:
+        """Count the time for which an empty stream is kept from now on."""
+        self._used_at = now
+
+    def is_outdated(self, now: float) -> bool:
+        """Return whether all messages were too old long ago.
+
+        Until then, the position alone shows a client that nothing is missing.
+        """
+        return self._used_at < now - 2 * self._limits.seconds - _KEPT_POSITION_SECONDS
+
+    def _is_first_time_over(self, now: float) -> bool:
+        """Return whether all messages of the first time are too old."""
         end = self._times[0][0] + self._limits.seconds / _TIMES_PER_STREAM
-        return min(end, self._times[1][0]) if len(self._times) > 1 else end
+        if len(self._times) > 1:
+            end = min(end, self._times[1][0])
+        return end <= now - self._limits.seconds
 
     def _remove_oldest(self) -> None:
         frame = self._frames[self._removed]
         assert frame is not None, "removed frames are before this one"
         self.size -= len(frame)
+        self.memory -= len(frame) + _MESSAGE_OVERHEAD
         self._frames[self._removed] = None
         self._removed += 1

@@ -1,23 +1,33 @@
 """A bridge in memory, for tests of programs with several hubs."""
 
+import asyncio
 from asyncio import Future
 from types import TracebackType
 from typing import Self
 
+from wshub_core.bridge.history_store import StoredPage
 from wshub_core.bridge.state import BridgeState
 from wshub_core.hub import Hub
+from wshub_core.testing.memory_history import MemoryHistory
 from wshub_core.values.channels import BROADCAST
+from wshub_core.values.errors import HistoryUnavailableError
+from wshub_core.values.history import HistoryLimits
 
 
 class MemoryExchange:
     """The broker of memory bridges; see `MemoryBridge`.
 
+    Args:
+        history: The histories that the hubs share. With None, each hub has its own.
+
     Attributes:
         bridges: The attached bridges.
+        history: The histories that the hubs share, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, history: MemoryHistory | None = None) -> None:
         self.bridges: list[MemoryBridge] = []
+        self.history = history
 
 
 class MemoryBridge:
@@ -29,6 +39,9 @@ class MemoryBridge:
         async with Hub() as here, Hub() as there:
             async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):
                 ...
+
+    With a `MemoryHistory`, the bridge is the history store of its hub, too. Tests of lost, doubled
+    and late messages override `take_stored`.
 
     Args:
         hub: A hub that has been entered.
@@ -45,7 +58,8 @@ class MemoryBridge:
         self._needs_all = False
 
     async def __aenter__(self) -> Self:
-        self._port.attach(self)
+        history = None if self._exchange.history is None else self
+        self._port.attach(self, history=history)
         self._exchange.bridges.append(self)
         return self
 
@@ -85,3 +99,55 @@ class MemoryBridge:
 
     async def drain(self) -> None:
         """Return at once; messages never wait in this bridge."""
+
+    # The history store; see `wshub_core.HistoryStore`.
+
+    def append(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
+        """Append a message to the shared history, which passes it to all bridges."""
+        try:
+            epoch, offset = self._get_history().append(channel, payload, limits)
+        except HistoryUnavailableError:
+            self._port.deliver_unstored(channel, payload)
+            return
+        for bridge in self._exchange.bridges:
+            bridge.take_stored(channel, epoch, offset, payload, is_own=bridge is self)
+
+    def take_stored(
+        self, channel: str, epoch: str, offset: int, payload: bytes, *, is_own: bool
+    ) -> None:
+        """Deliver a message of the shared history, if this hub is subscribed to its channel."""
+        if self._needs_all or channel in self._channels:
+            # Later, as a real broker does: `append` does not deliver.
+            asyncio.get_running_loop().call_soon(
+                self.deliver_stored, channel, epoch, offset, payload, is_own
+            )
+
+    def deliver_stored(
+        self, channel: str, epoch: str, offset: int, payload: bytes, is_own: bool
+    ) -> None:
+        """Deliver a message of the shared history now, unless the bridge was detached."""
+        if self in self._exchange.bridges:
+            self._port.deliver_stored(channel, epoch, offset, payload, is_own=is_own)
+
+    def resync_history(self) -> None:
+        """Let the hub compare its positions with the shared history, as after a reconnect."""
+        self._port.resync_history()
+
+    async def read(
+        self, channel: str, *, after: int, limit: int, limits: HistoryLimits
+    ) -> StoredPage:
+        """Return messages of the shared history; other tasks run before and after the read."""
+        await asyncio.sleep(0)
+        page = self._get_history().read(channel, after, limit, limits)
+        await asyncio.sleep(0)
+        return page
+
+    async def clear(self, channel: str, limits: HistoryLimits) -> str:
+        """Clear the shared history of a channel; return its new epoch."""
+        await asyncio.sleep(0)
+        return self._get_history().clear(channel, limits)
+
+    def _get_history(self) -> MemoryHistory:
+        if self._exchange.history is None:
+            raise HistoryUnavailableError("the exchange has no history")
+        return self._exchange.history

@@ -88,8 +88,8 @@ class HubConfig:
         close_timeout: Maximum duration of the closing handshake, and the time for which callbacks
             may still run when the hub is closed.
         history: The size of the history of channels, by name or by a prefix and ``*``, such as
-            ``{"process:*": HistoryLimits()}``. The first pattern that fits a channel counts. Other
-            channels have no history.
+            ``{"process:*": HistoryLimits()}``; None for no history. The first pattern that fits a
+            channel counts. Other channels have no history.
         max_history_bytes: Maximum size of all histories in the memory of this hub. Above it, the
             history that has grown least recently is dropped.
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
@@ -122,7 +122,7 @@ class HubConfig:
     write_timeout: float = 10.0
     open_timeout: float = 10.0
     close_timeout: float = 10.0
-    history: Mapping[str, HistoryLimits] = field(default_factory=dict)
+    history: Mapping[str, HistoryLimits | None] = field(default_factory=dict)
     max_history_bytes: int = 268_435_456
     allowed_origins: Collection[str] | None = None
     require_origin: bool = False

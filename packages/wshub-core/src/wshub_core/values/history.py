@@ -68,15 +68,15 @@ class HistoryPage:
     messages: tuple[Message, ...]
 
 
-def validate_history(history: Mapping[str, HistoryLimits]) -> None:
-    """Raise an error if a value of ``HubConfig.history`` is no `HistoryLimits`.
+def validate_history(history: Mapping[str, HistoryLimits | None]) -> None:
+    """Raise an error if a value of ``HubConfig.history`` is neither `HistoryLimits` nor None.
 
     Raises:
         InvalidConfigError: A value is invalid.
     """
     for pattern, limits in history.items():
-        if not isinstance(limits, HistoryLimits):
+        if not isinstance(limits, HistoryLimits | None):
             raise InvalidConfigError(
-                f"HubConfig.history[{pattern!r}] must be HistoryLimits(…), "
+                f"HubConfig.history[{pattern!r}] must be HistoryLimits(…) or None, "
                 f"not {type(limits).__qualname__}"
             )

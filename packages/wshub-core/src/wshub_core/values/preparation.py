@@ -49,14 +49,10 @@ def encode_stamped(
 ) -> tuple[Message, bytes]:
     """Stamp and encode a message without validating it; see `prepare_message`."""
     # The timestamp is part of the payload, so the size is checked after stamping.
-    stamped = replace(
-        message,
-        channel=channel,
-        timestamp=datetime.now(UTC),
+    if message.epoch or message.offset:
         # Only a history gives a message its position.
-        epoch="",
-        offset=0,
-    )
+        message = replace(message, epoch="", offset=0)
+    stamped = replace(message, channel=channel, timestamp=datetime.now(UTC))
     payload = encode_message(stamped)
     limit = max_bytes - reserved_bytes
     if len(payload) > limit:

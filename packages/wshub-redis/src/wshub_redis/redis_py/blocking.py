@@ -1,6 +1,6 @@
 """The blocking client of redis-py, for publishing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -9,7 +9,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
 from redis.retry import Retry
 
 from wshub_core import BridgeUnavailableError
@@ -24,6 +24,7 @@ from wshub_redis.redis_py.validation import (
     wrong_client_error,
 )
 from wshub_redis.replicas import ROLE_CHECK_SECONDS, ReplicaError, is_replica
+from wshub_redis.scripts import Script
 
 
 class BlockingClient:
@@ -85,9 +86,37 @@ class BlockingClient:
             BridgeUnavailableError: Redis cannot be reached, or refuses the message.
         """
         publish = self._client.spublish if self._is_sharded else self._client.publish
+        self._send(lambda: publish(channel, envelope))
+
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> None:
+        """Run a script that publishes a message; return when it has done so.
+
+        Args:
+            script: The script, whose reply is a text if it could not publish.
+            keys: The keys, all in one slot.
+            arguments: The other arguments.
+
+        Raises:
+            BridgeUnavailableError: Redis cannot be reached, or refuses the message.
+        """
+
+        def call() -> object:
+            try:
+                return self._client.evalsha(script.sha.decode(), len(keys), *keys, *arguments)
+            except NoScriptError:
+                return self._client.eval(script.text, len(keys), *keys, *arguments)
+
+        reply = self._send(call)
+        if isinstance(reply, str | bytes):
+            raise BridgeUnavailableError(
+                f"redis at {self._address} stores messages and does not pass them on: {reply!r}",
+                may_have_arrived=True,
+            )
+
+    def _send(self, call: Callable[[], object]) -> object:
         try:
             self._require_primary()
-            publish(channel, envelope)
+            return call()
         except CONNECTION_ERRORS as exc:
             raise BridgeUnavailableError(
                 f"redis at {self._address} did not accept the message: {exc}",

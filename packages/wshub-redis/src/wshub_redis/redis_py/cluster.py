@@ -127,3 +127,28 @@ class AnyNode:
             except CONNECTION_ERRORS as exc:
                 failure = exc
         raise failure
+
+
+class SlotOwner:
+    """A server that is the primary of one slot of a cluster.
+
+    Args:
+        cluster: The client that loads the map.
+        name: A name in the slot.
+    """
+
+    db = 0
+    address = CLUSTER_ADDRESS
+
+    def __init__(self, cluster: RedisCluster, name: bytes) -> None:
+        self._map = ClusterMap(cluster)
+        self._slot = slot_of(name)
+
+    async def connect(self, timeout: float) -> RedisConnection:
+        """Open a connection to the primary."""
+        # The slot may have moved since the last connection.
+        await self._map.reload(timeout)
+        owner = self._map.slot_owners.get(self._slot)
+        if owner is None:
+            raise ConnectionError(f"slot {self._slot} of the cluster has no primary")
+        return await self._map.primaries[owner].connect(timeout)

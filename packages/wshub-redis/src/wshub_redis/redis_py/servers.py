@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import ConnectionPool
 
-from wshub_redis.redis_py.cluster import AnyNode
+from wshub_redis.redis_py.cluster import AnyNode, SlotOwner
 from wshub_redis.redis_py.connections import RedisConnection, open_connection
 from wshub_redis.redis_py.validation import (
     check_no_options,
@@ -88,3 +88,13 @@ def find_server(
     if not isinstance(redis, Redis):
         raise wrong_client_error("a Redis or RedisCluster of redis.asyncio", redis)
     return PoolServer(redis.connection_pool)
+
+
+def find_home(redis: "str | Redis | RedisCluster", name: bytes) -> SlotOwner | None:
+    """Return the server of a key in a cluster; None if the server is no cluster.
+
+    Args:
+        redis: A URL or a client that `find_server` has accepted.
+        name: The key, or a name in the same slot.
+    """
+    return SlotOwner(redis, name) if isinstance(redis, RedisCluster) else None
