@@ -41,7 +41,8 @@ class ModelHub:
 
     def answer(self, request: dict[str, Any] | None) -> tuple[dict[str, Any], list[Message]]:
         """Return the data of the answer, and the messages behind it."""
-        after, outcome = self.offset, {}
+        after = self.offset
+        outcome: dict[str, Any] = {}
         if request is not None:
             after, outcome = self._plan(request)
         position = {"epoch": self.epoch, "offset": self.offset, "first": self.first}

@@ -42,6 +42,7 @@ class Shard:
             has a history.
         on_resynced: Called when messages arrive of which some may have been missed, and scripts
             can be run.
+        on_commands_up: Called when scripts can be run again.
 
     Attributes:
         sender: The publishing half.
@@ -66,6 +67,7 @@ class Shard:
         home: Server | None = None,
         on_unstored: Callable[[bytes, bytes], None] | None = None,
         on_resynced: Callable[[], None] = lambda: None,
+        on_commands_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._probe_channel = probe_channel = channels.probe(source_id, hash_tag)
         self._on_message = on_message
@@ -99,10 +101,11 @@ class Shard:
             role_interval=settings.probe_interval,
         )
         self._on_resynced = on_resynced
+        self._on_commands_up = on_commands_up
         self.commands: CommandConnection | None = None
         if scripts:
             self.commands = CommandConnection(
-                home or server, settings.timeout, self._resync, counters, scripts=scripts
+                home or server, settings.timeout, self._note_commands, counters, scripts=scripts
             )
         # Only the sender checks the role; all connections lead to the same server.
         self.sender = make_sender(
@@ -111,7 +114,7 @@ class Shard:
             on_unstored=on_unstored if home is None else None,
         )
         self.history_sender = self.sender
-        if home is not None:
+        if home is not None and on_unstored is not None:
             self.history_sender = make_sender(
                 home, on_replica=lambda: None, on_unstored=on_unstored
             )
@@ -162,6 +165,11 @@ class Shard:
         self.listener.leave_replica()
         if self.commands is not None:
             self.commands.leave_replica()
+
+    def _note_commands(self) -> None:
+        if self.commands is not None and self.commands.is_up:
+            self._on_commands_up()
+        self._resync()
 
     def _resync(self) -> None:
         if self.listener.is_up and (self.commands is None or self.commands.is_up):
