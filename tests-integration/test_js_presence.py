@@ -4,12 +4,42 @@ import pytest
 from client_contract.interface import QUICK
 from client_contract.observing import failure_of, named, wait_event
 from client_contract.recovery import next_frame, serve_ids
-from client_contract.servers import Peer, run_script
+from client_contract.servers import Peer, run_hub, run_script, take_tokens
 from js_clients import JSClient
 from js_fixtures import client as client
 from js_fixtures import running_client as running_client
 
+from wshub_core import PresenceSettings
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_presence_of_a_hub(client: JSClient) -> None:
+    async with run_hub(
+        authenticator=take_tokens([]), presence={"room:*": PresenceSettings()}
+    ) as running:
+        await client.start(running.url, token="x", **QUICK)
+        await wait_event(client, "connect")
+        error = await failure_of(client.presence("room:a"))
+        assert (error.name, error.fields["code"]) == ("PresenceRefusedError", "presence_denied")
+        error = await failure_of(client.presence("a"))
+        assert error.fields["code"] == "no_presence"
+        await client.subscribe_confirmed("room:a")
+        answer = await client.presence("room:a")
+        [member] = answer.pop("members")
+        assert answer == {"connections": 1, "users": 1}
+        assert member["userId"] == "alice"
+        assert await client.presence("room:a", count=True) == {"connections": 1, "users": 1}
+
+
+async def test_presence_of_an_empty_channel_has_no_members(client: JSClient) -> None:
+    async with run_hub(
+        presence={"room:*": PresenceSettings()}, presence_authorizer=lambda *_: True
+    ) as running:
+        await client.start(running.url, **QUICK)
+        await wait_event(client, "connect")
+        answer = await client.presence("room:a")
+        assert answer == {"connections": 0, "users": 0, "members": []}
 
 
 async def test_presence_is_the_answer_of_the_hub(client: JSClient) -> None:
