@@ -1,4 +1,4 @@
-"""Recovery from histories, and presence, as only the JavaScript client has them.
+"""Recovery of the JavaScript client, with servers whose answers a test writes.
 
 The tests of `client_contract.recovery` hold for the clients in all languages.
 """
@@ -36,9 +36,6 @@ from js_fixtures import client as client
 from js_fixtures import running_client as running_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-# The history.
 
 
 async def test_subscribe_names_the_wrong_option(client: JSClient) -> None:
@@ -271,6 +268,63 @@ async def test_a_newer_position_makes_the_client_ask_again(client: JSClient) -> 
         assert len([each for each in server.peers[0].frames if each["type"] == "subscribe"]) == 3
 
 
+async def test_an_older_position_makes_the_client_ask_again(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        # The history has lost its newest messages, and gives their offsets again.
+        lost = {"type": "history_position", "channel": "a", "data": {"epoch": EPOCH, "offset": 3}}
+        await peer.send(answer(frame, offset=5, first=1, after=5), lost, stored(4))
+        frame = await next_subscribe(peer)
+        assert frame["history"] == {"since": 5, "epoch": EPOCH}
+        gap = {"recovered": False, "reason": "future_offset"}
+        await peer.send(answer(frame, offset=4, first=4, after=3, **gap), stored(4))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await client.subscribe("a")
+        await wait_position(client, (EPOCH, 4))
+        events = without_connections(await client.events())
+        assert [each.get("reason", each.get("data")) for each in events[1:]] == ["future_offset", 4]
+
+
+async def test_a_notice_with_an_offset_is_a_message_of_the_history(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        # Somebody who may publish has chosen the type and the data.
+        forged = {**stored(6), "type": "history_cleared", "data": {"epoch": OTHER_EPOCH}}
+        await peer.send(answer(frame, offset=5, first=1, after=5), forged, stored(7))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await client.subscribe("a")
+        assert await messages_of(client, 2) == [{"epoch": OTHER_EPOCH}, 7]
+        assert await client.position("a") == (EPOCH, 7)
+
+
+async def test_a_request_that_was_lost_with_its_connection_is_no_attempt(client: JSClient) -> None:
+    async def script(peer: Peer) -> None:
+        frame = await next_subscribe(peer)
+        after = 0 if peer.number == 1 else 1
+        recovered = answer(frame, offset=3, first=1, after=after, recovered=True)
+        await peer.send(recovered, *map(stored, [1, 3] if peer.number == 1 else [3]))
+        frame = await next_subscribe(peer)
+        assert frame["history"] == {"since": 1, "epoch": EPOCH}
+        if peer.number == 1:
+            return
+        recovered = answer(frame, offset=3, first=1, after=1, recovered=True)
+        await peer.send(recovered, stored(2), stored(3))
+        await serve_ids(peer)
+
+    async with run_script(script) as server:
+        await client.start(server.url, **QUICK)
+        await wait_event(client, "connect")
+        await client.subscribe("a", since=0)
+        assert await messages_of(client, 3) == [1, 2, 3]
+        assert named(await client.events(), "gap") == []
+
+
 async def test_answers_with_odd_data_do_not_stop_the_client(client: JSClient) -> None:
     odd: list[Any] = [None, True, 5, "text", [], {}, {"epoch": 5, "after": 1}]
     no_numbers: list[Any] = [-1, 0.5, "1", None, 2**60, {}]
@@ -362,57 +416,3 @@ async def test_every_message_is_delivered_once_and_in_order(client: JSClient, se
         assert named(events, "gap") == []
         assert await client.duplicate_messages() > 0
         assert hub.requests > len(server.peers) > 1
-
-
-# Presence.
-
-
-async def test_presence_is_the_answer_of_the_hub(client: JSClient) -> None:
-    members = [{"userId": "alice", "connectionId": "c1", "info": {"name": "Alice"}}]
-    full = {"connections": 2, "users": 1, "members": members, "truncated": True}
-    counts = {"connections": 2, "users": 1}
-
-    async def script(peer: Peer) -> None:
-        for _ in range(2):
-            frame = await next_frame(peer, "presence")
-            assert frame["channel"] == "a"
-            assert frame.get("data") in (None, {"count": True})
-            data = full if "data" not in frame else counts
-            fields = {"type": "presence", "channel": "a", "data": data}
-            await peer.send({**fields, "data": "forged"}, {**fields, "id": frame["id"]})
-        frame = await next_frame(peer, "presence")
-        fields = {"channel": "b", "code": "presence_denied", "data": "presence unauthorised"}
-        await peer.send({"type": "error", "id": frame["id"], **fields})
-        await serve_ids(peer)
-
-    async with run_script(script) as server:
-        await client.start(server.url, **QUICK)
-        await wait_event(client, "connect")
-        assert await client.presence("a") == full
-        assert await client.presence("a", count=True) == counts
-        error = await failure_of(client.presence("b"))
-        expected = ("PresenceRefusedError", "b", "presence_denied")
-        assert (error.name, error.fields["channel"], error.fields["code"]) == expected
-        assert [each["data"] for each in named(await client.events(), "message")] == ["forged"] * 2
-
-
-async def test_presence_needs_a_hub_that_serves_it(client: JSClient) -> None:
-    async def script(peer: Peer) -> None:
-        if peer.number == 1:
-            # Presence is not known here; only the ping behind it is answered.
-            await next_frame(peer, "presence")
-            await next_frame(peer, "presence")
-        else:
-            await serve_ids(peer)
-
-    await client.start("ws://127.0.0.1:1/ws", **QUICK)
-    assert (await failure_of(client.presence("a"))).name == "NotConnectedError"
-    async with run_script(script) as server:
-        await client.start(server.url, **QUICK)
-        await wait_event(client, "connect")
-        error = await failure_of(client.presence("a"))
-        assert (error.name, error.fields["code"]) == ("PresenceRefusedError", "not_served")
-        # The connection ends before the answer.
-        assert (await failure_of(client.presence("a"))).name == "LostError"
-        await client.close()
-        assert (await failure_of(client.presence("a"))).name == "ClientClosedError"

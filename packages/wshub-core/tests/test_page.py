@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
+from time import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from wshub_core.testing import ManualClock, MemoryBridge, MemoryClient, MemoryEx
 from wshub_core.testing import connect as connect_client
 
 EVENT = Message(type=MessageType.EVENT)
+NO_HISTORY = HubConfig(history={"process:*": None})
 
 
 def get(page: LivePage, path: str) -> bytes:
@@ -54,24 +56,48 @@ async def test_the_list_has_the_channels_with_published_messages() -> None:
         hub.publish("news", Message(type="event", data=1))
         hub.send_process_status("build-42", "exited", 2)
         hub.send_event("broadcasts are in no channel")
-        assert json.loads(get(page, "/channels")) == {
-            "channels": [
-                {
-                    "channel": "news",
-                    "subscribers": 0,
-                    "messages": 1,
-                    "status": None,
-                    "exitCode": None,
-                },
-                {
-                    "channel": "process:build-42",
-                    "subscribers": 0,
-                    "messages": 1,
-                    "status": "exited",
-                    "exitCode": 2,
-                },
-            ]
+        news, process = json.loads(get(page, "/channels"))["channels"]
+        assert news == {
+            "channel": "news",
+            "subscribers": 0,
+            "messages": 1,
+            "status": None,
+            "exitCode": None,
+            "statusAt": None,
+            "startedAt": None,
+            "history": False,
         }
+        assert abs(process.pop("statusAt") - time()) < 60
+        assert process == {
+            "channel": "process:build-42",
+            "subscribers": 0,
+            "messages": 1,
+            "status": "exited",
+            "exitCode": 2,
+            "startedAt": None,
+            "history": True,
+        }
+
+
+async def test_the_list_has_the_duration_of_a_finished_process() -> None:
+    async with Hub() as hub:
+        page = LivePage(hub)
+        hub.send_process_status("b", "running")
+        hub.send_process_output("b", "line")
+        [running] = json.loads(get(page, "/channels"))["channels"]
+        assert running["startedAt"] == running["statusAt"]
+        hub.send_process_status("b", "exited", 0)
+        [finished] = json.loads(get(page, "/channels"))["channels"]
+        assert finished["startedAt"] == running["startedAt"] <= finished["statusAt"]
+
+
+async def test_a_hub_that_does_not_run_has_an_empty_list() -> None:
+    hub = Hub()
+    page = LivePage(hub)
+    assert listed(page) == {}
+    async with hub:
+        hub.send_process_status("b", "running")
+    assert list(listed(page)) == ["process:b"]
 
 
 async def test_the_list_is_bounded_and_omits_the_channels_of_wshub() -> None:
@@ -114,8 +140,25 @@ async def test_other_paths_are_not_answered(method: str, path: str) -> None:
 # Open pages.
 
 
-async def test_an_open_page_follows_each_run_of_a_process() -> None:
+async def test_a_page_reads_a_process_from_its_history_when_it_shows_it() -> None:
     async with Hub() as hub:
+        LivePage(hub)
+        client = await connect_client(hub)
+        client.subscribe("wshub:page")
+        hub.send_process_status("b", "running")
+        hub.send_process_output("b", "line")
+        await receive_news(client, 1)
+        assert hub.channels == ("wshub:page",)
+        page = await hub.history("process:b")
+        assert [each.data for each in page.messages] == [
+            {"exitCode": 0, "status": "running"},
+            "line",
+        ]
+        client.close()
+
+
+async def test_without_a_history_an_open_page_follows_each_run_of_a_process() -> None:
+    async with Hub(NO_HISTORY) as hub:
         LivePage(hub)
         client = await connect_client(hub)
         client.subscribe("wshub:page")
@@ -137,7 +180,7 @@ async def test_an_open_page_follows_each_run_of_a_process() -> None:
 
 
 async def test_a_page_that_left_a_channel_follows_the_next_run_of_its_process() -> None:
-    async with Hub() as hub:
+    async with Hub(NO_HISTORY) as hub:
         LivePage(hub)
         client = await connect_client(hub)
         client.subscribe("wshub:page")
@@ -152,7 +195,10 @@ async def test_a_page_that_left_a_channel_follows_the_next_run_of_its_process() 
 
 
 async def test_a_page_follows_only_channels_that_the_hub_allows() -> None:
-    config = HubConfig(channel_authorizer=lambda _, channel: channel != "process:secret")
+    config = HubConfig(
+        channel_authorizer=lambda _, channel: channel != "process:secret",
+        history={"process:*": None},
+    )
     async with Hub(config) as hub:
         LivePage(hub)
         client = await connect_client(hub)
@@ -293,7 +339,7 @@ async def test_pages_of_several_hubs_show_the_channels_of_all() -> None:
 async def test_open_pages_receive_news_of_other_hubs() -> None:
     exchange = MemoryExchange()
     clock = ManualClock()
-    async with Hub(clock=clock) as here, Hub(clock=clock) as there:
+    async with Hub(NO_HISTORY, clock=clock) as here, Hub(NO_HISTORY, clock=clock) as there:
         old = LivePage(here)
         here.send_process_status("b", "running")
         async with MemoryBridge(here, exchange), MemoryBridge(there, exchange):

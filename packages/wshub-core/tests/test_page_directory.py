@@ -34,6 +34,24 @@ def test_the_directory_keeps_the_last_status_and_the_count() -> None:
     assert known(directory, "unknown") == (0, None, None)
 
 
+def test_the_directory_knows_when_the_last_run_began() -> None:
+    directory = ChannelDirectory()
+    begins: list[float | None] = []
+    for each, second in (
+        *(("running", 10), ("running", 11), ("exited", 15), ("exited", 16)),
+        *(("running", 20), ("stopping", 21), ("exited", 25)),
+    ):
+        directory.record("process:a", status(each, 0, second))
+        begins.append(directory.activity("process:a").started_at)
+    # A second exit belongs to a run whose beginning was not published.
+    assert begins == [10, 10, 10, None, 20, 20, 20]
+    directory.record("process:a", Message(type=MessageType.PROCESS_OUTPUT, data="line"))
+    assert directory.activity("process:a").started_at == 20
+    directory.merge({"process:a": ChannelActivity(1, "exited", 3, 40, started_at=30)})
+    activity = directory.activity("process:a")
+    assert (activity.started_at, activity.status_at) == (30, 40)
+
+
 def test_recording_a_message_reports_the_changes() -> None:
     directory = ChannelDirectory()
     output = Message(type=MessageType.PROCESS_OUTPUT, data="line")

@@ -449,10 +449,14 @@ export class ReconnectingClient extends EventTarget {
     }
   }
 
-  // The history of a channel. The next subscribe frame asks for `start` of the subscription: what
-  // the application has asked for, or { since, epoch }, the position of the last message, or null.
-  // Positions come only from answers with an id of the client, so that hubs which do not remove
-  // foreign fields `epoch` and `offset` cannot confuse the client.
+  // The history of a channel. A subscription has these fields:
+  //   start          what its next subscribe frame asks for: { since, epoch }, the position of the
+  //                  last message, or at first what the application has asked for, or null
+  //   asked          its last request, until the answer comes
+  //   askedFrom      the position from which the last skipped messages were requested
+  //   isUnavailable  whether the hub could not read the history for the last answer
+  // Positions come only from hubs that have answered with a position, or with `unavailable`. Other
+  // hubs do not remove the fields `epoch` and `offset` from what an application publishes.
 
   /** Processes the confirmation of a subscription that was to begin at `askedFor`. */
   #resume(subscription, askedFor, { epoch, after, recovered, reason, missing }) {
@@ -482,7 +486,7 @@ export class ReconnectingClient extends EventTarget {
       const isOther = newest !== start.epoch;
       if (type === "history_cleared") {
         if (isOther) subscription.start = { since: top, epoch: newest };
-      } else if ((isOther || top > start.since) && !isAsked) this.#askAgain(subscription);
+      } else if ((isOther || top !== start.since) && !isAsked) this.#askAgain(subscription);
       return true;
     }
     if (typeof epoch !== "string" || !isCount(offset)) return true;

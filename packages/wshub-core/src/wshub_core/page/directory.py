@@ -24,6 +24,8 @@ class ChannelActivity:
         status: The last process status; None before the first.
         exit_code: The exit code in that status; None without an exit code.
         status_at: Unix time in seconds at which that status was published.
+        started_at: Unix time in seconds at which the last run of the process began; None if that is
+            not known.
         has_begun: Whether a run is under way: messages were published, and the process has not
             exited since.
     """
@@ -32,6 +34,7 @@ class ChannelActivity:
     status: str | None = None
     exit_code: int | None = None
     status_at: float = 0.0
+    started_at: float | None = None
     has_begun: bool = False
 
 
@@ -84,6 +87,7 @@ class ChannelDirectory:
         if len(self._activities) > self._limit:
             del self._activities[next(iter(self._activities))]
         activity.message_count += 1
+        sent_at = message.timestamp.timestamp() if message.timestamp else 0.0
         begins = not activity.has_begun
         activity.has_begun = True
         before = activity.status, activity.exit_code
@@ -91,7 +95,12 @@ class ChannelDirectory:
             status = _read_status(message.data)
             if status is not None:
                 activity.status, activity.exit_code = status
-                activity.status_at = message.timestamp.timestamp() if message.timestamp else 0.0
+                activity.status_at = sent_at
+                if before[0] != "running" and activity.status == "running":
+                    activity.started_at = sent_at
+                elif before[0] == "exited":
+                    # The beginning of this run was not published, or not received.
+                    activity.started_at = None
                 activity.has_begun = activity.status != "exited"
         has_new_status = before != (activity.status, activity.exit_code)
         return Recorded(known is None, has_new_status, begins)
@@ -127,7 +136,7 @@ class ChannelDirectory:
             activity.message_count = max(activity.message_count, other.message_count)
             if other.status is not None and other.status_at > activity.status_at:
                 activity.status, activity.exit_code = other.status, other.exit_code
-                activity.status_at = other.status_at
+                activity.status_at, activity.started_at = other.status_at, other.started_at
                 changed.append(channel)
         self._activities = {**added, **self._activities}
         return changed

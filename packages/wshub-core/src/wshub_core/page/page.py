@@ -23,11 +23,18 @@ from wshub_core.values.messages import JSON, Message
 PROCESS_HISTORY = HistoryLimits(messages=100_000, bytes=33_554_432, seconds=86_400)
 """The history of the channel of a process, unless the hub has another setting for it."""
 
+_SCRIPTS = (
+    *("ansi", "channels", "export", "format", "fragment", "layout", "log", "page", "search"),
+    "viewer",
+)
+
 _FILES = {
     "/": ("page/files/index.html", "text/html; charset=utf-8"),
     "/page.css": ("page/files/page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page/files/page.js", "text/javascript; charset=utf-8"),
-    "/ansi.js": ("page/files/ansi.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/{name}.js": (f"page/files/{name}.js", "text/javascript; charset=utf-8")
+        for name in _SCRIPTS
+    },
     "/wshub.js": ("browser/wshub.js", "text/javascript; charset=utf-8"),
 }
 
@@ -58,7 +65,7 @@ _MAX_ANSWER_PARTS = 320
 """Number of answer parts that a live page accepts: the whole directories of 16 other pages."""
 
 _PART_CHANNELS = 50
-"""Number of channels in one message: 20 KB if all names have the greatest length."""
+"""Number of channels in one message: 25 KB if all names have the greatest length."""
 
 _MAX_LISTED = 2_000
 """Number of channels in one answer to ``/channels``."""
@@ -73,6 +80,7 @@ class _DirectoryEntry(msgspec.Struct):
     status: Annotated[str, msgspec.Meta(max_length=MAX_STATUS_LENGTH)] | None = None
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | None = None
     status_at: float = 0.0
+    started_at: float | None = None
 
 
 class _SyncMessage(msgspec.Struct):
@@ -126,8 +134,8 @@ class LivePage:
         """Answer a request for the page; return None for any other path.
 
         ``/channels`` is the list of channels as JSON: channels with recent messages, and channels
-        with subscribers, at most 2,000. HEAD gets the same answer as GET; the server omits the
-        body.
+        with subscribers, at most 2,000. All times in it are Unix times in seconds. HEAD gets the
+        same answer as GET; the server omits the body.
         """
         if request.path != "/channels" and request.path not in self._responses:
             return None
@@ -172,9 +180,15 @@ class LivePage:
                 self._receive_sync(message)
             return
         recorded = self._directory.record(channel, message)
-        # Once for each run: a page that has left the channel since is not subscribed again. The
-        # hub calls this method before the delivery, so the pages receive the first line too.
-        if recorded.begins and channel.startswith(PROCESS_CHANNEL_PREFIX):
+        # Pages read the first lines from the history of the channel. Without a history, the hub
+        # subscribes them: this method is called before the delivery, so that they receive the first
+        # line too. Once for each run: a page that has left the channel since is not subscribed
+        # again.
+        if (
+            recorded.begins
+            and channel.startswith(PROCESS_CHANNEL_PREFIX)
+            and not self._has_history(channel)
+        ):
             for connection in self._hub.subscribers(PAGE_CHANNEL):
                 self._hub.subscribe_nowait(connection, channel)
         if recorded.is_new:
@@ -219,7 +233,16 @@ class LivePage:
             "messages": activity.message_count,
             "status": activity.status,
             "exitCode": activity.exit_code,
+            "statusAt": None if activity.status is None else activity.status_at,
+            "startedAt": activity.started_at,
+            "history": self._has_history(channel),
         }
+
+    def _has_history(self, channel: str) -> bool:
+        try:
+            return self._hub.bridge_port.history_limits(channel) is not None
+        except WSHubError:
+            return False  # the hub does not run
 
     # Synchronization of the live pages of several hubs.
 
@@ -248,6 +271,7 @@ class LivePage:
                             entry.exit_code,
                             # A status from a clock that is ahead would outlast all later statuses.
                             min(entry.status_at, now),
+                            entry.started_at,
                         )
                         for channel, entry in sync.channels.items()
                         if not is_for_hubs(channel)
@@ -265,7 +289,11 @@ class LivePage:
         for part in self._directory.snapshot(_PART_CHANNELS):
             channels = {
                 channel: _DirectoryEntry(
-                    activity.message_count, activity.status, activity.exit_code, activity.status_at
+                    activity.message_count,
+                    activity.status,
+                    activity.exit_code,
+                    activity.status_at,
+                    activity.started_at,
                 )
                 for channel, activity in part.items()
             }

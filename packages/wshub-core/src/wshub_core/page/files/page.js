@@ -1,112 +1,88 @@
-// The live page: lists the hub's channels, follows its processes, and shows the chosen channel.
+// The live page: connects the parts of the page with the hub, and with each other.
 
-import { parse } from "./ansi.js";
+import { ChannelList, durationOf, isChannel } from "./channels.js";
+import { copyText, downloadText } from "./export.js";
+import {
+  formatCount, formatDuration, formatNumber, readStatus, readTime, statusClass, statusText,
+} from "./format.js";
+import { readFragment, writeFragment } from "./fragment.js";
+import { Log } from "./log.js";
+import { Search } from "./search.js";
+import { Viewer } from "./viewer.js";
 import { ReconnectingClient, SubscriptionRefusedError } from "./wshub.js";
 
-// Limits of this tab: channels with their output, lines and characters of one channel, and entries
-// of the channel list.
-const MAX_VIEWS = 100;
-const MAX_LINES = 5_000;
-const MAX_CHARACTERS = 2_000_000;
-const MAX_LISTED = 4_000;
+// Limits of this tab: logs, and the memory of all logs together in characters.
+const MAX_LOGS = 100;
+const MAX_COST = 60_000_000;
+const MESSAGES_PER_CHECK = 1_000;
 
-// The server announces changes of the list on this channel. The page loads the whole list when it
-// connects, and at this interval, because an announcement may be lost. Times are in milliseconds.
+// The server announces changes of the list on this channel. Without it, the page polls the list.
 const PAGE_CHANNEL = "wshub:page";
-const LIST_INTERVAL = 30_000;
-// Without that channel, the page polls the list.
 const POLL_INTERVAL = 1_000;
-// With several server processes, the list of one may be older than an announcement of another. An
-// entry that is younger than this is not overwritten by the list.
-const LIST_LAG = 2_000;
+const NOTICE_TIME = 4_000;
+// Lines in one frame, and milliseconds between frames while there are more.
+const FLOOD_LINES = 50;
+const FLOOD_INTERVAL = 100;
 
-// Broadcasts belong to no channel. They have a view under a name that no channel can have.
+// Broadcasts belong to no channel. They have a log under a name that no channel can have.
 const BROADCASTS = "(broadcasts)";
-const isChannel = (name) => /^[A-Za-z0-9_.:-]{1,256}$/.test(name);
 
-const clock = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
 const element = (id) => document.getElementById(id);
-const log = element("log");
-const lines = element("lines");
 
-// Entries: the channels of the list and their process statuses, for the list and for the title.
-
-const entries = new Map();
-
-/** Updates the entry of a channel, after a message or an announcement. */
-function updateEntry(channel, status) {
-  const updatedAt = performance.now();
-  entries.set(channel, { status: null, exitCode: null, ...entries.get(channel), ...status, updatedAt });
-  if (entries.size > MAX_LISTED) {
-    entries.delete([...entries.keys()].find((name) => !views.has(name)));
-  }
-  planListPaint();
-}
-
-/** Returns the process status in the data of a message; null for data of another shape. */
-function readStatus(data) {
-  if (typeof data?.status !== "string") return null;
-  const exitCode = Number.isSafeInteger(data.exitCode) ? data.exitCode : null;
-  return { status: data.status.slice(0, 64), exitCode };
-}
-
-function statusText({ status, exitCode }) {
-  return status === "exited" && exitCode !== null ? `exited with ${exitCode}` : status;
-}
-
-function statusClass({ status, exitCode }) {
-  if (status !== "exited" || exitCode === null) return "";
-  return exitCode === 0 ? "good" : "bad";
-}
-
-// Views: the output of each channel that this tab has received.
-
-class View {
-  lines = [];
-  characters = 0;
-  // Number of lines received, and number of those that are still in `lines`. Notes do not count.
-  count = 0;
-  kept = 0;
-  // Number of last lines that are not painted yet, and painted lines that have changed since.
-  fresh = 0;
-  changed = new Set();
-  // The style at the end of the output, and the line that the next one may overwrite.
-  style = {};
-  output = null;
-  // Order of last use: the view with the lowest number is closed first.
-  usedAt = 0;
-}
-
-const views = new Map();
+// Logs of the channels that this tab follows.
+const logs = new Map();
 // Channels that the user has stopped following. Their messages may still arrive and are ignored.
 const unfollowed = new Set();
 let current = null;
 // The first channel opens by itself until the user has chosen a channel.
 let hasChosen = false;
 let uses = 0;
+let messages = 0;
+// The line that a link has asked for, until the log has it: `{channel, line, epoch}`.
+let target = null;
 
-function openView(channel) {
-  let view = views.get(channel);
-  if (!view) {
-    view = new View();
-    views.set(channel, view);
-    // The server may have subscribed this connection already. The client must know the subscription
-    // to restore it after a reconnect.
-    if (channel !== BROADCASTS) connection.subscribe(channel);
+const list = new ChannelList(document.querySelector("nav"), (name) => logs.has(name), () => {
+  for (const name of list.running()) {
+    if (!unfollowed.has(name) && logs.size < MAX_LOGS) openLog(name);
+  }
+  if (current === null && !hasChosen && list.size) show(list.first());
+  planListPaint();
+});
+const viewer = new Viewer(element("log"), (line) => linkTo(line), planPaint);
+const search = new Search();
+// The id of the line from which the search goes on to the next found line; null if it has.
+let searchFrom = null;
+
+function openLog(channel) {
+  let log = logs.get(channel);
+  if (!log) {
+    log = new Log();
+    logs.set(channel, log);
+    // From the first message that the hub keeps. Without a history, the log begins here.
+    if (channel !== BROADCASTS) connection.subscribe(channel, { since: 0 });
     planListPaint();
   }
-  view.usedAt = ++uses;
-  if (views.size > MAX_VIEWS) closeOldestView();
-  return view;
+  log.usedAt = ++uses;
+  boundLogs();
+  return log;
 }
 
-function closeOldestView() {
-  const others = [...views].filter(([channel]) => channel !== current);
-  const [channel] = others.reduce((one, other) => (other[1].usedAt < one[1].usedAt ? other : one));
-  views.delete(channel);
-  connection.unsubscribe(channel);
+function boundLogs() {
+  const cost = () => [...logs.values()].reduce((sum, log) => sum + log.cost, 0);
+  while (logs.size > MAX_LOGS || (logs.size > 1 && cost() > MAX_COST)) {
+    const others = [...logs].filter(([channel]) => channel !== current);
+    const [channel] = others.reduce((one, other) => (other[1].usedAt < one[1].usedAt ? other : one));
+    closeLog(channel);
+  }
+}
+
+function closeLog(channel) {
+  logs.delete(channel);
+  if (channel !== BROADCASTS) connection.unsubscribe(channel);
   planListPaint();
 }
+
+// The connection to the hub.
 
 const connection = new ReconnectingClient("ws", {
   initialBackoff: 0.5, maxBackoff: 10, stableAfter: 5,
@@ -117,115 +93,87 @@ connection.addEventListener("state", ({ detail: state }) => {
   const isLost = state !== "connected" && pill.dataset.state === "connected";
   pill.dataset.state = state;
   pill.textContent = state === "disconnected" ? "connection lost, trying again" : state;
-  if (isLost) for (const view of views.values()) addLine(view, makeNote("connection lost"));
-  if (state === "connected") {
-    for (const view of views.values()) addLine(view, makeNote("connected, following from here"));
-    refreshList();
-  }
+  if (isLost) noteInLogs("connection lost");
+  if (state === "connected") list.load();
 });
+
+connection.addEventListener("reconnect", () => noteInLogs("connected, following from here"));
+
+/** Adds a note to the logs of channels without a history, where messages may be missing. */
+function noteInLogs(text) {
+  for (const [channel, log] of logs) {
+    if (!log.epoch && !list.entry(channel).hasHistory) log.note(text);
+  }
+  planPaint();
+}
 
 connection.addEventListener("end", ({ detail: error }) => {
   element("state").textContent = error?.message ?? "closed";
 });
 
 connection.addEventListener("error", ({ detail: error }) => {
-  const view = error instanceof SubscriptionRefusedError && views.get(error.channel);
-  if (view) addLine(view, makeNote(error.message, "bad"));
+  const log = error instanceof SubscriptionRefusedError && logs.get(error.channel);
+  if (log) log.note(error.message, "bad");
+  planPaint();
+});
+
+connection.addEventListener("gap", ({ detail: { channel, reason, missing } }) => {
+  logs.get(channel)?.addGap(reason, missing);
+  if (target?.channel === channel && reason === "no_history") missTarget();
+  planPaint();
 });
 
 connection.addEventListener("message", ({ detail: message }) => {
-  if (message.channel === PAGE_CHANNEL) return applyAnnouncement(message.data);
+  if (message.channel === PAGE_CHANNEL) return list.apply(message.data);
   const channel = isChannel(message.channel ?? "") ? message.channel : BROADCASTS;
   if (unfollowed.has(channel)) return;
-  const view = openView(channel);
+  // The server has subscribed this page to a process that begins. If there is a history, the
+  // subscription by the page brings this message again.
+  const isEarly = !logs.has(channel) && message.offset > 0;
+  const log = openLog(channel);
+  if (isEarly) return;
   try {
-    addMessage(channel, view, message);
+    addMessage(channel, log, message);
   } catch {
-    addLine(view, makeNote("a message that this page cannot show", "bad"));
+    log.note("a message that this page cannot show", "bad");
   }
+  if (++messages % MESSAGES_PER_CHECK === 0) boundLogs();
+  planPaint();
 });
 
 connection.subscribe(PAGE_CHANNEL).catch((error) => {
-  if (error instanceof SubscriptionRefusedError) setInterval(refreshList, POLL_INTERVAL);
+  if (error instanceof SubscriptionRefusedError) setInterval(() => list.load(), POLL_INTERVAL);
 });
 
-function addMessage(channel, view, message) {
-  const { type, data } = message;
-  const time = readTime(message.timestamp);
-  const status = type === "process_status" ? readStatus(data) : null;
-  if (type === "process_output") {
-    const text = typeof data === "string" ? data : JSON.stringify(data) ?? "";
-    const spans = parse(text, view.style);
-    if (message.overwrites === true && view.output) changeLine(view, view.output, { time, spans });
-    else view.output = addLine(view, { time, spans, counts: true });
-  } else if (status && channel !== BROADCASTS) {
-    // The next run begins on a new line, without colors.
-    view.style = {};
-    view.output = null;
-    updateEntry(channel, status);
-    addLine(view, { ...makeNote(statusText(status), statusClass(status)), time });
-  } else {
-    const text = `${type} ${JSON.stringify(data ?? null)}`;
-    const kind = type === "error" ? "bad" : "";
-    addLine(view, { ...makeNote(text, kind), time, counts: true });
+function addMessage(channel, log, message) {
+  log.add(message, channel !== BROADCASTS);
+  const status = message.type === "process_status" ? readStatus(message.data) : null;
+  if (status && channel !== BROADCASTS) {
+    list.update(channel, status, readTime(message.timestamp) / 1_000);
   }
-}
-
-function readTime(timestamp) {
-  const time = new Date(typeof timestamp === "string" ? timestamp : NaN);
-  return Number.isNaN(time.getTime()) ? new Date() : time;
-}
-
-/** Returns a line of the page itself, such as a change of the connection. */
-function makeNote(text, kind = "") {
-  return { time: new Date(), spans: [{ text, classes: [] }], kind: `note ${kind}`, counts: false };
-}
-
-function addLine(view, line) {
-  line.element = null;
-  view.lines.push(line);
-  view.fresh += 1;
-  view.characters += lengthOf(line);
-  view.count += line.counts;
-  view.kept += line.counts;
-  trim(view);
-  planPaint();
-  return line;
-}
-
-function changeLine(view, line, changes) {
-  view.characters -= lengthOf(line);
-  Object.assign(line, changes);
-  view.characters += lengthOf(line);
-  view.changed.add(line);
-  trim(view);
-  planPaint();
-}
-
-function trim(view) {
-  while (view.lines.length > MAX_LINES || (view.characters > MAX_CHARACTERS && view.lines[1])) {
-    const line = view.lines.shift();
-    view.characters -= lengthOf(line);
-    view.kept -= line.counts;
-    view.changed.delete(line);
-    if (view.output === line) view.output = null;
-  }
-  view.fresh = Math.min(view.fresh, view.lines.length);
-}
-
-function lengthOf({ spans }) {
-  return spans.reduce((length, { text }) => length + text.length, 0);
+  if (target?.channel === channel) seekTarget(log);
 }
 
 // Painting: at most once for each frame of the screen, for any rate of messages.
 
 let isPaintPlanned = false;
 let hasListChanged = true;
+let paintedAt = 0;
+let paintedEnd = 0;
 
 function planPaint() {
   if (isPaintPlanned) return;
   isPaintPlanned = true;
-  requestAnimationFrame(paint);
+  requestAnimationFrame(paintUnlessFlooded);
+}
+
+/** Paints more rarely while so many lines arrive that nobody can read them. */
+function paintUnlessFlooded() {
+  const end = logs.get(current)?.endID ?? 0;
+  const isFlooded = viewer.isFollowing && end - paintedEnd > FLOOD_LINES;
+  if (isFlooded && performance.now() - paintedAt < FLOOD_INTERVAL) {
+    requestAnimationFrame(paintUnlessFlooded);
+  } else paint();
 }
 
 function planListPaint() {
@@ -235,203 +183,236 @@ function planListPaint() {
 
 function paint() {
   isPaintPlanned = false;
-  if (hasListChanged) paintList();
+  paintedAt = performance.now();
+  paintedEnd = logs.get(current)?.endID ?? 0;
+  if (hasListChanged) list.paint(new Set(logs.keys()), current);
   hasListChanged = false;
-  const view = views.get(current);
-  const { status = null, exitCode = null } = entries.get(current) ?? {};
+  const log = logs.get(current);
+  element("tools").hidden = !log;
+  paintTitle(log);
+  if (!log) return;
+  const { missing } = log;
+  viewer.beginning = missing
+    ? `The first ${missing === 1 ? "line is" : `${formatNumber(missing)} lines are`} no longer kept.`
+    : "";
+  element("waiting").hidden = log.lines.length > 0;
+  for (const line of log.changed) search.update(line);
+  paintSearch();
+  viewer.paint();
+  element("newest").hidden = viewer.isFollowing;
+}
+
+function paintTitle(log) {
+  const entry = list.entry(current);
   const badge = element("status");
-  badge.hidden = !view || status === null;
-  badge.textContent = badge.hidden ? "" : statusText({ status, exitCode });
-  badge.className = statusClass({ status, exitCode });
-  element("count").textContent = view ? countText(view) : "";
-  for (const button of [element("clear"), element("stop")]) button.hidden = !view;
-  if (view) paintLines(view);
+  badge.hidden = !log || entry.status === null;
+  badge.textContent = badge.hidden ? "" : statusText(entry);
+  badge.className = statusClass(entry);
+  const seconds = log ? durationOf(entry, list.now) : null;
+  const isExact = entry.status === "exited";
+  element("duration").textContent = seconds === null ? "" : formatDuration(seconds, isExact);
+  element("count").textContent = log ? countText(log) : "";
+  if (!log) element("name").textContent = list.size ? "Choose a channel" : "No channels yet";
+  document.title = log ? `${badge.textContent} ${current} · wshub`.trim() : "wshub";
 }
 
 function countText({ count, kept }) {
-  if (kept < count) return `last ${kept} of ${count} lines`;
-  return count === 1 ? "1 line" : `${count} lines`;
+  if (kept < count) return `last ${formatNumber(kept)} of ${formatCount(count, "line")}`;
+  return formatCount(count, "line");
 }
 
-function paintLines(view) {
-  const fresh = view.fresh ? view.lines.slice(-view.fresh) : [];
-  view.fresh = 0;
-  for (const line of view.changed) {
-    const before = line.element;
-    if (before) before.replaceWith(render(line));
-  }
-  view.changed.clear();
-  lines.append(...fresh.map(render));
-  while (lines.firstChild && lines.firstChild !== view.lines[0]?.element) lines.firstChild.remove();
-}
+// The shown log.
 
-function render(line) {
-  const row = document.createElement("div");
-  row.className = `line ${line.kind ?? ""}`.trim();
-  const stamp = document.createElement("time");
-  stamp.textContent = clock.format(line.time);
-  const text = document.createElement("span");
-  text.append(...line.spans.map(({ text: piece, classes, color, background }) => {
-    const span = document.createElement("span");
-    span.textContent = piece;
-    span.className = classes.join(" ");
-    if (color) span.style.color = color;
-    if (background) span.style.background = background;
-    return span;
-  }));
-  row.append(stamp, text);
-  line.element = row;
-  return row;
-}
-
-function show(channel) {
+function show(channel, isAtEnd = true) {
   hasChosen = true;
   unfollowed.delete(channel);
-  clearScreen();
-  current = channel;
-  const view = openView(channel);
+  const log = openLog(channel);
+  if (current !== channel) {
+    current = channel;
+    viewer.show(log);
+    // The log stays at its end.
+    startSearch(false);
+  }
   // If the subscription was refused before, the client asks again.
-  if (channel !== BROADCASTS) connection.subscribe(channel);
-  view.fresh = view.lines.length;
+  if (channel !== BROADCASTS) connection.subscribe(channel, { since: 0 });
+  if (isAtEnd) viewer.follow();
   element("name").textContent = channel;
   hasListChanged = true;
   paint();
-  log.scrollTop = 0;
-  items.get(channel)?.scrollIntoView({ block: "nearest" });
+  list.reveal(channel);
 }
 
 function stop(channel) {
   unfollowed.add(channel);
-  clearScreen();
-  views.delete(channel);
-  if (channel !== BROADCASTS) connection.unsubscribe(channel);
-  history.replaceState(null, "", location.pathname);
   current = null;
-  hasListChanged = true;
+  viewer.show(null);
+  closeLog(channel);
+  history.replaceState(null, "", location.pathname);
   paint();
 }
 
-/** Removes the lines from the screen; they stay in their view. */
-function clearScreen() {
-  for (const line of views.get(current)?.lines ?? []) line.element = null;
-  lines.replaceChildren();
+// Links to lines.
+
+function linkTo(line) {
+  return writeFragment({ channel: current, line: line.offset, epoch: logs.get(current).epoch });
 }
 
-// The list of channels.
-
-/** Applies an announcement of the server. Any publisher may send data of another shape here. */
-function applyAnnouncement(data) {
-  for (const each of Array.isArray(data?.channels) ? data.channels : []) {
-    if (typeof each?.channel === "string" && isChannel(each.channel)) {
-      updateEntry(each.channel, readStatus(each));
-    }
-  }
-  openFirst();
+function showFragment() {
+  const wanted = readFragment(location.hash);
+  if (wanted?.channel !== BROADCASTS && !isChannel(wanted?.channel ?? "")) return;
+  target = wanted.line ? wanted : null;
+  show(wanted.channel, !target);
+  if (target) seekTarget(logs.get(target.channel));
 }
 
-async function refreshList() {
-  const since = performance.now() - LIST_LAG;
-  const isRecent = (name) => entries.get(name)?.updatedAt > since;
-  let listed;
-  try {
-    const answer = await fetch("channels");
-    if (!answer.ok) return;
-    listed = new Map((await answer.json()).channels.map((each) => [each.channel, each]));
-  } catch {
-    return; // The server cannot be reached; the header shows the state of the connection.
-  }
-  for (const name of entries.keys()) {
-    if (!listed.has(name) && !views.has(name) && !isRecent(name)) entries.delete(name);
-  }
-  for (const [name, { status, exitCode }] of listed) {
-    if (!isRecent(name)) entries.set(name, { status, exitCode, updatedAt: 0 });
-    // The server subscribes open pages to processes that start from now on, not to earlier ones.
-    const runs = name.startsWith("process:") && entries.get(name).status !== "exited";
-    if (runs && !views.has(name) && !unfollowed.has(name) && views.size < MAX_VIEWS) openView(name);
-  }
-  openFirst();
-  planListPaint();
-}
-
-function openFirst() {
-  if (current !== null || hasChosen || !entries.size) return;
-  const names = [...entries.keys()].sort();
-  show(names.find((name) => entries.get(name).status === "running") ?? names[0]);
-}
-
-// Elements are kept and updated, so that the keyboard focus stays on its element.
-const items = new Map();
-
-function paintList() {
-  const names = new Set([...entries.keys(), ...views.keys()]);
-  for (const [channel, item] of items) {
-    if (!names.has(channel)) {
-      item.remove();
-      items.delete(channel);
-    }
-  }
-  const list = element("channels");
-  [...names].sort().forEach((channel, index) => {
-    if (!items.has(channel)) items.set(channel, makeItem(channel));
-    const item = items.get(channel);
-    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-    const { status = null, exitCode = null } = entries.get(channel) ?? {};
-    const link = item.firstElementChild;
-    if (channel === current) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
-    const badge = link.lastElementChild;
-    badge.hidden = status === null;
-    badge.className = `badge ${statusClass({ status, exitCode })}`;
-    badge.textContent = status === "exited" && exitCode !== null ? `exit ${exitCode}` : status ?? "";
-  });
-  if (current === null) {
-    element("name").textContent = names.size ? "Choose a channel" : "No channels yet";
+/** Scrolls to the line of the link, as soon as the log has it. */
+function seekTarget(log) {
+  const first = log.lines.find((line) => line.offset > 0);
+  if (!first) return;
+  if ((target.epoch && target.epoch !== log.epoch) || target.line < first.offset) missTarget();
+  else if (target.line <= log.offset) {
+    jumpTo(log.find(target.line));
+    target = null;
   }
 }
 
-function makeItem(channel) {
-  const link = document.createElement("a");
-  link.href = `#${encodeURIComponent(channel)}`;
-  const name = document.createElement("span");
-  name.textContent = channel;
-  link.append(name, document.createElement("span"));
-  const item = document.createElement("li");
-  item.append(link);
-  return item;
+function missTarget() {
+  notify(`Line ${formatNumber(target.line)} is no longer kept.`);
+  target = null;
 }
 
-function showHash() {
-  let channel = "";
-  try {
-    channel = decodeURIComponent(location.hash.slice(1));
-  } catch {
-    return; // An invalid percent-encoding names no channel.
+function jumpTo(line) {
+  viewer.marked = line.id;
+  viewer.scrollTo(line.id);
+  planPaint();
+}
+
+async function copyLink(line) {
+  const url = new URL(line?.offset ? linkTo(line) : writeFragment({ channel: current }), location);
+  const isCopied = await copyText(url.href);
+  notify(isCopied ? "The link is copied." : "Copy the link from the address bar.");
+}
+
+let noticeTimer;
+
+function notify(text) {
+  element("notice").textContent = text;
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => { element("notice").textContent = ""; }, NOTICE_TIME);
+}
+
+// The search.
+
+/** Searches the shown log, and shows the first found line from the visible ones on. */
+function startSearch(isShown = true) {
+  search.start(logs.get(current), element("search").value);
+  searchFrom = search.pattern && isShown ? viewer.found ?? viewer.topID : null;
+  viewer.pattern = search.pattern;
+  viewer.found = null;
+  planPaint();
+}
+
+function paintSearch() {
+  search.advance();
+  if (searchFrom !== null) {
+    const id = search.from(searchFrom);
+    // The first found line of all counts only when no line below is left.
+    if (id >= searchFrom || (search.isDone && id !== undefined)) showFound(id);
+    if (search.isDone) searchFrom = null;
   }
-  if (channel === BROADCASTS || isChannel(channel)) show(channel);
+  const total = search.ids.length;
+  const place = search.placeOf(viewer.found);
+  const count = total ? formatCount(total, "line") : "no lines";
+  const text = place ? `${formatNumber(place)} of ${count}` : count;
+  element("matches").textContent = search.pattern ? `${text}${search.isDone ? "" : " …"}` : "";
+  for (const id of ["previous", "next"]) element(id).disabled = total === 0;
+  if (!search.isDone) planPaint();
+}
+
+function showFound(id) {
+  searchFrom = null;
+  viewer.found = id;
+  viewer.scrollTo(id);
+}
+
+function stepSearch(isForward) {
+  const id = viewer.found ?? viewer.topID;
+  const next = isForward ? search.from(id + (viewer.found === null ? 0 : 1)) : search.before(id);
+  if (next !== undefined) showFound(next);
+  planPaint();
+}
+
+// Controls.
+
+const actions = {
+  previous: () => stepSearch(false),
+  next: () => stepSearch(true),
+  error: () => {
+    const line = logs.get(current).firstError();
+    if (line) jumpTo(line);
+    else notify("No line reports an error.");
+  },
+  wrap: () => setWrapping(!viewer.wraps),
+  link: () => copyLink(logs.get(current).line(viewer.marked)),
+  download: () => downloadText(`${current.replace(/[^\w.-]+/g, "-")}.txt`, logs.get(current).text()),
+  clear: () => {
+    logs.get(current).clear();
+    startSearch(false);
+  },
+  stop: () => stop(current),
+  newest: () => {
+    viewer.follow();
+    element("log").focus({ preventScroll: true });
+    planPaint();
+  },
+};
+for (const [id, act] of Object.entries(actions)) element(id).addEventListener("click", act);
+
+function setWrapping(wraps) {
+  viewer.wraps = wraps;
+  element("wrap").setAttribute("aria-pressed", String(wraps));
+  planPaint();
 }
 
 element("follow").addEventListener("submit", (event) => {
   event.preventDefault();
-  location.hash = encodeURIComponent(element("channel").value);
+  location.hash = writeFragment({ channel: element("channel").value });
   element("channel").value = "";
 });
-element("clear").addEventListener("click", () => {
-  const { style } = views.get(current);
-  clearScreen();
-  views.set(current, Object.assign(new View(), { style, usedAt: ++uses }));
-  paint();
+element("search").addEventListener("input", () => startSearch());
+element("search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") stepSearch(!event.shiftKey);
+  else if (event.key === "Escape") {
+    element("search").value = "";
+    startSearch();
+    element("log").focus({ preventScroll: true });
+  } else return;
+  event.preventDefault();
 });
-element("stop").addEventListener("click", () => stop(current));
-element("newest").addEventListener("click", () => {
-  log.scrollTop = 0;
+element("lines").addEventListener("click", (event) => {
+  if (!event.target.closest("a.number") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const wanted = readFragment(event.target.hash);
+  copyLink(logs.get(current).find(wanted.line));
 });
-// The log is laid out from its end (column-reverse). It keeps its scroll position at the end by
-// itself, and its scrollTop is negative when the user scrolls up.
-log.addEventListener("scroll", () => {
-  element("newest").hidden = log.scrollTop > -40;
+element("log").addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = {
+    "/": () => element("search").select(), n: actions.next, N: actions.previous, e: actions.error,
+    l: actions.link,
+  }[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
 });
-addEventListener("hashchange", showHash);
-document.addEventListener("visibilitychange", () => document.hidden || refreshList());
-showHash();
-refreshList();
-setInterval(refreshList, LIST_INTERVAL);
+addEventListener("keydown", (event) => {
+  // The browser finds only the lines in sight. In the search field, this key is the browser's own.
+  const isFind = event.key.toLowerCase() === "f" && (event.ctrlKey || event.metaKey) && !event.altKey;
+  if (!isFind || event.shiftKey || current === null) return;
+  if (document.activeElement === element("search")) return;
+  event.preventDefault();
+  element("search").select();
+});
+addEventListener("hashchange", showFragment);
+setInterval(() => list.entry(current).status === "running" && planPaint(), 1_000);
+showFragment();
+list.load();
