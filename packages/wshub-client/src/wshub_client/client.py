@@ -134,15 +134,8 @@ class ReconnectingClient:
         clock: Clock | None = None,
     ) -> None:
         dial = DialSettings(
-            url,
-            token,
-            dict(headers or {}),
-            origin,
-            ssl,
-            proxy,
-            open_timeout,
-            close_timeout,
-            max_message_bytes,
+            *(url, token, dict(headers or {}), origin, ssl, proxy),
+            *(open_timeout, close_timeout, max_message_bytes),
         )
         retry = RetrySettings(
             initial_backoff, max_backoff, backoff_multiplier, max_attempts, stable_after
