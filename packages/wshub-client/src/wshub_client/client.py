@@ -26,7 +26,7 @@ from wshub_client.settings import (
     Token,
 )
 from wshub_client.subscriptions import Subscriptions
-from wshub_core import JSON, Clock, Message, MessageType, Position
+from wshub_core import JSON, Clock, Message, MessageType, Position, Presence, PresenceCount
 
 _GO_BATCH_BYTES = 257 * 65_537
 """The largest WebSocket message of a go-ws hub, which joins all queued messages: 256 from a full
@@ -343,6 +343,19 @@ class ReconnectingClient:
             ClientError: The message could not be published; see `publish`.
         """
         await self._sender.publish(message)
+
+    async def presence(self, channel: str) -> Presence:
+        """Ask the hub who is subscribed to a channel, on all hubs of its fleet.
+
+        Raises:
+            PresenceRefusedError: The hub does not tell this client, or cannot tell now.
+            ClientError: The hub cannot be asked, or did not answer; see `publish`.
+        """
+        return await self._sender.ask_presence(channel, Presence)
+
+    async def presence_count(self, channel: str) -> PresenceCount:
+        """Ask the hub for the numbers alone; see `presence`."""
+        return await self._sender.ask_presence(channel, PresenceCount)
 
     def check_size(self, message: Message) -> None:
         """Check that a message can be published.

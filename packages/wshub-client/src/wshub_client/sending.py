@@ -3,25 +3,33 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import msgspec
 
 from wshub_client.drop_reports import DropReports
-from wshub_client.errors import NotConnectedError
+from wshub_client.errors import ClientError, NotConnectedError, PresenceRefusedError
 from wshub_client.hub_connection import HubConnection
 from wshub_client.lifetime import Lifetime
 from wshub_client.send_queue import QueuedMessage, SendQueue
 from wshub_client.settings import FlowSettings
 from wshub_client.waiting import make_outcome, set_outcome
 from wshub_core import (
+    JSON,
     Clock,
     Message,
     MessageDecodeError,
     MessageEncodeError,
     MessageTooLargeError,
     MessageType,
+    Presence,
+    PresenceCount,
     decode_message,
     encode_message,
     validate_channel,
 )
+
+P = TypeVar("P", Presence, PresenceCount)
 
 _STAMP_BYTES = 64
 """The bytes that hub and client add to a published message: a timestamp and an id."""
@@ -95,15 +103,39 @@ class Sender:
         self._lifetime.check_process()
         validate_channel(message.channel)
         self.check_size(message)
-        self._lifetime.check_open()
-        connection = self._usable_connection()
-        if connection is None:
-            raise NotConnectedError
+        connection = self._require_connection()
         outcome = make_outcome()
         publishing = connection.publish(message, lambda error, _: set_outcome(outcome, error))
         await connection.run_to_end(publishing)
         with self._read_ahead():
             await outcome
+
+    async def ask_presence(self, channel: str, form: type[P]) -> P:
+        """Ask the hub who is subscribed to a channel, in one of two forms.
+
+        Raises:
+            ClientError: The hub has not answered; see `ReconnectingClient.presence`.
+        """
+        self._lifetime.check_process()
+        validate_channel(channel)
+        connection = self._require_connection()
+        outcome = make_outcome()
+        answer: JSON = None
+
+        def note(error: ClientError | None, data: JSON) -> None:
+            nonlocal answer
+            answer = data
+            set_outcome(outcome, error)
+
+        counts_only = form is PresenceCount
+        await connection.run_to_end(connection.ask_presence(channel, note, counts_only=counts_only))
+        with self._read_ahead():
+            await outcome
+        try:
+            return msgspec.convert(answer, form)
+        except msgspec.ValidationError as error:
+            text = f"the hub has sent an invalid answer: {error}"
+            raise PresenceRefusedError(channel, "", text) from error
 
     def check_size(self, message: Message) -> None:
         """Check that a message can be published.
@@ -147,6 +179,13 @@ class Sender:
     def _usable_connection(self) -> HubConnection | None:
         connection = self._connection
         return None if connection is None or connection.has_ended() else connection
+
+    def _require_connection(self) -> HubConnection:
+        self._lifetime.check_open()
+        connection = self._usable_connection()
+        if connection is None:
+            raise NotConnectedError
+        return connection
 
     def _encode(self, message: Message, reserved_bytes: int = 0) -> str:
         payload = encode_message(message)
