@@ -310,8 +310,8 @@ class ReconnectingClient:
         later. Pass the position to `subscribe` in a later run to go on there.
 
         Returns:
-            The position. None if the channel is not subscribed or has no history, and until the
-            first answer of the hub.
+            The position. None if the channel is not subscribed or has no history. Until the first
+            answer of the hub, the position that `subscribe` was called with, or None.
         """
         return self._subscriptions.position(channel)
 
