@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import eventually
+from support import PATIENCE_SECONDS, eventually
 
 from wshub_core import (
     AuthResult,
@@ -42,11 +42,13 @@ async def wshub(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subpro
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        # A child of the process may keep the pipes open.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.communicate()
 
 
 async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         output, errors = await process.communicate()
     return process.returncode, (output or b"").decode(), (errors or b"").decode()
 

@@ -61,6 +61,11 @@ class Follower:
             self._client.close()
             self._client = None
 
+    @property
+    def has_position(self) -> bool:
+        """True if the client knows its position in the history."""
+        return self._position is not None
+
     def data(self) -> list[Any]:
         """Return the data of all messages so far."""
         return [each.data for each in self.seen if isinstance(each, Seen)]

@@ -293,9 +293,8 @@ class RedisBridge:
             scripts += PRESENCE_SCRIPTS
             make_shard = partial(make_shard, on_commands_up=self._resync_presence)
         if scripts:
-            home = None
-            if not self._settings.is_sharded:
-                home = find_home(self._redis, self._channels.home)
+            is_sharded = self._settings.is_sharded
+            home = None if is_sharded else find_home(self._redis, self._channels.home)
             make_shard = partial(make_shard, scripts=scripts, home=home)
         if not self._settings.is_sharded:
             return SingleShard(make_shard, self._server, self._wanted_names)

@@ -69,32 +69,16 @@ class Shard:
         on_resynced: Callable[[], None] = lambda: None,
         on_commands_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._probe_channel = probe_channel = channels.probe(source_id, hash_tag)
+        self._probe_channel = channels.probe(source_id, hash_tag)
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
-        # In a sharded cluster, the broadcast channel is on one of the shards only.
-        is_sharded = settings.is_sharded
-        essential = {probe_channel} if is_sharded else {probe_channel, channels.broadcast}
-        self.listener = Listener(
-            server,
-            settings.timeout,
-            on_change,
-            counters,
-            is_sharded=is_sharded,
-            wanted=lambda: (probe_channel, *wanted(self)),
-            pattern=channels.all_channels,
-            essential=essential,
-            on_message=self._receive,
-            probe_interval=settings.probe_interval,
-            publish_probe=self._publish_probe,
-            on_resubscribed=self._resync,
-        )
+        self.listener = self._make_listener(server, wanted, settings, channels, on_change, counters)
         make_sender = partial(
             Sender,
             timeout=settings.timeout,
             on_change=on_change,
             counters=counters,
-            command="SPUBLISH" if is_sharded else "PUBLISH",
+            command="SPUBLISH" if settings.is_sharded else "PUBLISH",
             replay_seconds=settings.replay_seconds,
             max_queue_bytes=settings.max_queue_bytes,
             before_replay=self._wait_for_listeners,
@@ -118,6 +102,34 @@ class Shard:
             self.history_sender = make_sender(
                 home, on_replica=lambda: None, on_unstored=on_unstored
             )
+
+    def _make_listener(
+        self,
+        server: Server,
+        wanted: Callable[["Shard"], Iterable[bytes]],
+        settings: ConnectionSettings,
+        channels: RedisChannels,
+        on_change: Callable[[], None],
+        counters: Counters,
+    ) -> Listener:
+        # In a sharded cluster, the broadcast channel is on one of the shards only.
+        is_sharded = settings.is_sharded
+        probe_channel = self._probe_channel
+        essential = {probe_channel} if is_sharded else {probe_channel, channels.broadcast}
+        return Listener(
+            server,
+            settings.timeout,
+            on_change,
+            counters,
+            is_sharded=is_sharded,
+            wanted=lambda: (probe_channel, *wanted(self)),
+            pattern=channels.all_channels,
+            essential=essential,
+            on_message=self._receive,
+            probe_interval=settings.probe_interval,
+            publish_probe=self._publish_probe,
+            on_resubscribed=self._resync,
+        )
 
     @property
     def senders(self) -> list[Sender]:

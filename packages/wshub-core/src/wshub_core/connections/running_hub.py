@@ -118,9 +118,16 @@ class RunningHub:
             self.callbacks,
             self.tasks,
         )
-        self.publishing = Publishing(
-            config,
-            loop,
+        self.publishing = self._make_publishing(listeners)
+        self._commands = self._make_commands()
+        self._shutdown = Shutdown(
+            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+        )
+
+    def _make_publishing(self, listeners: Sequence[PublishListener]) -> Publishing:
+        return Publishing(
+            self.config,
+            self._loop,
             self.registry,
             self.lifecycle.delivery,
             self.relay,
@@ -128,10 +135,6 @@ class RunningHub:
             self.callbacks,
             self._counters,
             listeners,
-        )
-        self._commands = self._make_commands()
-        self._shutdown = Shutdown(
-            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
         )
 
     def _make_commands(self) -> Commands:
