@@ -12,7 +12,7 @@ from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
 from wshub_client.reconnect import ConnectionState
 from wshub_client.settings import ClientOptions
-from wshub_core import JSON, Message, Position
+from wshub_core import JSON, Message, Position, Presence
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 
@@ -160,6 +160,10 @@ class BlockingClient:
     def publish(self, channel: str, data: JSON = None) -> None:
         """Publish an event to a channel; see `ReconnectingClient.publish`."""
         self._run(lambda: self._client.publish(channel, data))
+
+    def presence(self, channel: str, *, count: bool = False) -> Presence:
+        """Ask who is present in a channel; see `ReconnectingClient.presence`."""
+        return self._run(lambda: self._client.presence(channel, count=count))
 
     def receive(self, timeout: float | None = None) -> Message:
         """Wait for the next message, and return it.
