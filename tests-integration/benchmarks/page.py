@@ -101,7 +101,7 @@ async def measure(page: Page, address: str, frames: int) -> dict[str, float]:
 
     async def cpu_seconds() -> float:
         metrics = (await session.send("Performance.getMetrics"))["metrics"]
-        return sum(each["value"] for each in metrics if each["name"] == "TaskDuration")
+        return float(sum(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
     async def scroll(name: str, act: Callable[[], Awaitable[object]]) -> None:
         cpu = await cpu_seconds()

@@ -266,11 +266,6 @@ class RedisBridge:
             async with stall_tolerant_timeout(self._settings.timeout):
                 await self._port.withdraw_presence()
 
-    def _resync_presence(self) -> None:
-        # The hub may close before its bridge is stopped.
-        with contextlib.suppress(HubClosedError):
-            self._port.resync_presence()
-
     def _make_router(self) -> ShardRouter:
         make_shard = partial(
             Shard,
@@ -291,7 +286,7 @@ class RedisBridge:
             )
         if self._port.has_presence:
             scripts += PRESENCE_SCRIPTS
-            make_shard = partial(make_shard, on_commands_up=self._resync_presence)
+            make_shard = partial(make_shard, on_commands_up=self._receiver.resync_presence)
         if scripts:
             is_sharded = self._settings.is_sharded
             home = None if is_sharded else find_home(self._redis, self._channels.home)
