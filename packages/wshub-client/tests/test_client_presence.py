@@ -1,6 +1,5 @@
 """The question who is present in a channel."""
 
-import asyncio
 import json
 from typing import Any
 
