@@ -31,6 +31,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(msgspec|os|pathlib|redis|socket|ssl)\..*"),
     ("py:(class|obj)", r"wshub_redis\.publish_methods\.ResultT"),  # a type variable
     ("py:class", r"wshub_core\.process\.runner\.ProcessPublisher"),  # what a hub is to the runner
+    ("py:class", r"wshub_core\.testing\.history_.*"),  # the parts of the contract
     ("py:class", r"wshub_core\.loop\.clock\.Clock"),  # an event loop, or a ManualClock
     ("py:class", r"HubApp|wshub_core\.page\.app\.LivePageApp"),  # ASGI applications, nothing more
     ("py:class", r".*(RunningHub|HubChannels)"),  # internal

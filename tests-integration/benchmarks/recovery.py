@@ -108,7 +108,7 @@ def recover(port: int, number: int, since: int, epoch: str, newest: int) -> None
     for client in clients:
         client.ask(since, epoch)
         selector.register(client.socket, selectors.EVENT_READ, client)
-    times = []
+    times: list[float] = []
     while len(times) < number:
         for key, _ in selector.select(60):
             key.data.read()

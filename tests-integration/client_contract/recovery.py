@@ -294,6 +294,32 @@ class RecoveryContract:
             frames = [each for each in server.peers[0].frames if each["type"] == "subscribe"]
             assert len(frames) == 2
 
+    async def test_jumps_whose_request_is_refused_end_the_subscription(
+        self, client: ClientUnderTest
+    ) -> None:
+        async def script(peer: Peer) -> None:
+            frame = await next_subscribe(peer)
+            await peer.send(answer(frame, offset=0, first=1, after=0), stored(1), stored(3))
+            frame = await next_subscribe(peer)
+            refusal = {"id": frame["id"], "code": "subscription_denied", "data": "no"}
+            await peer.send({"type": "error", "channel": "a", **refusal})
+            # The hub has refused the request, and has not ended the subscription.
+            assert (await next_frame(peer, "unsubscribe"))["channel"] == "a"
+            await next_frame(peer, "go away")
+
+        async with run_script(script) as server:
+            await client.start(server.url, **QUICK)
+            await wait_event(client, "connect")
+            await client.subscribe("a")
+            [error] = await wait_event(client, "error")
+            assert holds(
+                error, name="SubscriptionRefusedError", channel="a", code="subscription_denied"
+            )
+            assert await client.position("a") is None
+            await client.send({"type": "go away"})
+            await wait_event(client, "reconnect")
+            assert [each["data"] for each in named(await client.events(), "message")] == [1]
+
     async def test_duplicates_are_not_delivered(self, client: ClientUnderTest) -> None:
         async def script(peer: Peer) -> None:
             frame = await next_subscribe(peer)
@@ -441,7 +467,7 @@ class RecoveryContract:
             await peer.send(answer(frame, offset=5, first=1, after=5), stored(6))
             frame = await next_subscribe(peer)
             assert "history" not in frame
-            # These messages are answers to nothing that the application has asked for.
+            # Without a position, these are ordinary messages.
             await peer.send(stored(7), stored(9))
             await peer.send(answer(frame, offset=20, first=1, after=20), stored(21))
             await serve_ids(peer)
@@ -454,7 +480,7 @@ class RecoveryContract:
             await client.unsubscribe("a")
             assert await client.position("a") is None
             await client.subscribe("a")
-            assert await messages_of(client, 2) == [6, 21]
+            assert await messages_of(client, 4) == [6, 7, 9, 21]
             assert set(names(await client.events())) == {"connect", "message"}
 
 

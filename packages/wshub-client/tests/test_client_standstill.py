@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from client_servers import Log, accept_upgrade, event, run, tcp_server, text_frame, websocket_server
-from support import eventually
+from support import PATIENCE_SECONDS, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -51,13 +51,13 @@ def threaded_server() -> Iterator[ThreadedServer]:
     threaded = ThreadedServer()
     with serve(threaded.handle, "127.0.0.1", 0, compression=None) as server:
         threaded.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
             yield threaded
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("before", [0.0, 0.06, 0.11, 0.16, 0.21, 0.26])

@@ -14,9 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import eventually
+from support import PATIENCE_SECONDS, eventually
 
-from wshub_core import AuthResult, Connection, Hub, HubConfig, LivePage, Message, Request, Response
+from wshub_core import (
+    AuthResult,
+    Connection,
+    HistoryLimits,
+    Hub,
+    HubConfig,
+    LivePage,
+    Message,
+    Request,
+    Response,
+)
 
 WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 
@@ -32,11 +42,13 @@ async def wshub(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subpro
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        # A child of the process may keep the pipes open.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.communicate()
 
 
 async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         output, errors = await process.communicate()
     return process.returncode, (output or b"").decode(), (errors or b"").decode()
 
@@ -112,6 +124,24 @@ async def test_listen_survives_a_restart_and_prints_the_error() -> None:
         hub.publish("news", Message(type="event", data=1))
         assert process.stdout is not None
         assert json.loads(await process.stdout.readline())["data"] == 1
+
+
+async def test_listen_begins_with_the_history_and_reports_gaps() -> None:
+    async with serving(history={"news": HistoryLimits(messages=3)}) as (hub, url):
+        for number in range(1, 6):
+            hub.publish("news", Message(type="event", data=number))
+        for arguments, first, gap in (
+            (("--last", "2"), 4, ""),
+            (("--since", "4"), 5, ""),
+            (("--from-start",), 3, "news: missing messages: 2 (the hub has removed them)"),
+        ):
+            async with wshub("listen", url, "news", *arguments) as process:
+                assert process.stdout is not None
+                lines = [json.loads(await process.stdout.readline()) for _ in range(first, 6)]
+                assert [each["offset"] for each in lines] == [*range(first, 6)]
+                process.send_signal(signal.SIGINT)
+                status, output, errors = await finish(process)
+                assert (status, output, errors) == (130, "", gap and f"wshub: {gap}\n")
 
 
 async def test_listen_ends_quietly_when_its_pipe_is_closed() -> None:
@@ -300,6 +330,9 @@ async def test_listen_replaces_characters_that_the_encoding_lacks() -> None:
 
 
 async def test_invalid_arguments_have_the_exit_status_2() -> None:
+    async with wshub("listen", "ws://localhost/ws", "a", "--last", "1", "--since", "2") as process:
+        status, _, errors = await finish(process)
+        assert (status, "not allowed with argument" in errors) == (2, True)
     async with wshub("listen", "ws://localhost/ws", "--max-attempts", "-3") as process:
         exit_status, _, errors = await finish(process)
     assert exit_status == 2

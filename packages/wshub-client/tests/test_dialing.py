@@ -99,7 +99,7 @@ async def test_a_self_signed_certificate_is_accepted_only_if_the_context_trusts_
         "-addext subjectAltName=DNS:localhost -keyout key.pem -out certificate.pem"
     )
     await asyncio.to_thread(
-        subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True
+        subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=60
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")

@@ -41,7 +41,8 @@ class ModelHub:
 
     def answer(self, request: dict[str, Any] | None) -> tuple[dict[str, Any], list[Message]]:
         """Return the data of the answer, and the messages behind it."""
-        after, outcome = self.offset, {}
+        after = self.offset
+        outcome: dict[str, Any] = {}
         if request is not None:
             after, outcome = self._plan(request)
         position = {"epoch": self.epoch, "offset": self.offset, "first": self.first}
@@ -305,15 +306,15 @@ def test_a_position_is_taken_from_a_message_if_only_live_messages_are_wanted() -
 
 def test_a_notice_of_a_position_that_is_known_changes_nothing() -> None:
     recovery = follow("e1", 4)
-    for offset in (0, 3, 4):
-        assert step_of(recovery, notice(MessageType.HISTORY_POSITION, "e1", offset)) is Step.DONE
+    assert step_of(recovery, notice(MessageType.HISTORY_POSITION, "e1", 4)) is Step.DONE
     for data in (None, 5, {}, {"epoch": 5}, {"epoch": "e2", "offset": -1}):
         told = Message(type=MessageType.HISTORY_POSITION, channel="a", data=data)
         assert step_of(recovery, told) is Step.DONE
     assert recovery.position == ("e1", 4)
-    assert step_of(recovery, notice(MessageType.HISTORY_POSITION, "e1", 5)) is Step.JUMP
-    other = follow("e1", 4)
-    assert step_of(other, notice(MessageType.HISTORY_POSITION, "e2", 0)) is Step.JUMP
+    # The history of the hub has more messages, or fewer: it may have lost some.
+    for epoch, offset in (("e1", 3), ("e1", 5), ("e2", 4)):
+        recovery = follow("e1", 4)
+        assert step_of(recovery, notice(MessageType.HISTORY_POSITION, epoch, offset)) is Step.JUMP
     # The answer to the request will tell more.
     assert step_of(recovery, notice(MessageType.HISTORY_POSITION, "e2", 0)) is Step.DONE
 
@@ -325,6 +326,16 @@ def test_a_notice_that_a_client_has_published_is_an_ordinary_message() -> None:
     )
     assert take_all(recovery, forged) == [forged]
     assert recovery.position == ("e1", 5)
+
+
+def test_messages_before_an_answer_are_dropped_only_if_they_come_again() -> None:
+    messages = [stored("e1", 3), stored("e1", 5)]
+    recovery = Recovery("a")
+    assert take_all(recovery, *messages) == messages
+    assert recovery.position is None
+    starts: list[dict[str, Any]] = [{"last": 1}, {"since": 0}, {"since": Position("e1", 2)}]
+    for start in starts:
+        assert take_all(Recovery("a", **start), *messages) == []
 
 
 def test_no_history_is_told_once_until_a_history_is_met() -> None:

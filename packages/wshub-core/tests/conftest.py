@@ -7,15 +7,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from support import Serve, Served
 from support import fresh_logs as fresh_logs
 
 from wshub_core import Hub, HubConfig
-
-# No deadline: a busy machine must not make a test fail.
-settings.register_profile("wshub", deadline=None)
-settings.load_profile("wshub")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

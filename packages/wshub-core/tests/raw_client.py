@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from socket import SO_LINGER, SOL_SOCKET
 
-from support import Served, read_to_end
+from support import PATIENCE_SECONDS, Served, read_to_end
 from websockets.frames import Close, Frame, Opcode
 
 HANDSHAKE = (
@@ -51,12 +51,12 @@ class RawClient:
         assert (await self.read_head()).startswith(b"HTTP/1.1 101 ")
 
     async def read_head(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def read_frame(self) -> tuple[int, bytes]:
         """Read one frame with a payload below 64 KiB; return its opcode and payload."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             head, length = await self.reader.readexactly(2)
             if length == 126:
                 (length,) = struct.unpack("!H", await self.reader.readexactly(2))

@@ -19,6 +19,10 @@ WSHUB = "import sys; from wshub_core.cli.commands import main; sys.exit(main())"
 """Code of the ``wshub`` command. It also works if the command is not on the path."""
 
 
+PATIENCE_SECONDS = 30.0
+"""The longest wait for an event; only a failing test waits that long."""
+
+
 @pytest.fixture(autouse=True)
 def fresh_logs() -> None:
     """Reset the throttle of the log, so that records of earlier tests do not count."""
@@ -35,7 +39,7 @@ class WireClient:
         await self.socket.send(json.dumps(frame))
 
     async def receive(self) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return json.loads(await self.socket.recv())
 
     async def sync(self) -> None:
@@ -83,7 +87,7 @@ def present(hub: Hub) -> tuple[int, int, int]:
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
     """Read until the peer has closed the connection, cleanly or with a reset."""
     data = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with contextlib.suppress(ConnectionResetError):
             while chunk := await reader.read(65_536):
                 data += chunk
@@ -92,7 +96,7 @@ async def read_to_end(reader: asyncio.StreamReader) -> bytes:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until a condition becomes true."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.001)
 
@@ -113,4 +117,6 @@ async def wshub(*arguments: str, code: str = WSHUB) -> AsyncIterator[asyncio.sub
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        # A child of the process may keep the pipes open.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.communicate()

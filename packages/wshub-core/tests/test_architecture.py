@@ -15,6 +15,7 @@ LAYERS = [
     "logs",
     "loop",
     "bridge",
+    "presence",
     "history",
     "connections",
     "transports",

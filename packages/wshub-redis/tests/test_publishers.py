@@ -130,9 +130,10 @@ async def test_a_publisher_works_in_both_processes_after_a_fork(
     with RedisPublisher(server.url) as publisher:
         await asyncio.to_thread(publisher.send_event, "before")
         fork = multiprocessing.get_context("fork")
-        process = fork.Process(target=publisher.send_event, args=("child",))
+        process = fork.Process(target=publisher.send_event, args=("child",), daemon=True)
         process.start()
-        await asyncio.to_thread(process.join)
+        await asyncio.to_thread(process.join, 30)
+        assert process.exitcode == 0
         await asyncio.to_thread(publisher.send_event, "after")
     names = [(await listener.receive()).data["event"] for _ in range(3)]
     assert names == ["before", "child", "after"]

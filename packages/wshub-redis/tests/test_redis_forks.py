@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fleet import wait_until
+from forking import fork
 from redis_servers import RedisServer, run_server
 
 from wshub_core import BridgeState, ForkedProcessError, Hub, Message, MessageType
@@ -31,7 +32,7 @@ def server() -> Iterator[RedisServer]:
 
 async def run_in_child(work: Callable[[], None]) -> None:
     """Run a function in a forked child; an exception fails the test."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             work()
@@ -112,7 +113,7 @@ async def test_a_child_that_runs_the_parents_event_loop_reports_no_state(
         # Created in the parent, because asyncio has no running loop in a forked child.
         is_late = loop.create_future()
         loop.call_later(1, is_late.set_result, None)
-        child = os.fork()
+        child = fork()
         if child == 0:
             try:
                 await is_late
@@ -173,8 +174,8 @@ async def test_an_object_that_was_not_started_before_a_fork_can_be_started_in_th
 
     thread_result: list[int] = []
 
-    def fork() -> None:
-        child = os.fork()
+    def fork_and_wait() -> None:
+        child = fork()
         if child == 0:
             try:
                 work()
@@ -185,7 +186,7 @@ async def test_an_object_that_was_not_started_before_a_fork_can_be_started_in_th
         thread_result.append(os.waitpid(child, 0)[1])
 
     # The fork happens in a thread without an event loop, as in servers with worker processes.
-    await asyncio.to_thread(fork)
+    await asyncio.to_thread(fork_and_wait)
     assert thread_result == [0]
 
 
@@ -204,14 +205,14 @@ async def test_a_blocking_publisher_works_after_a_fork_while_threads_use_it(
                 published += 1
 
         with RedisPublisher(server.url) as publisher:
-            thread = threading.Thread(target=publish)
+            thread = threading.Thread(target=publish, daemon=True)
             thread.start()
             try:
                 for number in range(20):
                     await run_in_child(lambda number=number: publisher.send_event("child", number))  # type: ignore[misc]
             finally:
                 is_over.set()
-                await asyncio.to_thread(thread.join)
+                await asyncio.to_thread(thread.join, 30)
         await wait_until(lambda: bridge.stats().received == published + 20)
         data = [(await client.receive()).data for _ in range(published + 20)]
         for name, count in (("parent", published), ("child", 20)):

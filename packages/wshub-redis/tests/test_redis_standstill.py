@@ -171,12 +171,17 @@ async def test_a_process_that_was_suspended_keeps_its_connections(
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    assert await process.stdout.readline() == b"ready\n"
-    for _ in range(8):
-        os.kill(process.pid, signal.SIGSTOP)
-        await asyncio.sleep(TIMEOUT * 1.5)
-        os.kill(process.pid, signal.SIGCONT)
-        await asyncio.sleep(0.05)
-    process.stdin.write(b"\n")
-    assert await process.stdout.readline() == b"up 0 0\n"
-    assert await process.wait() == 0
+    try:
+        assert await process.stdout.readline() == b"ready\n"
+        for _ in range(8):
+            os.kill(process.pid, signal.SIGSTOP)
+            await asyncio.sleep(TIMEOUT * 1.5)
+            os.kill(process.pid, signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        process.stdin.write(b"\n")
+        assert await process.stdout.readline() == b"up 0 0\n"
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -283,7 +283,7 @@ async def test_publishers_without_a_hub_leave_a_server_that_becomes_a_replica(
 async def assert_refused(send: Callable[[], Awaitable[None]]) -> None:
     """Send until the publisher notices that the server is a replica."""
     refusal = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not refusal:
             try:
                 await send()
@@ -295,7 +295,7 @@ async def assert_refused(send: Callable[[], Awaitable[None]]) -> None:
 
 async def retry(send: Callable[[], Awaitable[None]]) -> None:
     """Send until the message is confirmed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while True:
             with contextlib.suppress(BridgeUnavailableError):
                 return await send()

@@ -398,10 +398,7 @@ async def test_another_server_leads_to_a_new_epoch(server: RedisServer) -> None:
             await wait_until(lambda: bridge.stats().reconnects >= 2)
             await wait_until(lambda: bridge.state == BridgeState.UP)
             await bridge.publish("log", event("new"))
-            message = await reader.client.receive()
-            assert message.type == "history_position"
-            new = message.data["epoch"]
-            assert new != epoch
+            assert await reader.receive_new_epoch() != epoch
             again = await open_reader(hub, since=8, epoch=epoch)
             assert again.answer["reason"] == "foreign_epoch"
             kept = await again.receive_until("new")

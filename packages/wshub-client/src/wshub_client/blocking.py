@@ -70,6 +70,7 @@ class BlockingClient:
         self._is_closing = False
         self._is_over = False
         self._waiting: set[Outcome[Any]] = set()
+        self._abandoned: list[_Delivery] = []
 
     def __enter__(self) -> Self:
         """Start the client, and wait for the first connection.
@@ -173,14 +174,16 @@ class BlockingClient:
         """
         delivery = _Delivery(self._client)
         try:
-            self._run(lambda: delivery.fetch(timeout))
+            self._run(lambda: self._fetch(delivery, timeout))
             assert delivery.message is not None, "fetch has returned"
             # Python calls no signal handler between this line and the caller's next statement, so
             # the message cannot be lost here.
             return delivery.message
         except BaseException:
-            # A signal handler may have raised, before or after the message came.
-            self._call_soon(delivery.give_up)
+            # A signal handler may have raised, before or after the message came. It may raise again
+            # below, but only when `append` is done. Then the next call puts the message back.
+            self._abandoned.append(delivery)
+            self._call_soon(self._give_up_abandoned)
             raise
 
     def __iter__(self) -> Iterator[Message]:
@@ -274,6 +277,15 @@ class BlockingClient:
             self._is_over = True
             for outcome in tuple(self._waiting):
                 outcome.put(None)
+
+    async def _fetch(self, delivery: "_Delivery", timeout: float | None) -> None:
+        self._give_up_abandoned()
+        await delivery.fetch(timeout)
+
+    def _give_up_abandoned(self) -> None:
+        # The last one first, because each message is put in front of the others.
+        while self._abandoned:
+            self._abandoned.pop().give_up()
 
     async def _serve(self) -> None:
         await self._stop.wait()

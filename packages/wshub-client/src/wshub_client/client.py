@@ -134,15 +134,8 @@ class ReconnectingClient:
         clock: Clock | None = None,
     ) -> None:
         dial = DialSettings(
-            url,
-            token,
-            dict(headers or {}),
-            origin,
-            ssl,
-            proxy,
-            open_timeout,
-            close_timeout,
-            max_message_bytes,
+            *(url, token, dict(headers or {}), origin, ssl, proxy),
+            *(open_timeout, close_timeout, max_message_bytes),
         )
         retry = RetrySettings(
             initial_backoff, max_backoff, backoff_multiplier, max_attempts, stable_after
@@ -310,8 +303,8 @@ class ReconnectingClient:
         later. Pass the position to `subscribe` in a later run to go on there.
 
         Returns:
-            The position. None if the channel is not subscribed or has no history, and until the
-            first answer of the hub.
+            The position. None if the channel is not subscribed or has no history. Until the first
+            answer of the hub, the position that `subscribe` was called with, or None.
         """
         return self._subscriptions.position(channel)
 

@@ -101,20 +101,17 @@ class Recovery:
     ) -> None:
         self.position = since if isinstance(since, Position) else None
         self._channel = channel
-        # The request of the application, for as long as there is no position.
+        # The request of the application, until an answer of a hub takes its place.
         self._start: dict[str, object] | None = None
         if last is not None:
             self._start = {"last": last}
         elif since is not None and self.position is None:
             self._start = {"since": since}
         _validate(last, since)
-        # Until the answer comes, messages with a position belong to an earlier subscription, or
-        # come again behind the answer.
         self._awaits_answer = True
         self._has_history = False
         # The request after the last jump. A jump that leads to the same request is not asked again.
         self._asked_again: dict[str, object] | None = None
-        self._has_told_no_history = False
 
     def make_request(self) -> dict[str, object] | None:
         """Return the field ``history`` of a request; None for a request without this field."""
@@ -141,7 +138,6 @@ class Recovery:
         # While the hub cannot read the history, it tells no position, and the present one stays.
         if answer.epoch:
             self.position = Position(answer.epoch, answer.after)
-            self._has_told_no_history = False
         return None if answer.recovered else Gap(self._channel, answer.reason, answer.missing)
 
     def take(self, message: Message) -> Generator[Message | Gap, None, Step]:
@@ -156,9 +152,11 @@ class Recovery:
         if not message.epoch:
             yield message
             return self._take_notice(message) if message.type in _NOTICES else Step.DONE
-        if self._awaits_answer:
+        if self._awaits_answer and self.make_request() is not None:
+            # It comes again behind the answer, or belongs to an earlier subscription.
             return Step.DONE
-        if self._has_history:
+        is_followed = self._has_history and not self._awaits_answer
+        if is_followed:
             position = self.position
             is_same_epoch = position is not None and message.epoch == position.epoch
             if position is not None and is_same_epoch and message.offset <= position.offset:
@@ -170,7 +168,7 @@ class Recovery:
                     missing = message.offset - position.offset - 1 if is_same_epoch else None
                     yield Gap(self._channel, _SKIPPED, missing)
         yield message
-        if self._has_history:
+        if is_followed:
             self.position = Position(message.epoch, message.offset)
         return Step.DONE
 
@@ -193,19 +191,16 @@ class Recovery:
         position = self.position
         if notice.type == MessageType.HISTORY_CLEARED or (position is None and self._start is None):
             self.position = Position(told.epoch, told.offset)
-        elif position is None or position.epoch != told.epoch or position.offset < told.offset:
+        elif position is None or position.epoch != told.epoch or position.offset != told.offset:
             self._asked_again = None
             self._awaits_answer = True
             return Step.JUMP
         return Step.DONE
 
     def _forget_history(self) -> Gap | None:
-        is_missed = self.position is not None or self._start is not None
-        self.position = None
-        if not is_missed or self._has_told_no_history:
-            return None
-        self._has_told_no_history = True
-        return Gap(self._channel, _NO_HISTORY)
+        is_missed = self.make_request() is not None
+        self.position = self._start = None
+        return Gap(self._channel, _NO_HISTORY) if is_missed else None
 
 
 def _read(data: JSON) -> _HistoryData | None:

@@ -59,13 +59,13 @@ class _Ping:
     Attributes:
         is_own: Whether the client sent the ping for itself; False for a ping of the application.
         on_pong: Called once, when the hub has served all requests before the ping.
-        is_answered: Whether a pong without an id has come for this ping.
+        has_pong: Whether a pong without an id has come for this ping.
         refusals: The messages without an id that may refuse the subscriptions before the ping.
     """
 
     is_own: bool
     on_pong: Callable[[], None] | None = None
-    is_answered: bool = False
+    has_pong: bool = False
     refusals: list[Message] = field(default_factory=list)
 
     def note_served(self) -> None:
@@ -234,12 +234,12 @@ class Requests:
         open_pings = (
             (asked_id, each)
             for asked_id, each in self._asked.items()
-            if isinstance(each, _Ping) and not each.is_answered
+            if isinstance(each, _Ping) and not each.has_pong
         )
         ping_id, ping = next(open_pings, ("", None))
         if ping is None:
             return False
-        ping.is_answered = True
+        ping.has_pong = True
         if self._trusts_pongs:
             self._answers_ids = False
             self.is_unclear = False
@@ -268,7 +268,7 @@ class Requests:
             match asked:
                 case _Request(is_subscription=True):
                     candidates += 1
-                case _Ping(is_answered=True):
+                case _Ping(has_pong=True):
                     candidates = 0
                 case _Ping():
                     if len(asked.refusals) < candidates:
@@ -303,7 +303,7 @@ class Requests:
             if isinstance(asked, _Request):
                 requests.append(asked)
             elif isinstance(asked, _Ping):
-                if not asked.is_answered:
+                if not asked.has_pong:
                     return None
                 for asked_id in tuple(self._asked)[:number]:
                     del self._asked[asked_id]

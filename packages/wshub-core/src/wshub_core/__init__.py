@@ -4,6 +4,13 @@ Start with `Hub`. `HubConfig` holds its settings, and `Message` is the unit that
 """
 
 from wshub_core.bridge.history_store import HistoryStore, StoredPage
+from wshub_core.bridge.presence_store import (
+    PresenceOutcome,
+    PresenceStore,
+    PresenceUpdate,
+    StoredMember,
+    StoredPresence,
+)
 from wshub_core.bridge.protocol import Bridge
 from wshub_core.bridge.state import BridgeState
 from wshub_core.bridge_port import BridgePort
@@ -27,7 +34,12 @@ from wshub_core.values.channels import (
     validate_process_id,
 )
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
-from wshub_core.values.config import ChannelAuthorizer, HubConfig, PublishAuthorizer
+from wshub_core.values.config import (
+    ChannelAuthorizer,
+    HubConfig,
+    PresenceAuthorizer,
+    PublishAuthorizer,
+)
 from wshub_core.values.connection import Connection
 from wshub_core.values.errors import (
     AuthenticatorError,
@@ -50,6 +62,9 @@ from wshub_core.values.errors import (
     MessageEncodeError,
     MessageTooLargeError,
     MissingUserIDError,
+    NoPresenceError,
+    PresenceDeniedError,
+    PresenceUnavailableError,
     ProcessStartError,
     PublishDeniedError,
     ReservedTypeError,
@@ -77,6 +92,7 @@ from wshub_core.values.messages import (
     encode_message,
 )
 from wshub_core.values.preparation import prepare_message
+from wshub_core.values.presence import Member, Presence, PresenceCount, PresenceSettings
 from wshub_core.values.stats import HubStats
 from wshub_core.values.subprotocols import BEARER_SUBPROTOCOL, V1_SUBPROTOCOL, offered_subprotocols
 
@@ -123,13 +139,24 @@ __all__ = [
     "InvalidHistoryRequestError",
     "InvalidProcessIDError",
     "LivePage",
+    "Member",
     "Message",
     "MessageDecodeError",
     "MessageEncodeError",
     "MessageTooLargeError",
     "MessageType",
     "MissingUserIDError",
+    "NoPresenceError",
     "Position",
+    "Presence",
+    "PresenceAuthorizer",
+    "PresenceCount",
+    "PresenceDeniedError",
+    "PresenceOutcome",
+    "PresenceSettings",
+    "PresenceStore",
+    "PresenceUnavailableError",
+    "PresenceUpdate",
     "ProcessStartError",
     "PublishAuthorizer",
     "PublishDeniedError",
@@ -139,7 +166,9 @@ __all__ = [
     "Response",
     "ServeError",
     "Server",
+    "StoredMember",
     "StoredPage",
+    "StoredPresence",
     "SubscriptionDeniedError",
     "SubscriptionLimitError",
     "Timer",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from wshub_core.bridge.history_store import HistoryStore
+from wshub_core.bridge.presence_store import PresenceStore
 from wshub_core.bridge.protocol import Bridge
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.history.replica import StoredMessage
@@ -37,7 +38,13 @@ class BridgePort:
         self._get_running = get_running
         self._get_unchecked = get_unchecked
 
-    def attach(self, bridge: Bridge, *, history: HistoryStore | None = None) -> None:
+    def attach(
+        self,
+        bridge: Bridge,
+        *,
+        history: HistoryStore | None = None,
+        presence: PresenceStore | None = None,
+    ) -> None:
         """Attach a bridge. The bridge calls this method when it is ready.
 
         From then on, publishing methods reach the clients of all hubs, unless ``local_only`` is
@@ -46,6 +53,8 @@ class BridgePort:
         Args:
             bridge: The bridge.
             history: The histories that all hubs share. Without it, each hub has its own.
+            presence: The store of the members of channels. Without one, or if the hub has no
+                channels with presence, each hub knows its own members only.
 
         Raises:
             BridgeAttachedError: The hub has a bridge already.
@@ -54,17 +63,49 @@ class BridgePort:
         running.relay.attach(bridge)
         if history is not None:
             running.histories.attach(history, running.registry.channels)
+        if presence is not None and running.presence is not None:
+            running.presence.sync.use_store(presence)
 
     def detach(self) -> None:
         """Detach the bridge, so that messages reach only the clients of this hub.
 
-        The call is harmless without a bridge, before the hub is entered, and after its end.
+        The call is harmless without a bridge, before the hub is entered, and after its end. Call
+        `withdraw_presence` before.
         """
         running = self._get_unchecked()
         if running is not None:
             running.check_process()
             running.relay.detach()
             running.histories.detach()
+            if running.presence is not None:
+                running.presence.sync.use_memory()
+
+    @property
+    def has_presence(self) -> bool:
+        """True if a channel of the hub can have presence, so that a store is of use."""
+        running = self._get_unchecked()
+        return running is not None and running.presence is not None
+
+    def resync_presence(self) -> None:
+        """Send all members of this hub to the store again.
+
+        Call this method when the store can be reached again after a failure. The hub waits for two
+        seconds, so that the other hubs return too.
+        """
+        presence = self._get_running().presence
+        if presence is not None:
+            presence.sync.send_all()
+
+    async def withdraw_presence(self) -> None:
+        """Remove the members of this hub from the store, and use the store no more.
+
+        Call this method before `detach`, and limit its time. Otherwise the other hubs see the
+        members of this hub until the store forgets them.
+        """
+        running = self._get_unchecked()
+        if running is not None and running.presence is not None:
+            running.check_process()
+            await running.presence.sync.withdraw()
 
     @property
     def bridged_channels(self) -> Collection[str]:

@@ -28,16 +28,19 @@ from wshub_redis.connection import logger
 from wshub_redis.envelope import OVERHEAD_BYTES, EnvelopeWriter
 from wshub_redis.errors import connect_error
 from wshub_redis.history_calls import HistoryCalls
+from wshub_redis.presence_store import PRESENCE_SCRIPTS, RedisPresenceStore
 from wshub_redis.receiver import Receiver
 from wshub_redis.redis_channels import RedisChannels
 from wshub_redis.redis_py.connections import CONNECTION_ERRORS
 from wshub_redis.redis_py.servers import find_home, find_server
 from wshub_redis.redis_py.validation import check_sharded
 from wshub_redis.router import ClusterRouter, ShardRouter, SingleShard
+from wshub_redis.scripts import Script
 from wshub_redis.settings import ConnectionSettings
 from wshub_redis.shard import Shard
 from wshub_redis.shared_history import HISTORY_SCRIPTS, SharedHistory
 from wshub_redis.stats import BridgeStats, Counters
+from wshub_redis.timeouts import stall_tolerant_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,13 @@ class RedisBridge:
             except CONNECTION_ERRORS:
                 if self._require_redis:
                     raise
-            self._port.attach(self, history=history if self._port.has_history else None)
+            self._port.attach(
+                self,
+                history=history if self._port.has_history else None,
+                presence=RedisPresenceStore(
+                    self._channels, router, is_sharded=self._settings.is_sharded
+                ),
+            )
             self._is_attached = True
             self._state.start_reporting()
             await self._wait_subscribed(router)
@@ -239,6 +248,7 @@ class RedisBridge:
                 return
             try:
                 if self._is_attached:
+                    await self._withdraw_presence()
                     # The hub is detached first: from then on the queues only become shorter.
                     self._is_attached = False
                     self._state.stop_reporting()
@@ -251,6 +261,11 @@ class RedisBridge:
                 self._wants_all = False
                 self._state.reset()
 
+    async def _withdraw_presence(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with stall_tolerant_timeout(self._settings.timeout):
+                await self._port.withdraw_presence()
+
     def _make_router(self) -> ShardRouter:
         make_shard = partial(
             Shard,
@@ -261,17 +276,21 @@ class RedisBridge:
             on_change=self._update_state,
             counters=self._counters,
         )
+        scripts: tuple[Script, ...] = ()
         if self._port.has_history:
-            home = None
-            if not self._settings.is_sharded:
-                home = find_home(self._redis, self._channels.home)
+            scripts += HISTORY_SCRIPTS
             make_shard = partial(
                 make_shard,
-                scripts=HISTORY_SCRIPTS,
-                home=home,
                 on_unstored=self._receiver.deliver_unstored,
                 on_resynced=self._receiver.resync,
             )
+        if self._port.has_presence:
+            scripts += PRESENCE_SCRIPTS
+            make_shard = partial(make_shard, on_commands_up=self._receiver.resync_presence)
+        if scripts:
+            is_sharded = self._settings.is_sharded
+            home = None if is_sharded else find_home(self._redis, self._channels.home)
+            make_shard = partial(make_shard, scripts=scripts, home=home)
         if not self._settings.is_sharded:
             return SingleShard(make_shard, self._server, self._wanted_names)
         assert isinstance(self._redis, RedisCluster), "the constructor checks this"

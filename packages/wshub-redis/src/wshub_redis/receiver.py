@@ -82,6 +82,11 @@ class Receiver:
         with contextlib.suppress(WSHubError):
             self._port.resync_history()
 
+    def resync_presence(self) -> None:
+        """Let the hub send its members again; never raises."""
+        with contextlib.suppress(WSHubError):
+            self._port.resync_presence()
+
     def _deliver(self, name: bytes, channel: str, envelope: Envelope) -> bool:
         """Deliver a message; return whether it came from another hub and is new."""
         is_own = envelope.source_id == self._envelopes.source_id

@@ -42,6 +42,7 @@ class Shard:
             has a history.
         on_resynced: Called when messages arrive of which some may have been missed, and scripts
             can be run.
+        on_commands_up: Called when scripts can be run again.
 
     Attributes:
         sender: The publishing half.
@@ -66,14 +67,56 @@ class Shard:
         home: Server | None = None,
         on_unstored: Callable[[bytes, bytes], None] | None = None,
         on_resynced: Callable[[], None] = lambda: None,
+        on_commands_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._probe_channel = probe_channel = channels.probe(source_id, hash_tag)
+        self._probe_channel = channels.probe(source_id, hash_tag)
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
+        self.listener = self._make_listener(server, wanted, settings, channels, on_change, counters)
+        make_sender = partial(
+            Sender,
+            timeout=settings.timeout,
+            on_change=on_change,
+            counters=counters,
+            command="SPUBLISH" if settings.is_sharded else "PUBLISH",
+            replay_seconds=settings.replay_seconds,
+            max_queue_bytes=settings.max_queue_bytes,
+            before_replay=self._wait_for_listeners,
+            role_interval=settings.probe_interval,
+        )
+        self._on_resynced = on_resynced
+        self._on_commands_up = on_commands_up
+        self.commands: CommandConnection | None = None
+        if scripts:
+            self.commands = CommandConnection(
+                home or server, settings.timeout, self._note_commands, counters, scripts=scripts
+            )
+        # Only the sender checks the role; all connections lead to the same server.
+        self.sender = make_sender(
+            server,
+            on_replica=self._leave_replica,
+            on_unstored=on_unstored if home is None else None,
+        )
+        self.history_sender = self.sender
+        if home is not None and on_unstored is not None:
+            self.history_sender = make_sender(
+                home, on_replica=lambda: None, on_unstored=on_unstored
+            )
+
+    def _make_listener(
+        self,
+        server: Server,
+        wanted: Callable[["Shard"], Iterable[bytes]],
+        settings: ConnectionSettings,
+        channels: RedisChannels,
+        on_change: Callable[[], None],
+        counters: Counters,
+    ) -> Listener:
         # In a sharded cluster, the broadcast channel is on one of the shards only.
         is_sharded = settings.is_sharded
+        probe_channel = self._probe_channel
         essential = {probe_channel} if is_sharded else {probe_channel, channels.broadcast}
-        self.listener = Listener(
+        return Listener(
             server,
             settings.timeout,
             on_change,
@@ -87,34 +130,6 @@ class Shard:
             publish_probe=self._publish_probe,
             on_resubscribed=self._resync,
         )
-        make_sender = partial(
-            Sender,
-            timeout=settings.timeout,
-            on_change=on_change,
-            counters=counters,
-            command="SPUBLISH" if is_sharded else "PUBLISH",
-            replay_seconds=settings.replay_seconds,
-            max_queue_bytes=settings.max_queue_bytes,
-            before_replay=self._wait_for_listeners,
-            role_interval=settings.probe_interval,
-        )
-        self._on_resynced = on_resynced
-        self.commands: CommandConnection | None = None
-        if scripts:
-            self.commands = CommandConnection(
-                home or server, settings.timeout, self._resync, counters, scripts=scripts
-            )
-        # Only the sender checks the role; all connections lead to the same server.
-        self.sender = make_sender(
-            server,
-            on_replica=self._leave_replica,
-            on_unstored=on_unstored if home is None else None,
-        )
-        self.history_sender = self.sender
-        if home is not None:
-            self.history_sender = make_sender(
-                home, on_replica=lambda: None, on_unstored=on_unstored
-            )
 
     @property
     def senders(self) -> list[Sender]:
@@ -162,6 +177,11 @@ class Shard:
         self.listener.leave_replica()
         if self.commands is not None:
             self.commands.leave_replica()
+
+    def _note_commands(self) -> None:
+        if self.commands is not None and self.commands.is_up:
+            self._on_commands_up()
+        self._resync()
 
     def _resync(self) -> None:
         if self.listener.is_up and (self.commands is None or self.commands.is_up):

@@ -12,6 +12,7 @@ from wshub_core.connections.answers import (
 from wshub_core.connections.auth_expiry import AuthExpiry
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
+from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
@@ -60,6 +61,7 @@ class Commands:
         subscribe_commands: Serves requests to subscribe.
         publishing: Publishes messages, and sends messages to one connection.
         answers: Sends the answers.
+        presence_commands: Serves requests for members; None for a hub without presence.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Commands:
         subscribe_commands: SubscribeCommands,
         publishing: Publishing,
         answers: Answers,
+        presence_commands: PresenceCommands | None,
     ) -> None:
         self._config = config
         self._counters = counters
@@ -85,6 +88,7 @@ class Commands:
         self._subscribe_commands = subscribe_commands
         self._publishing = publishing
         self._answers = answers
+        self._presence_commands = presence_commands
 
     def serve(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
         """Serve one frame.
@@ -130,6 +134,10 @@ class Commands:
             ):
                 authorizer = self._config.publish_authorizer
                 return self._serve_publish(connection, message, frame_id, authorizer)
+            case Message(type=MessageType.PRESENCE) if (
+                self._presence_commands is not None and frame_id is not None
+            ):
+                return self._presence_commands.serve(connection, message, frame_id)
         if self._config.on_message is not None:
             return self._callbacks.run("on_message", self._config.on_message, connection, message)
         # The client has chosen the type, which can fill a message.

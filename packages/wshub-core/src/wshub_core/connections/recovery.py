@@ -128,14 +128,14 @@ class Recovery:
             position["after"] = replay.after
             answer(position if plan is None else position | describe_plan(plan))
             if replay.after < stream.offset:
-                replay.is_answered = True
+                replay.is_started = True
                 self._send(connection)
         except HistoryUnavailableError:
             if self._is_wanted(replay):
                 unavailable = {"reason": "unavailable"}
                 answer(unavailable if request is None else {"recovered": False} | unavailable)
         finally:
-            if not replay.is_answered:
+            if not replay.is_started:
                 self._end(replay)
 
     async def _open(
@@ -200,7 +200,7 @@ class Recovery:
             replays[replay.channel] = replay
             if not self._is_wanted(replay):
                 self._end(replay)
-            elif replay.is_answered:
+            elif replay.is_started:
                 return replay
         return None
 
@@ -292,11 +292,11 @@ class _Replay:
         limits: The size of the history.
         epoch: The epoch of the stream.
         after: Offset of the last message that was sent.
-        is_answered: Whether the answer was sent and messages are to follow.
+        is_started: Whether the answer was sent and messages are to follow.
         loads: Number of loads since the last page.
     """
 
-    __slots__ = ("after", "channel", "connection", "epoch", "is_answered", "limits", "loads")
+    __slots__ = ("after", "channel", "connection", "epoch", "is_started", "limits", "loads")
 
     def __init__(self, connection: ServerConnection, channel: str, limits: HistoryLimits) -> None:
         self.connection = connection
@@ -304,5 +304,5 @@ class _Replay:
         self.limits = limits
         self.epoch = ""
         self.after = 0
-        self.is_answered = False
+        self.is_started = False
         self.loads = 0

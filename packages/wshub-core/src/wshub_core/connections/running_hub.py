@@ -1,6 +1,7 @@
 """The running hub: the parts of a hub that has been entered, and their wiring."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
@@ -12,6 +13,8 @@ from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
+from wshub_core.connections.presence import ChannelPresence
+from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing, PublishListener
 from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
@@ -57,6 +60,7 @@ class RunningHub:
         relay: Forwards messages to the bridge.
         histories: The histories of channels.
         admission: Accepts or refuses requests.
+        presence: The members of channels; None if no channel has presence.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
         publishing: Publishes and delivers messages.
@@ -78,7 +82,10 @@ class RunningHub:
         self._counters = Counters()
         # Each part gets the parts that it uses. The lambdas name parts that are created later.
         self.registry: Registry[ServerConnection] = Registry(
-            config.max_subscriptions, lambda channel: self.relay.note_empty(channel)
+            config.max_subscriptions,
+            lambda channel: self.relay.note_empty(channel),
+            # Without presence, the end of a subscription costs nothing more.
+            self._leave_presence if config.presence else None,
         )
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
@@ -90,17 +97,16 @@ class RunningHub:
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
         )
-        self.histories = Histories(
-            config,
-            history_patterns,
-            clock,
-            lambda *message: self.publishing.deliver_positioned(*message),
-            lambda *position: self.publishing.notify_position(*position),
-            self.tasks,
-            self.registry.subscriber_count,
-        )
+        self.presence = self._make_presence() if config.presence else None
+        self.histories = self._make_histories(history_patterns)
         self.subscriptions = Subscriptions(
-            config, self.registry, self.relay, self.histories, self.callbacks, self.tasks
+            config,
+            self.registry,
+            self.relay,
+            self.histories,
+            self.presence,
+            self.callbacks,
+            self.tasks,
         )
         self.lifecycle = Lifecycle(
             config,
@@ -112,9 +118,16 @@ class RunningHub:
             self.callbacks,
             self.tasks,
         )
-        self.publishing = Publishing(
-            config,
-            loop,
+        self.publishing = self._make_publishing(listeners)
+        self._commands = self._make_commands()
+        self._shutdown = Shutdown(
+            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+        )
+
+    def _make_publishing(self, listeners: Sequence[PublishListener]) -> Publishing:
+        return Publishing(
+            self.config,
+            self._loop,
             self.registry,
             self.lifecycle.delivery,
             self.relay,
@@ -122,10 +135,6 @@ class RunningHub:
             self.callbacks,
             self._counters,
             listeners,
-        )
-        self._commands = self._make_commands()
-        self._shutdown = Shutdown(
-            hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
         )
 
     def _make_commands(self) -> Commands:
@@ -139,6 +148,11 @@ class RunningHub:
             self.lifecycle.close,
             self.config.max_outbox_bytes,
         )
+        presence_commands = None
+        if self.presence is not None:
+            presence_commands = PresenceCommands(
+                self.config, self.registry, self.callbacks, self.presence, answers
+            )
         return Commands(
             self.config,
             self._counters,
@@ -150,7 +164,33 @@ class RunningHub:
             SubscribeCommands(self.subscriptions, self.histories, recovery, answers),
             self.publishing,
             answers,
+            presence_commands,
         )
+
+    def _make_histories(self, patterns: ChannelPatterns[HistoryLimits]) -> Histories:
+        return Histories(
+            self.config,
+            patterns,
+            self.clock,
+            lambda *message: self.publishing.deliver_positioned(*message),
+            lambda *position: self.publishing.notify_position(*position),
+            self.tasks,
+            self.registry.subscriber_count,
+        )
+
+    def _make_presence(self) -> ChannelPresence:
+        return ChannelPresence(
+            self.config,
+            self.clock,
+            self.registry,
+            self.callbacks,
+            self.tasks,
+            lambda channel, message: self.publishing.publish(channel, message),
+        )
+
+    def _leave_presence(self, connection: ServerConnection, channel: str) -> None:
+        assert self.presence is not None, "a hub without presence does not pass this method on"
+        self.presence.leave(connection, channel)
 
     @property
     def is_over(self) -> bool:
@@ -184,6 +224,10 @@ class RunningHub:
         self.admission.close()
         self.histories.cancel()
         await self.lifecycle.close_all(code, reason)
+        if self.presence is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.close_timeout):
+                    await self.presence.sync.close()
 
     def stats(self) -> HubStats:
         """Return the current numbers and the running totals."""

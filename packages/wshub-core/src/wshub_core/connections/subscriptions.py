@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.presence import ChannelPresence
 from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.tasks import Tasks
@@ -33,6 +34,7 @@ class Subscriptions:
         registry: The hub's connections and their subscriptions.
         relay: Subscribes the bridge to channels.
         histories: The histories of the hub.
+        presence: Gets each new subscription; None for a hub without presence.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
     """
@@ -43,6 +45,7 @@ class Subscriptions:
         registry: Registry[ServerConnection],
         relay: Relay,
         histories: Histories,
+        presence: ChannelPresence | None,
         callbacks: Callbacks,
         tasks: Tasks,
     ) -> None:
@@ -52,6 +55,7 @@ class Subscriptions:
         self._histories = histories
         self._callbacks = callbacks
         self._tasks = tasks
+        self._presence = presence
         # Tasks of `subscribe_nowait` that wait for an asynchronous authorizer.
         self._deciding: dict[ServerConnection, dict[str, Task[Any]]] = {}
         # Confirmations that wait for a bridge. A later request of the same connection and channel
@@ -171,7 +175,8 @@ class Subscriptions:
         # The connection may have ended while the authorizer ran.
         if connection not in self._registry:
             return None
-        self._registry.subscribe(connection, channel)
+        if self._registry.subscribe(connection, channel) and self._presence is not None:
+            self._presence.enter(connection, channel)
         self._histories.note_subscribed(channel)
         return self._relay.ensure_subscribed(channel)
 

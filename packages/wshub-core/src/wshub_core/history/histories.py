@@ -54,6 +54,7 @@ class Histories:
         self._notify = notify
         self._tasks = tasks
         self._has_subscribers = has_subscribers
+        self._patterns = patterns
         # A reference to the method: publishing without a history must stay as cheap as it is.
         self.limits_of = patterns.find
         self._timer: Timer | None = None

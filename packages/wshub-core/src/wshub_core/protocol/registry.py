@@ -21,11 +21,18 @@ class Registry(Generic[C]):
     Args:
         max_subscriptions: Most channels that one connection can subscribe to.
         on_empty: Called with each channel that has lost its last subscriber.
+        on_end: Called with the connection and the channel of each subscription that has ended.
     """
 
-    def __init__(self, max_subscriptions: int, on_empty: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        max_subscriptions: int,
+        on_empty: Callable[[str], object],
+        on_end: Callable[[C, str], object] | None = None,
+    ) -> None:
         self._max_subscriptions = max_subscriptions
         self._on_empty = on_empty
+        self._on_end = on_end
         self._channels_of: dict[C, set[str]] = {}
         self._subscribers_of: dict[str, set[C]] = {}
         # A fan-out needs a collection that does not change meanwhile. Snapshots are dropped at each
@@ -114,6 +121,10 @@ class Registry(Generic[C]):
         self._drop_subscriber(connection, channel)
         return True
 
+    def is_subscribed(self, connection: C, channel: str) -> bool:
+        """Return whether a connection is subscribed to a channel."""
+        return channel in self._channels_of.get(connection, ())
+
     def pause(self, connection: C, channel: str) -> None:
         """Leave a subscription out of `subscribers_of`, until `resume`."""
         if channel in self._channels_of.get(connection, ()):
@@ -168,3 +179,5 @@ class Registry(Generic[C]):
         if self._paused:
             self.resume(connection, channel)
         self._subscription_count -= 1
+        if self._on_end is not None:
+            self._on_end(connection, channel)

@@ -21,6 +21,7 @@ from wshub_core.testing.clock import ManualClock, ManualTimer
 from wshub_core.testing.history_contract import HistoryContract, SharedHistoryContract
 from wshub_core.testing.memory_bridge import MemoryBridge, MemoryExchange
 from wshub_core.testing.memory_history import MemoryHistory
+from wshub_core.testing.presence_contract import PresenceContract
 
 __all__ = [
     "BridgeContract",
@@ -33,6 +34,7 @@ __all__ = [
     "MemoryExchange",
     "MemoryHistory",
     "MemoryTransport",
+    "PresenceContract",
     "SharedHistoryContract",
     "connect",
 ]

@@ -30,7 +30,7 @@ class HistorySharingTests(HistoryForm):
         """Lose all messages that arrive at a hub inside of ``async with``.
 
         The hub can publish and read the history meanwhile. At the end, messages arrive again, and
-        the bridge calls `BridgePort.resync_history`.
+        the bridge calls `wshub_core.BridgePort.resync_history`.
         """
         raise NotImplementedError
 

@@ -1,13 +1,16 @@
 """A bridge in memory, for tests of programs with several hubs."""
 
 import asyncio
+import time
 from asyncio import Future
 from types import TracebackType
 from typing import Self
 
 from wshub_core.bridge.history_store import StoredPage
+from wshub_core.bridge.presence_store import PresenceStore
 from wshub_core.bridge.state import BridgeState
 from wshub_core.hub import Hub
+from wshub_core.presence.local import LocalPresence
 from wshub_core.testing.memory_history import MemoryHistory
 from wshub_core.values.channels import BROADCAST
 from wshub_core.values.errors import HistoryUnavailableError
@@ -23,11 +26,13 @@ class MemoryExchange:
     Attributes:
         bridges: The attached bridges.
         history: The histories that the hubs share, or None.
+        presence: The members of the channels of all hubs.
     """
 
     def __init__(self, history: MemoryHistory | None = None) -> None:
         self.bridges: list[MemoryBridge] = []
         self.history = history
+        self.presence: PresenceStore = LocalPresence(time.monotonic)
 
 
 class MemoryBridge:
@@ -59,7 +64,7 @@ class MemoryBridge:
 
     async def __aenter__(self) -> Self:
         history = None if self._exchange.history is None else self
-        self._port.attach(self, history=history)
+        self._port.attach(self, history=history, presence=self._exchange.presence)
         self._exchange.bridges.append(self)
         return self
 
@@ -69,6 +74,7 @@ class MemoryBridge:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._port.withdraw_presence()
         self._exchange.bridges.remove(self)
         self._port.detach()
 

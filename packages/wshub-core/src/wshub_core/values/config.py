@@ -11,8 +11,9 @@ from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.history import HistoryLimits, validate_history
 from wshub_core.values.http import Request
-from wshub_core.values.messages import Message
+from wshub_core.values.messages import JSON, Message
 from wshub_core.values.origins import normalize_origin
+from wshub_core.values.presence import PresenceSettings, validate_presence
 
 Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
 """The policy for a message that does not fit into the outbox of a connection."""
@@ -36,6 +37,12 @@ PublishAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool
 The hub calls it once for each message, and only with valid channel names. An authorizer that raises
 denies the message."""
 
+PresenceAuthorizer: TypeAlias = Callable[[Connection, str], bool | Awaitable[bool]]
+"""A function that returns whether a client may read the presence of a channel; plain or async.
+
+The hub calls it once for each request, and only for channels with presence. An authorizer that
+raises denies the request."""
+
 
 _CALLBACKS = (
     "authenticator",
@@ -45,6 +52,8 @@ _CALLBACKS = (
     "on_connect",
     "on_disconnect",
     "on_message",
+    "presence_authorizer",
+    "presence_info",
     "publish_authorizer",
 )
 
@@ -92,6 +101,14 @@ class HubConfig:
             channel counts. Other channels have no history.
         max_history_bytes: Maximum size of all histories in the memory of this hub. Above it, the
             history that has grown least recently is dropped.
+        presence: The channels whose members the hub keeps, by name or by a prefix and ``*``, such
+            as ``{"room:*": PresenceSettings()}``; None for no presence. The first pattern that fits
+            a channel counts. Other channels have no presence.
+        presence_info: Function that returns the ``info`` of a new member from its connection and
+            the channel: any JSON value of at most 1,024 bytes. It must not be async. If it raises
+            or returns another value, the member has no ``info``.
+        presence_authorizer: The authorizer of clients that ask for the members of a channel. With
+            None, the subscribers of the channel may ask.
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
             ``"*"`` for all origins. None allows only the server's own pages. Upper case, a default
             port and a slash at the end make no difference.
@@ -124,6 +141,9 @@ class HubConfig:
     close_timeout: float = 10.0
     history: Mapping[str, HistoryLimits | None] = field(default_factory=dict)
     max_history_bytes: int = 268_435_456
+    presence: Mapping[str, PresenceSettings | None] = field(default_factory=dict)
+    presence_info: Callable[[Connection, str], JSON] | None = None
+    presence_authorizer: "PresenceAuthorizer | None" = None
     allowed_origins: Collection[str] | None = None
     require_origin: bool = False
     check_origin: Callable[[Request], bool] | None = None
@@ -166,6 +186,8 @@ class HubConfig:
             object.__setattr__(self, "allowed_origins", origins)
         ChannelPatterns("HubConfig.history", self.history)
         validate_history(self.history)
+        ChannelPatterns("HubConfig.presence", self.presence)
+        validate_presence(self.presence)
         if self.max_outbox_bytes < self.max_message_bytes + _LONGEST_FRAME_HEADER:
             raise InvalidConfigError(
                 "HubConfig.max_outbox_bytes must hold at least one message of max_message_bytes "

@@ -25,6 +25,9 @@ def _to_plain(value: Any) -> Any:
     Such types are subclasses of plain types, other containers, and models of pydantic.
     """
     match value:
+        case msgspec.Raw():
+            # The encoder copies it. It is passed here only for the search for values.
+            return msgspec.json.decode(value)
         case None | bool():
             # msgspec supports both as values, so they are passed here only as keys.
             raise TypeError("JSON objects have strings as keys")

@@ -26,6 +26,9 @@ Every class is a `WSHubError`::
     ├── BridgeUnavailableError     the other hubs cannot be reached
     ├── HistoryUnavailableError    the history of a channel cannot be read now
     ├── InvalidHistoryRequestError a request for a history has an invalid value
+    ├── NoPresenceError            a channel has no presence
+    ├── PresenceDeniedError        the presence authorizer denied a request
+    ├── PresenceUnavailableError   the presence of a channel cannot be read now
     ├── InvalidCloseError          a close code or reason must not be sent
     ├── InvalidConfigError         a setting has an invalid value
     ├── ServeError                 the server cannot listen at an address
@@ -270,6 +273,34 @@ class HistoryUnavailableError(WSHubError):
 
 class InvalidHistoryRequestError(WSHubError):
     """A request for the history of a channel has an invalid value."""
+
+
+class NoPresenceError(WSHubError):
+    """A channel has no presence: no pattern of ``HubConfig.presence`` fits it.
+
+    Attributes:
+        channel: The channel.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(f"channel {channel!r} has no presence: add it to HubConfig.presence")
+
+
+class PresenceDeniedError(WSHubError):
+    """A client may not read the presence of a channel.
+
+    Attributes:
+        channel: The channel.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(f"reading the presence of channel {channel!r} is not authorised")
+
+
+class PresenceUnavailableError(WSHubError):
+    """The presence of a channel cannot be read now, such as in an outage of Redis."""
 
 
 class InvalidCloseError(WSHubError):
