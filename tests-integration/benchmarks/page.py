@@ -140,7 +140,7 @@ class Tab:
     async def cpu_seconds(self) -> float:
         """Return the CPU time of the main thread for the present document."""
         metrics = (await self.send("Performance.getMetrics"))["metrics"]
-        return sum(each["value"] for each in metrics if each["name"] == "TaskDuration")
+        return float(sum(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
 @asynccontextmanager
