@@ -26,7 +26,8 @@ class Outcomes:
             assert channel not in self.resolved, "once"
             self.resolved[channel] = error
 
-        return self.requests.ask(channel, resolve, is_subscription=is_subscription)
+        refusal = SubscriptionRefusedError if is_subscription else PublishRefusedError
+        return self.requests.ask(channel, refusal, resolve)
 
     def ping(self, name: str = "") -> str:
         return self.requests.ping(lambda: self.pongs.append(name))

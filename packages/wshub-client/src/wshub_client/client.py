@@ -26,7 +26,7 @@ from wshub_client.settings import (
     Token,
 )
 from wshub_client.subscriptions import Subscriptions
-from wshub_core import JSON, Clock, Message, MessageType, Position
+from wshub_core import JSON, Clock, Message, MessageType, Position, Presence
 
 _GO_BATCH_BYTES = 257 * 65_537
 """The largest WebSocket message of a go-ws hub, which joins all queued messages: 256 from a full
@@ -343,6 +343,22 @@ class ReconnectingClient:
             ClientError: The message could not be published; see `publish`.
         """
         await self._sender.publish(message)
+
+    async def presence(self, channel: str, *, count: bool = False) -> Presence:
+        """Ask the hub who is present in a channel, and wait for the answer.
+
+        Args:
+            channel: The channel.
+            count: Whether to ask for the numbers only, without members.
+
+        Raises:
+            InvalidChannelError: The name of the channel is not valid.
+            PresenceRefusedError: The hub does not tell who is present.
+            NotConnectedError: There is no connection.
+            LostError: The connection was lost before the answer.
+            ClientClosedError: The client has been closed.
+        """
+        return await self._sender.ask_presence(channel, count=count)
 
     def check_size(self, message: Message) -> None:
         """Check that a message can be published.

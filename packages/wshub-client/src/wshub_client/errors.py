@@ -12,6 +12,7 @@ All of them are a `wshub_core.WSHubError`. Their texts contain no token and no q
     ├── ClientClosedError          the client has been closed, or has ended
     ├── SubscriptionRefusedError   the hub refuses a subscription
     ├── PublishRefusedError        the hub refuses to publish a message
+    ├── PresenceRefusedError       the hub does not tell who is present
     └── DroppedError               messages were dropped, because a bound was reached
 """
 
@@ -126,6 +127,24 @@ class PublishRefusedError(ClientError):
         channel: The channel of the message.
         code: The hub's code for programs, such as ``publish_denied``; ``not_served`` if the hub
             publishes no messages of clients.
+        reason: The hub's text for people.
+    """
+
+    def __init__(self, channel: str, code: str, text: str) -> None:
+        self.channel = channel
+        self.code = code
+        self.reason = text
+        super().__init__(f"{channel}: {text}")
+
+
+class PresenceRefusedError(ClientError):
+    """The hub does not tell who is present in a channel.
+
+    Attributes:
+        channel: The channel.
+        code: The hub's code for programs: ``presence_denied``, ``no_presence``, or
+            ``presence_unavailable``, after which a later call may succeed; ``not_served`` if the
+            hub knows no presence.
         reason: The hub's text for people.
     """
 

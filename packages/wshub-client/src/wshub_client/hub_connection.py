@@ -10,7 +10,15 @@ from websockets.exceptions import ConnectionClosed
 
 from wshub_client.close_policy import is_terminal_close, parse_retry_reason
 from wshub_client.dialing import HubSocket
-from wshub_client.errors import ClientError, ClosedError, LostError, NotConnectedError
+from wshub_client.errors import (
+    ClientError,
+    ClosedError,
+    LostError,
+    NotConnectedError,
+    PresenceRefusedError,
+    PublishRefusedError,
+    SubscriptionRefusedError,
+)
 from wshub_client.heartbeat import Heartbeat
 from wshub_client.recovery import Gap
 from wshub_client.requests import OnOutcome, Requests
@@ -117,7 +125,7 @@ class HubConnection:
         Raises:
             NotConnectedError: The connection has ended.
         """
-        request_id = self._requests.ask(channel, on_outcome, is_subscription=True)
+        request_id = self._requests.ask(channel, SubscriptionRefusedError, on_outcome)
         more = {} if history is None else {"history": history}
         # The oldest hubs of go-ws read the channel from `data`.
         await self._send(
@@ -144,8 +152,27 @@ class HubConnection:
             NotConnectedError: The connection has ended.
         """
         async with self.request_lock:
-            request_id = self._requests.ask(message.channel, on_outcome, is_subscription=False)
+            request_id = self._requests.ask(message.channel, PublishRefusedError, on_outcome)
             await self._send(_encode(**msgspec.to_builtins(message), id=request_id))
+            await self.ping()
+
+    async def ask_presence(self, channel: str, *, count: bool, on_outcome: OnOutcome) -> None:
+        """Ask the hub who is present in a channel, and send a ping after it.
+
+        Args:
+            channel: The channel.
+            count: Whether only the numbers are asked for.
+            on_outcome: Called with the outcome.
+
+        Raises:
+            NotConnectedError: The connection has ended.
+        """
+        more = {"data": {"count": True}} if count else {}
+        async with self.request_lock:
+            request_id = self._requests.ask(channel, PresenceRefusedError, on_outcome)
+            await self._send(
+                _encode(type=MessageType.PRESENCE, channel=channel, id=request_id, **more)
+            )
             await self.ping()
 
     async def run_to_end(self, sending: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from wshub_client.errors import ClientError, PublishRefusedError, SubscriptionRefusedError
+from wshub_client.errors import (
+    ClientError,
+    PresenceRefusedError,
+    PublishRefusedError,
+    SubscriptionRefusedError,
+)
 from wshub_core import JSON, Message, MessageType
 
 
@@ -24,10 +29,21 @@ OnOutcome: TypeAlias = Callable[[ClientError | None, JSON], None]
 """A callback for the outcome of a request, called once: with an error, or with None for success and
 the data of the answer."""
 
+Refusal: TypeAlias = (
+    type[SubscriptionRefusedError] | type[PublishRefusedError] | type[PresenceRefusedError]
+)
+"""The class of the error for a refused request, which also tells the kind of the request."""
+
+_NOT_SERVED: dict[Refusal, str] = {
+    PublishRefusedError: "this hub takes no messages of clients",
+    PresenceRefusedError: "this hub does not tell who is present",
+}
+
 _ANSWERS = {
     MessageType.SUBSCRIBED,
     MessageType.UNSUBSCRIBED,
     MessageType.PUBLISHED,
+    MessageType.PRESENCE,
     MessageType.PONG,
     MessageType.ERROR,
 }
@@ -39,8 +55,12 @@ _REFUSALS_WITHOUT_ID = ("Subscribe: ", "subscription limit exceeded")
 @dataclass(eq=False, slots=True)
 class _Request:
     channel: str
-    is_subscription: bool
+    refusal: Refusal
     on_outcome: OnOutcome
+
+    @property
+    def is_subscription(self) -> bool:
+        return self.refusal is SubscriptionRefusedError
 
     def is_for(self, channel: str) -> bool:
         """Tell whether this is the request for a subscription to a channel."""
@@ -94,7 +114,7 @@ class Requests:
 
     Hubs of go-ws ignore ids. They serve frames in order and answer pings, so a pong shows that the
     hub has served every request before the ping. A subscription that was not refused by then is
-    confirmed; a message to publish has not been published.
+    confirmed; every other request was not served.
 
     The first answer with an id shows that the hub is of the first kind. A pong without an id shows
     nothing by itself: anybody who may broadcast can send one. The hub counts as one of the second
@@ -112,13 +132,18 @@ class Requests:
         self._answers_ids: bool | None = None  # None until the kind of the hub is known
         self._trusts_pongs = False
 
-    def ask(self, channel: str, on_outcome: OnOutcome, *, is_subscription: bool) -> str:
+    def ask(self, channel: str, refusal: Refusal, on_outcome: OnOutcome) -> str:
         """Note a request that is about to be sent; return its id.
 
-        A ping must follow the request. Several subscriptions may share one ping; a message to
-        publish needs a ping of its own.
+        A ping must follow the request. Several subscriptions may share one ping; every other
+        request needs a ping of its own.
+
+        Args:
+            channel: The channel of the request.
+            refusal: The class of the error for a refusal.
+            on_outcome: Called with the outcome.
         """
-        return self._add(_Request(channel, is_subscription, on_outcome))
+        return self._add(_Request(channel, refusal, on_outcome))
 
     def probe(self) -> str:
         """Note a frame that is about to be sent to learn the kind of the hub; return its id."""
@@ -222,7 +247,7 @@ class Requests:
                     asked.note_served()
                 case _Request(is_subscription=False):
                     del self._asked[asked_id]
-                    _refuse_publish(asked)
+                    _note_not_served(asked)
                 # A subscription without an answer stays: the hub answers when its bridge is up.
             if asked_id == ping_id:
                 return
@@ -284,7 +309,7 @@ class Requests:
             subscriptions = [each for each in requests if each.is_subscription]
             for request in requests:
                 if not request.is_subscription:
-                    _refuse_publish(request)
+                    _note_not_served(request)
             if len(subscriptions) > len(ping.refusals) > 0:
                 # The refusals name no channel, so they could mean any of the subscriptions.
                 for request in subscriptions:
@@ -313,10 +338,9 @@ class Requests:
 
 def _make_refusal(request: _Request, message: Message, code: str) -> ClientError:
     """Return the error for a request that a message of the hub refuses."""
-    error = SubscriptionRefusedError if request.is_subscription else PublishRefusedError
-    return error(request.channel, code, str(message.data))
+    return request.refusal(request.channel, code, str(message.data))
 
 
-def _refuse_publish(request: _Request) -> None:
-    text = "this hub takes no messages of clients"
-    request.on_outcome(PublishRefusedError(request.channel, "not_served", text), None)
+def _note_not_served(request: _Request) -> None:
+    text = _NOT_SERVED[request.refusal]
+    request.on_outcome(request.refusal(request.channel, "not_served", text), None)

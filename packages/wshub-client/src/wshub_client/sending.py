@@ -1,23 +1,29 @@
-"""The way of the application's messages to the hub: sent, published, or queued."""
+"""The way of the application's messages and requests to the hub: sent, published, or queued."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
 
 from wshub_client.drop_reports import DropReports
-from wshub_client.errors import NotConnectedError
+from wshub_client.errors import ClientError, NotConnectedError, PresenceRefusedError
 from wshub_client.hub_connection import HubConnection
 from wshub_client.lifetime import Lifetime
+from wshub_client.requests import OnOutcome
 from wshub_client.send_queue import QueuedMessage, SendQueue
 from wshub_client.settings import FlowSettings
 from wshub_client.waiting import make_outcome, set_outcome
 from wshub_core import (
+    JSON,
     Clock,
     Message,
     MessageDecodeError,
     MessageEncodeError,
     MessageTooLargeError,
     MessageType,
+    Presence,
     decode_message,
     encode_message,
     validate_channel,
@@ -28,7 +34,7 @@ _STAMP_BYTES = 64
 
 
 class Sender:
-    """Sends the application's messages.
+    """Sends the application's messages and requests.
 
     Args:
         settings: The bounds of the messages.
@@ -95,15 +101,26 @@ class Sender:
         self._lifetime.check_process()
         validate_channel(message.channel)
         self.check_size(message)
-        self._lifetime.check_open()
-        connection = self._usable_connection()
-        if connection is None:
-            raise NotConnectedError
-        outcome = make_outcome()
-        publishing = connection.publish(message, lambda error, _: set_outcome(outcome, error))
-        await connection.run_to_end(publishing)
-        with self._read_ahead():
-            await outcome
+        await self._request(lambda connection, on_outcome: connection.publish(message, on_outcome))
+
+    async def ask_presence(self, channel: str, *, count: bool) -> Presence:
+        """Ask the hub who is present in a channel, and wait for the answer.
+
+        Raises:
+            ClientError: There is no answer; see `ReconnectingClient.presence`.
+        """
+        self._lifetime.check_process()
+        validate_channel(channel)
+        data = await self._request(
+            lambda connection, on_outcome: connection.ask_presence(
+                channel, count=count, on_outcome=on_outcome
+            )
+        )
+        try:
+            return msgspec.convert(data, Presence)
+        except msgspec.ValidationError as error:
+            text = f"the answer of the hub is not valid: {error}"
+            raise PresenceRefusedError(channel, "", text) from error
 
     def check_size(self, message: Message) -> None:
         """Check that a message can be published.
@@ -143,6 +160,27 @@ class Sender:
         """Count the queued messages as dropped, because the client has ended."""
         if self._queue is not None:
             self._drops.add_unsent(len(self._queue))
+
+    async def _request(
+        self, send: Callable[[HubConnection, OnOutcome], Coroutine[Any, Any, None]]
+    ) -> JSON:
+        """Send a request on the connection, and wait for the data of its answer."""
+        self._lifetime.check_open()
+        connection = self._usable_connection()
+        if connection is None:
+            raise NotConnectedError
+        outcome = make_outcome()
+        answer: JSON = None
+
+        def take(error: ClientError | None, data: JSON) -> None:
+            nonlocal answer
+            answer = data
+            set_outcome(outcome, error)
+
+        await connection.run_to_end(send(connection, take))
+        with self._read_ahead():
+            await outcome
+        return answer
 
     def _usable_connection(self) -> HubConnection | None:
         connection = self._connection
