@@ -34,7 +34,7 @@ def test_that_passes(number):
 
 def test_hanging_tests_end_and_the_others_run(tmp_path: Path) -> None:
     (tmp_path / "test_hanging.py").write_text(HANGING)
-    shutil.copy(ROOT / "conftest.py", tmp_path)
+    shutil.copy(ROOT / "tests-integration/run_limits.py", tmp_path / "conftest.py")
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-n", "2"]
     options += ["-o", "timeout=0.5", "-o", "faulthandler_timeout=2"]
     done = subprocess.run(

@@ -13,40 +13,54 @@ does not depend on what else the machine does.
 
 import argparse
 import asyncio
+import itertools
+import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
+
+from websockets.asyncio.client import ClientConnection, connect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from browsers import find_chromium, launch_browser
-from playwright.async_api import Page
+from chromium import OPTIONS, find_chromium
 
 from wshub_core import HistoryLimits, Hub, HubConfig, LivePage
 
-# Resolves with the milliseconds since the navigation, in the first frame with the last line.
-SHOWN = """(last) => {
-  const rows = document.querySelectorAll(".line .text");
-  return rows.length > 0 && rows[rows.length - 1].textContent === last && performance.now();
-}"""
+# Resolves with the milliseconds since the navigation, in the first frame with the last line; with
+# null after a second without it.
+SHOWN = """(async () => {
+  const end = performance.now() + 1_000;
+  while (performance.now() < end) {
+    await new Promise(requestAnimationFrame);
+    const rows = document.querySelectorAll(".line .text");
+    if (rows.length && rows[rows.length - 1].textContent === "the last line") {
+      return performance.now();
+    }
+  }
+  return null;
+})()"""
 
 # Records the milliseconds between frames.
-RECORD = """() => {
+RECORD = """{
   globalThis.frames_ = [];
-  let last = performance.now();
+  let last = null;
   const note = (now) => {
-    frames_.push(now - last);
+    if (last !== null) frames_.push(now - last);
     last = now;
     globalThis.frame_ = requestAnimationFrame(note);
   };
-  requestAnimationFrame((now) => { last = now; requestAnimationFrame(note); });
+  requestAnimationFrame(note);
 }"""
-STOP = "() => { cancelAnimationFrame(frame_); return frames_; }"
+STOP = "cancelAnimationFrame(frame_), frames_"
 
 # Moves the log to random places, one in each frame, as the scroll bar does.
 JUMP = """async (count) => {
@@ -57,12 +71,12 @@ JUMP = """async (count) => {
   }
 }"""
 
-SEARCH = """async (text) => {
+SEARCH = """(async () => {
   const field = document.getElementById("search");
   const matches = document.getElementById("matches");
   const begin = performance.now();
   let longest = 0;
-  field.value = text;
+  field.value = "file_9";
   field.dispatchEvent(new Event("input"));
   do {
     const before = performance.now();
@@ -70,7 +84,7 @@ SEARCH = """async (text) => {
     longest = Math.max(longest, performance.now() - before);
   } while (!/line/.test(matches.textContent) || matches.textContent.includes("…"));
   return [performance.now() - begin, longest];
-}"""
+})()"""
 
 
 def text_of(number: int) -> str:
@@ -94,48 +108,116 @@ async def serve(lines: int) -> None:
             await server.serve_forever()
 
 
-async def measure(page: Page, address: str, frames: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable", {"timeDomain": "threadTicks"})
+class Tab:
+    """A page in Chromium, controlled by the DevTools protocol.
 
-    async def cpu_seconds() -> float:
-        metrics = (await session.send("Performance.getMetrics"))["metrics"]
+    Playwright is not used here: it watches the network, and then Chromium reports every message of
+    a WebSocket, which takes longer than the page itself.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+
+    async def send(self, method: str, **parameters: object) -> Any:
+        request = next(self._ids)
+        await self._socket.send(json.dumps({"id": request, "method": method, "params": parameters}))
+        while (answer := json.loads(await self._socket.recv())).get("id") != request:
+            pass
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["result"]
+
+    async def evaluate(self, script: str) -> Any:
+        """Return the value of an expression, or that of its promise."""
+        result = await self.send(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        if "exceptionDetails" in result:
+            raise RuntimeError(result["exceptionDetails"])
+        return result["result"].get("value")
+
+    async def cpu_seconds(self) -> float:
+        """Return the CPU time of the main thread for the present document."""
+        metrics = (await self.send("Performance.getMetrics"))["metrics"]
         return float(sum(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
+
+@asynccontextmanager
+async def open_tab() -> AsyncIterator[Tab]:
+    path = find_chromium()
+    assert path is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = [
+            *OPTIONS,
+            "--headless=new",
+            "--remote-debugging-port=0",
+            "--window-size=1280,800",
+        ]
+        browser = await asyncio.create_subprocess_exec(
+            *(path, *options, f"--user-data-dir={profile}", "about:blank"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert browser.stderr is not None
+            while (line := await browser.stderr.readline()) and b"DevTools listening" not in line:
+                pass
+            port = int(line.decode().split(":")[2].split("/")[0])
+            with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:  # noqa: ASYNC210
+                [target] = [each for each in json.load(answer) if each["type"] == "page"]
+            url = target["webSocketDebuggerUrl"]
+            async with connect(url, proxy=None, max_size=None, ping_interval=None) as socket:
+                tab = Tab(socket)
+                await tab.send("Performance.enable", timeDomain="threadTicks")
+                yield tab
+                await tab.send("Browser.close")
+            await browser.communicate()
+        finally:
+            if browser.returncode is None:
+                browser.kill()
+                await browser.communicate()
+
+
+async def measure(tab: Tab, address: str, frames: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+
     async def scroll(name: str, act: Callable[[], Awaitable[object]]) -> None:
-        cpu = await cpu_seconds()
-        await page.evaluate(RECORD)
+        cpu = await tab.cpu_seconds()
+        await tab.evaluate(RECORD)
         await act()
-        recorded = sorted(await page.evaluate(STOP))
-        cpu = await cpu_seconds() - cpu
+        recorded = sorted(await tab.evaluate(STOP))
+        cpu = await tab.cpu_seconds() - cpu
         found[f"{name}: median frame, ms"] = recorded[len(recorded) // 2]
         found[f"{name}: longest frame, ms"] = recorded[-1]
         found[f"{name}: CPU per frame, ms"] = cpu * 1_000 / len(recorded)
 
     async def turn_wheel() -> None:
         for index in range(frames):
-            await page.mouse.wheel(0, -600 if index % 20 < 15 else 900)
+            await tab.send(
+                "Input.dispatchMouseEvent",
+                **{"type": "mouseWheel", "x": 800, "y": 500},
+                **{"deltaX": 0, "deltaY": -600 if index % 20 < 15 else 900},
+            )
 
+    await tab.send("Page.navigate", url=address)
     for name in ("first view", "reload"):
-        await (page.goto(address) if name == "first view" else page.reload())
-        shown = await page.wait_for_function(SHOWN, arg="the last line", polling="raf", timeout=0)
-        found[f"{name}, s"] = await shown.json_value() / 1_000
-        # The counters begin anew with the document.
-        found[f"{name}: CPU, s"] = await cpu_seconds()
-    box = await page.locator("#log").bounding_box()
-    assert box is not None
-    await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        if name == "reload":
+            await tab.send("Page.reload")
+        shown = False
+        while not shown:
+            # The document may be replaced meanwhile.
+            with suppress(RuntimeError):
+                shown = await tab.evaluate(SHOWN)
+        found[f"{name}, s"] = shown / 1_000
+        # The counter begins anew with each document.
+        found[f"{name}: CPU, s"] = await tab.cpu_seconds()
     await scroll("at rest", lambda: asyncio.sleep(1))
     await scroll("wheel", turn_wheel)
-    await scroll("scroll bar", lambda: page.evaluate(JUMP, frames))
-    seconds, longest = await page.evaluate(SEARCH, "file_9")
-    found["search, ms"] = seconds
-    found["search: longest frame, ms"] = longest
-    found["elements of lines"] = await page.locator(".line").count()
-    found["memory of scripts, MB"] = (
-        await page.evaluate("performance.memory.usedJSHeapSize") / 1_000_000
-    )
+    await scroll("scroll bar", lambda: tab.evaluate(f"({JUMP})({frames})"))
+    found["search, ms"], found["search: longest frame, ms"] = await tab.evaluate(SEARCH)
+    found["elements of lines"] = await tab.evaluate("document.querySelectorAll('.line').length")
+    memory = await tab.evaluate("performance.memory.usedJSHeapSize")
+    found["memory of scripts, MB"] = memory / 1_000_000
     return found
 
 
@@ -148,12 +230,10 @@ async def run(arguments: argparse.Namespace) -> None:
     try:
         assert hub.stdout is not None
         address = f"http://localhost:{int(hub.stdout.readline())}/"
-        rounds: list[dict[str, Any]] = []
-        async with launch_browser() as browser:
-            for _ in range(arguments.rounds):
-                page = await browser.new_page()
-                rounds.append(await measure(page, address, arguments.frames))
-                await page.close()
+        rounds: list[dict[str, float]] = []
+        for _ in range(arguments.rounds):
+            async with open_tab() as tab:
+                rounds.append(await measure(tab, address, arguments.frames))
     finally:
         hub.send_signal(signal.SIGINT)
         hub.communicate()

@@ -1,6 +1,5 @@
-"""Requests of the Python clients for the members of a channel."""
+"""The question who is present in a channel."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -11,139 +10,108 @@ from websockets.asyncio.server import ServerConnection
 
 from wshub_client import (
     BlockingClient,
-    LostError,
     NotConnectedError,
     PresenceRefusedError,
     ReconnectingClient,
 )
 from wshub_core import (
     AuthResult,
-    Connection,
     Hub,
     HubConfig,
     InvalidChannelError,
-    Message,
-    PresenceCount,
+    Member,
+    Presence,
     PresenceSettings,
-    Request,
 )
 
-PRESENCE = {"room:*": PresenceSettings()}
+ROOMS = {"room:*": PresenceSettings()}
 
 
-def authenticate(request: Request) -> AuthResult:
-    return AuthResult(True, request.query.removeprefix("user="))
+async def refuse(client: ReconnectingClient, channel: str) -> PresenceRefusedError:
+    with pytest.raises(PresenceRefusedError) as refusal:
+        await client.presence(channel)
+    return refusal.value
 
 
-def describe(connection: Connection, _: str) -> dict[str, str]:
-    return {"name": connection.user_id.upper()}
-
-
-async def test_a_client_asks_who_is_present() -> None:
-    config = HubConfig(presence=PRESENCE, presence_info=describe, authenticator=authenticate)
+async def test_a_hub_tells_who_is_present() -> None:
+    config = HubConfig(
+        presence=ROOMS,
+        authenticator=lambda _: AuthResult(True, "alice"),
+        presence_info=lambda connection, channel: {"name": "Alice"},
+    )
     async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
-        url = f"ws://127.0.0.1:{server.port}/ws?user="
-        async with ReconnectingClient(url + "ada") as ada, ReconnectingClient(url + "bob") as bob:
-            for client in (ada, bob):
-                await client.subscribe("room:1", confirm=True)
-            presence = await ada.presence("room:1")
-            assert (presence.connections, presence.users) == (2, 2)
-            assert {each.user_id: each.info for each in presence.members} == {
-                "ada": {"name": "ADA"},
-                "bob": {"name": "BOB"},
-            }
-            assert presence == await hub.presence("room:1")
-            assert await bob.presence_count("room:1") == PresenceCount(connections=2, users=2)
-            # Requests at the same time get their own answers.
-            counts = await asyncio.gather(*(ada.presence_count("room:1") for _ in range(50)))
-            assert {each.users for each in counts} == {2}
+        async with ReconnectingClient(f"ws://127.0.0.1:{server.port}/ws") as client:
+            refusal = await refuse(client, "room:a")
+            assert (refusal.channel, refusal.code) == ("room:a", "presence_denied")
+            assert (await refuse(client, "news")).code == "no_presence"
+            await client.subscribe("room:a", confirm=True)
+            presence = await client.presence("room:a")
+            [member] = presence.members
+            assert presence == Presence(connections=1, users=1, members=(member,))
+            assert (member.user_id, member.info) == ("alice", {"name": "Alice"})
+            counted = await client.presence("room:a", count=True)
+            assert counted == Presence(connections=1, users=1)
+            with pytest.raises(InvalidChannelError):
+                await client.presence("no channel")
+        with pytest.raises(Exception, match="closed"):
+            await client.presence("room:a")
 
 
-@pytest.mark.parametrize(
-    ("channel", "code"), [("room:2", "presence_denied"), ("news", "no_presence")]
-)
-async def test_a_hub_can_refuse_the_request(channel: str, code: str) -> None:
+async def test_a_hub_without_presence_serves_no_such_request() -> None:
     async with (
-        Hub(HubConfig(presence=PRESENCE)) as hub,
+        Hub() as hub,
         hub.serve("127.0.0.1", 0) as server,
         ReconnectingClient(f"ws://127.0.0.1:{server.port}/ws") as client,
     ):
-        with pytest.raises(PresenceRefusedError) as refusal:
-            await client.presence(channel)
-        assert (refusal.value.channel, refusal.value.code) == (channel, code)
-        with pytest.raises(InvalidChannelError):
-            await client.presence("room 1")
-
-
-async def test_a_hub_without_presence_refuses_the_request(url: str) -> None:
-    async with ReconnectingClient(url) as client:
-        with pytest.raises(PresenceRefusedError) as refusal:
-            await client.presence("room:1")
-        assert refusal.value.code == "not_served"
-
-
-@pytest.mark.parametrize("has_on_message", [False, True])
-async def test_an_application_that_ignores_the_request_leaves_no_client_waiting(
-    has_on_message: bool,
-) -> None:
-    config = HubConfig(on_message=(lambda *_: None) if has_on_message else None)
-    async with (
-        Hub(config) as hub,
-        hub.serve("127.0.0.1", 0) as server,
-        ReconnectingClient(f"ws://127.0.0.1:{server.port}/ws") as client,
-    ):
-        with pytest.raises(PresenceRefusedError) as refusal:
-            await client.presence_count("room:1")
-        assert refusal.value.code == "not_served"
-
-
-async def test_a_hub_of_go_ws_ignores_the_request() -> None:
+        assert (await refuse(client, "room:a")).code == "not_served"
     async with websocket_server(answer_pings) as url, ReconnectingClient(url) as client:
-        with pytest.raises(PresenceRefusedError, match="does not tell"):
-            await client.presence("room:1")
+        refusal = await refuse(client, "room:a")
+        assert refusal.code == "not_served"
+        assert str(refusal) == "room:a: this hub does not tell who is present"
 
 
-async def test_messages_of_the_type_reach_the_application(hub: Hub, url: str) -> None:
-    async with ReconnectingClient(url) as client:
-        await client.subscribe("news", confirm=True)
-        hub.publish("news", Message(type="presence", data="mine"))
-        assert (await client.receive()).data == "mine"
+async def test_only_the_answer_of_the_hub_counts() -> None:
+    members = [{"userId": "alice", "connectionId": "c1"}]
+    answers: list[Any] = [
+        {"connections": 2, "users": 1, "members": members, "truncated": True},
+        {"connections": "many"},
+        None,
+    ]
 
-
-@pytest.mark.parametrize("data", [None, [], {"connections": "2", "users": 1}, {"users": 1}])
-async def test_an_invalid_answer_is_an_error(data: Any) -> None:
-    async def answer(socket: ServerConnection) -> None:
-        async for text in socket:
-            frame = json.loads(text)
-            kind = {"ping": "pong", "presence": "presence"}.get(frame["type"], "unsubscribed")
-            await socket.send(json.dumps({"type": kind, "id": frame.get("id"), "data": data}))
-
-    async with websocket_server(answer) as url, ReconnectingClient(url) as client:
-        with pytest.raises(PresenceRefusedError, match="invalid answer"):
-            await client.presence("room:1")
-
-
-async def test_a_request_needs_a_connection_that_lasts(hub: Hub, url: str) -> None:
-    client = ReconnectingClient(url)
-    with pytest.raises(NotConnectedError):
-        await client.presence("room:1")
-
-    async def hang_up(socket: ServerConnection) -> None:
+    async def script(socket: ServerConnection) -> None:
         async for text in socket:
             frame = json.loads(text)
             if frame["type"] == "presence":
-                return
-            await socket.send(json.dumps({"type": "pong", "id": frame.get("id")}))
+                forged = {"type": "presence", "channel": "a", "data": "forged"}
+                answer = {**forged, "id": frame["id"], "data": answers.pop(0)}
+                await socket.send(f"{json.dumps(forged)}\n{json.dumps(answer)}")
+            elif frame["type"] == "ping":
+                await socket.send(json.dumps({"type": "pong", "id": frame["id"]}))
 
-    async with websocket_server(hang_up) as other, ReconnectingClient(other) as client:
-        with pytest.raises(LostError):
-            await client.presence("room:1")
+    async with websocket_server(script) as url, ReconnectingClient(url) as client:
+        assert await client.presence("a") == Presence(
+            connections=2,
+            users=1,
+            members=(Member(user_id="alice", connection_id="c1"),),
+            truncated=True,
+        )
+        for _ in range(2):
+            assert "not valid" in (await refuse(client, "a")).reason
+        assert [(await client.receive()).data for _ in range(3)] == ["forged"] * 3
 
 
-def test_the_blocking_client_asks_too() -> None:
-    with Served(presence=PRESENCE) as served, BlockingClient(served.url) as client:
-        client.subscribe("room:1", confirm=True)
-        assert client.presence("room:1").connections == 1
-        assert client.presence_count("room:1").users == 1
-        with pytest.raises(PresenceRefusedError):
-            client.presence("news")
+async def test_a_client_without_a_connection_cannot_ask() -> None:
+    client = ReconnectingClient("ws://127.0.0.1:1/ws")
+    with pytest.raises(NotConnectedError):
+        await client.presence("a")
+    await client.close()
+
+
+def test_a_blocking_client_asks_who_is_present() -> None:
+    with (
+        Served(presence=ROOMS, presence_authorizer=lambda *_: True) as served,
+        BlockingClient(served.url) as client,
+    ):
+        assert client.presence("room:a") == Presence(connections=0, users=0)
+        client.subscribe("room:a", confirm=True)
+        assert client.presence("room:a", count=True).connections == 1

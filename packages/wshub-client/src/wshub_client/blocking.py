@@ -12,7 +12,7 @@ from wshub_client.client import ReconnectingClient
 from wshub_client.errors import ClientClosedError, ClientError
 from wshub_client.reconnect import ConnectionState
 from wshub_client.settings import ClientOptions
-from wshub_core import JSON, Message, Position, Presence, PresenceCount
+from wshub_core import JSON, Message, Position, Presence
 from wshub_core.forks import ForkGuard
 from wshub_core.logs import get_logger
 
@@ -78,7 +78,7 @@ class BlockingClient:
         Raises:
             ClientError: The client has ended instead, or was entered before.
         """
-        self._check_process()
+        self._check_caller()
         if self._guard is not None:
             raise ClientError("a BlockingClient is entered once: create a new one")
         if self._is_closing:
@@ -161,13 +161,9 @@ class BlockingClient:
         """Publish an event to a channel; see `ReconnectingClient.publish`."""
         self._run(lambda: self._client.publish(channel, data))
 
-    def presence(self, channel: str) -> Presence:
-        """Ask who is subscribed to a channel; see `ReconnectingClient.presence`."""
-        return self._run(lambda: self._client.presence(channel))
-
-    def presence_count(self, channel: str) -> PresenceCount:
-        """Ask for the numbers alone; see `ReconnectingClient.presence_count`."""
-        return self._run(lambda: self._client.presence_count(channel))
+    def presence(self, channel: str, *, count: bool = False) -> Presence:
+        """Ask who is present in a channel; see `ReconnectingClient.presence`."""
+        return self._run(lambda: self._client.presence(channel, count=count))
 
     def receive(self, timeout: float | None = None) -> Message:
         """Wait for the next message, and return it.
@@ -203,8 +199,7 @@ class BlockingClient:
 
     def close(self) -> None:
         """Close the client, from any thread or signal handler; further calls do nothing."""
-        self._check_process()
-        self._check_thread()
+        self._check_caller()
         self._is_closing = True
         # A signal handler may run in the thread that is starting the client's thread. The start
         # continues only after the handler, so waiting here would never end. `_is_closing` makes the
@@ -220,8 +215,7 @@ class BlockingClient:
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         call = _Call(work)
         try:
-            self._check_process()
-            self._check_thread()
+            self._check_caller()
             if self._is_closing:
                 raise ClientClosedError
             if self._loop is None:
@@ -256,11 +250,9 @@ class BlockingClient:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(function)
 
-    def _check_process(self) -> None:
+    def _check_caller(self) -> None:
         if self._guard is not None:
             self._guard.check()
-
-    def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
             raise ClientError("a callback must not call the blocking client that has called it")
 

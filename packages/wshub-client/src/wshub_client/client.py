@@ -26,7 +26,7 @@ from wshub_client.settings import (
     Token,
 )
 from wshub_client.subscriptions import Subscriptions
-from wshub_core import JSON, Clock, Message, MessageType, Position, Presence, PresenceCount
+from wshub_core import JSON, Clock, Message, MessageType, Position, Presence
 
 _GO_BATCH_BYTES = 257 * 65_537
 """The largest WebSocket message of a go-ws hub, which joins all queued messages: 256 from a full
@@ -344,18 +344,21 @@ class ReconnectingClient:
         """
         await self._sender.publish(message)
 
-    async def presence(self, channel: str) -> Presence:
-        """Ask the hub who is subscribed to a channel, on all hubs of its fleet.
+    async def presence(self, channel: str, *, count: bool = False) -> Presence:
+        """Ask the hub who is present in a channel, and wait for the answer.
+
+        Args:
+            channel: The channel.
+            count: Whether to ask for the numbers only, without members.
 
         Raises:
-            PresenceRefusedError: The hub does not tell this client, or cannot tell now.
-            ClientError: The hub cannot be asked, or did not answer; see `publish`.
+            InvalidChannelError: The name of the channel is not valid.
+            PresenceRefusedError: The hub does not tell who is present.
+            NotConnectedError: There is no connection.
+            LostError: The connection was lost before the answer.
+            ClientClosedError: The client has been closed.
         """
-        return await self._sender.ask_presence(channel, Presence)
-
-    async def presence_count(self, channel: str) -> PresenceCount:
-        """Ask the hub for the numbers alone; see `presence`."""
-        return await self._sender.ask_presence(channel, PresenceCount)
+        return await self._sender.ask_presence(channel, count=count)
 
     def check_size(self, message: Message) -> None:
         """Check that a message can be published.

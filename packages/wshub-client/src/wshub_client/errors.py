@@ -12,7 +12,7 @@ All of them are a `wshub_core.WSHubError`. Their texts contain no token and no q
     ├── ClientClosedError          the client has been closed, or has ended
     ├── SubscriptionRefusedError   the hub refuses a subscription
     ├── PublishRefusedError        the hub refuses to publish a message
-    ├── PresenceRefusedError       the hub does not tell who is subscribed to a channel
+    ├── PresenceRefusedError       the hub does not tell who is present
     └── DroppedError               messages were dropped, because a bound was reached
 """
 
@@ -138,13 +138,13 @@ class PublishRefusedError(ClientError):
 
 
 class PresenceRefusedError(ClientError):
-    """The hub does not tell who is subscribed to a channel.
+    """The hub does not tell who is present in a channel.
 
     Attributes:
         channel: The channel.
         code: The hub's code for programs: ``presence_denied``, ``no_presence``, or
-            ``presence_unavailable`` if a later request may succeed; ``not_served`` if the hub has
-            no presence at all.
+            ``presence_unavailable``, after which a later call may succeed; ``not_served`` if the
+            hub knows no presence.
         reason: The hub's text for people.
     """
 

@@ -156,21 +156,23 @@ class HubConnection:
             await self._send(_encode(**msgspec.to_builtins(message), id=request_id))
             await self.ping()
 
-    async def ask_presence(self, channel: str, on_outcome: OnOutcome, *, counts_only: bool) -> None:
-        """Ask the hub who is subscribed to a channel, and send a ping after it.
+    async def ask_presence(self, channel: str, *, count: bool, on_outcome: OnOutcome) -> None:
+        """Ask the hub who is present in a channel, and send a ping after it.
 
         Args:
             channel: The channel.
+            count: Whether only the numbers are asked for.
             on_outcome: Called with the outcome.
-            counts_only: Whether to ask for the numbers alone.
 
         Raises:
             NotConnectedError: The connection has ended.
         """
+        more = {"data": {"count": True}} if count else {}
         async with self.request_lock:
             request_id = self._requests.ask(channel, PresenceRefusedError, on_outcome)
-            more = {"data": {"count": True}} if counts_only else {}
-            await self._send(_encode(type="presence", channel=channel, id=request_id, **more))
+            await self._send(
+                _encode(type=MessageType.PRESENCE, channel=channel, id=request_id, **more)
+            )
             await self.ping()
 
     async def run_to_end(self, sending: Coroutine[Any, Any, None]) -> None:

@@ -32,13 +32,12 @@ the data of the answer."""
 Refusal: TypeAlias = (
     type[SubscriptionRefusedError] | type[PublishRefusedError] | type[PresenceRefusedError]
 )
-"""The error for the refusal of a request, which stands for the kind of the request."""
+"""The class of the error for a refused request, which also tells the kind of the request."""
 
-_UNSERVED_TEXTS: dict[Refusal, str] = {
+_NOT_SERVED: dict[Refusal, str] = {
     PublishRefusedError: "this hub takes no messages of clients",
     PresenceRefusedError: "this hub does not tell who is present",
 }
-"""Texts for requests that the hub has ignored."""
 
 _ANSWERS = {
     MessageType.SUBSCRIBED,
@@ -115,7 +114,7 @@ class Requests:
 
     Hubs of go-ws ignore ids. They serve frames in order and answer pings, so a pong shows that the
     hub has served every request before the ping. A subscription that was not refused by then is
-    confirmed; a message to publish has not been published.
+    confirmed; every other request was not served.
 
     The first answer with an id shows that the hub is of the first kind. A pong without an id shows
     nothing by itself: anybody who may broadcast can send one. The hub counts as one of the second
@@ -136,8 +135,13 @@ class Requests:
     def ask(self, channel: str, refusal: Refusal, on_outcome: OnOutcome) -> str:
         """Note a request that is about to be sent; return its id.
 
-        A ping must follow the request. Several subscriptions may share one ping; another request
-        needs a ping of its own.
+        A ping must follow the request. Several subscriptions may share one ping; every other
+        request needs a ping of its own.
+
+        Args:
+            channel: The channel of the request.
+            refusal: The class of the error for a refusal.
+            on_outcome: Called with the outcome.
         """
         return self._add(_Request(channel, refusal, on_outcome))
 
@@ -243,7 +247,7 @@ class Requests:
                     asked.note_served()
                 case _Request(is_subscription=False):
                     del self._asked[asked_id]
-                    _refuse_unserved(asked)
+                    _note_not_served(asked)
                 # A subscription without an answer stays: the hub answers when its bridge is up.
             if asked_id == ping_id:
                 return
@@ -305,7 +309,7 @@ class Requests:
             subscriptions = [each for each in requests if each.is_subscription]
             for request in requests:
                 if not request.is_subscription:
-                    _refuse_unserved(request)
+                    _note_not_served(request)
             if len(subscriptions) > len(ping.refusals) > 0:
                 # The refusals name no channel, so they could mean any of the subscriptions.
                 for request in subscriptions:
@@ -337,6 +341,6 @@ def _make_refusal(request: _Request, message: Message, code: str) -> ClientError
     return request.refusal(request.channel, code, str(message.data))
 
 
-def _refuse_unserved(request: _Request) -> None:
-    text = _UNSERVED_TEXTS[request.refusal]
+def _note_not_served(request: _Request) -> None:
+    text = _NOT_SERVED[request.refusal]
     request.on_outcome(request.refusal(request.channel, "not_served", text), None)

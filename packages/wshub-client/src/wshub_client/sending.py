@@ -1,9 +1,9 @@
-"""The way of the application's messages to the hub: sent, published, or queued."""
+"""The way of the application's messages and requests to the hub: sent, published, or queued."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
@@ -11,6 +11,7 @@ from wshub_client.drop_reports import DropReports
 from wshub_client.errors import ClientError, NotConnectedError, PresenceRefusedError
 from wshub_client.hub_connection import HubConnection
 from wshub_client.lifetime import Lifetime
+from wshub_client.requests import OnOutcome
 from wshub_client.send_queue import QueuedMessage, SendQueue
 from wshub_client.settings import FlowSettings
 from wshub_client.waiting import make_outcome, set_outcome
@@ -23,20 +24,17 @@ from wshub_core import (
     MessageTooLargeError,
     MessageType,
     Presence,
-    PresenceCount,
     decode_message,
     encode_message,
     validate_channel,
 )
-
-P = TypeVar("P", Presence, PresenceCount)
 
 _STAMP_BYTES = 64
 """The bytes that hub and client add to a published message: a timestamp and an id."""
 
 
 class Sender:
-    """Sends the application's messages.
+    """Sends the application's messages and requests.
 
     Args:
         settings: The bounds of the messages.
@@ -103,38 +101,25 @@ class Sender:
         self._lifetime.check_process()
         validate_channel(message.channel)
         self.check_size(message)
-        connection = self._require_connection()
-        outcome = make_outcome()
-        publishing = connection.publish(message, lambda error, _: set_outcome(outcome, error))
-        await connection.run_to_end(publishing)
-        with self._read_ahead():
-            await outcome
+        await self._request(lambda connection, on_outcome: connection.publish(message, on_outcome))
 
-    async def ask_presence(self, channel: str, form: type[P]) -> P:
-        """Ask the hub who is subscribed to a channel, in one of two forms.
+    async def ask_presence(self, channel: str, *, count: bool) -> Presence:
+        """Ask the hub who is present in a channel, and wait for the answer.
 
         Raises:
-            ClientError: The hub has not answered; see `ReconnectingClient.presence`.
+            ClientError: There is no answer; see `ReconnectingClient.presence`.
         """
         self._lifetime.check_process()
         validate_channel(channel)
-        connection = self._require_connection()
-        outcome = make_outcome()
-        answer: JSON = None
-
-        def note(error: ClientError | None, data: JSON) -> None:
-            nonlocal answer
-            answer = data
-            set_outcome(outcome, error)
-
-        counts_only = form is PresenceCount
-        await connection.run_to_end(connection.ask_presence(channel, note, counts_only=counts_only))
-        with self._read_ahead():
-            await outcome
+        data = await self._request(
+            lambda connection, on_outcome: connection.ask_presence(
+                channel, count=count, on_outcome=on_outcome
+            )
+        )
         try:
-            return msgspec.convert(answer, form)
+            return msgspec.convert(data, Presence)
         except msgspec.ValidationError as error:
-            text = f"the hub has sent an invalid answer: {error}"
+            text = f"the answer of the hub is not valid: {error}"
             raise PresenceRefusedError(channel, "", text) from error
 
     def check_size(self, message: Message) -> None:
@@ -176,16 +161,30 @@ class Sender:
         if self._queue is not None:
             self._drops.add_unsent(len(self._queue))
 
-    def _usable_connection(self) -> HubConnection | None:
-        connection = self._connection
-        return None if connection is None or connection.has_ended() else connection
-
-    def _require_connection(self) -> HubConnection:
+    async def _request(
+        self, send: Callable[[HubConnection, OnOutcome], Coroutine[Any, Any, None]]
+    ) -> JSON:
+        """Send a request on the connection, and wait for the data of its answer."""
         self._lifetime.check_open()
         connection = self._usable_connection()
         if connection is None:
             raise NotConnectedError
-        return connection
+        outcome = make_outcome()
+        answer: JSON = None
+
+        def take(error: ClientError | None, data: JSON) -> None:
+            nonlocal answer
+            answer = data
+            set_outcome(outcome, error)
+
+        await connection.run_to_end(send(connection, take))
+        with self._read_ahead():
+            await outcome
+        return answer
+
+    def _usable_connection(self) -> HubConnection | None:
+        connection = self._connection
+        return None if connection is None or connection.has_ended() else connection
 
     def _encode(self, message: Message, reserved_bytes: int = 0) -> str:
         payload = encode_message(message)

@@ -56,13 +56,10 @@ class Receiver:
             name: The channel on Redis.
             data: The envelope.
         """
-        limit = self._port.max_message_bytes
         try:
             channel = self._channels.from_redis(name)
             envelope = decode_envelope(data)
-            if len(data) > limit:
-                raise MessageTooLargeError(len(data), limit)
-            if self._deliver(name, channel, envelope):
+            if self._deliver(name, channel, envelope, len(data)):
                 self._counters.received += 1
         except (HubClosedError, HubNotStartedError):
             pass
@@ -87,13 +84,13 @@ class Receiver:
         with contextlib.suppress(WSHubError):
             self._port.resync_presence()
 
-    def _deliver(self, name: bytes, channel: str, envelope: Envelope) -> bool:
+    def _deliver(self, name: bytes, channel: str, envelope: Envelope, size: int) -> bool:
         """Deliver a message; return whether it came from another hub and is new."""
         is_own = envelope.source_id == self._envelopes.source_id
         payload = bytes(envelope.message)
         if envelope.offset and self._port.history_limits(channel) is not None:
             # The hub receives its own messages too, so that it has all of them in one order. It
-            # recognizes duplicates by the offset.
+            # recognizes duplicates by the offset, and replaces a message that is too large.
             self._port.deliver_stored(
                 channel, envelope.epoch, envelope.offset, payload, is_own=is_own
             )
@@ -101,6 +98,9 @@ class Receiver:
         # The hub has delivered its own messages when they were published.
         if is_own:
             return False
+        limit = self._port.max_message_bytes
+        if size > limit:
+            raise MessageTooLargeError(size, limit)
         if not self._duplicates.is_new(envelope.source_id, name, envelope.id, monotonic()):
             self._counters.duplicates += 1
             return False

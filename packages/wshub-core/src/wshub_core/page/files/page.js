@@ -21,7 +21,7 @@ const PAGE_CHANNEL = "wshub:page";
 const POLL_INTERVAL = 1_000;
 const NOTICE_TIME = 4_000;
 // Lines in one frame, and milliseconds between frames while there are more.
-const FLOOD_LINES = 50;
+const FLOOD_LINES = 20;
 const FLOOD_INTERVAL = 100;
 
 // Broadcasts belong to no channel. They have a log under a name that no channel can have.

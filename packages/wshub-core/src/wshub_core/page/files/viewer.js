@@ -6,7 +6,9 @@ import { Layout } from "./layout.js";
 // Pixels above and below the visible part in which lines are elements too, so that the screen does
 // not stay empty while the reader scrolls.
 const MARGIN = 600;
-const MARGIN_AT_END = 100;
+const MARGIN_AT_ONCE = 100;
+// Screens in one frame that count as a long way.
+const FAR_SCREENS = 2;
 // Number of selected lines that stay elements when they are out of sight.
 const MAX_SELECTED = 5_000;
 // Heights are measured after painting. Each round can bring other lines into sight.
@@ -25,6 +27,7 @@ export class Viewer {
   #log = null;
   #layout = null;
   #linkTo;
+  #planPaint;
   #scroller;
   #canvas;
   #beginning;
@@ -43,6 +46,8 @@ export class Viewer {
   // The visible top: a line, and the pixels of it that are above. Changes of heights keep it.
   #anchor = { id: 0, delta: 0 };
   #scrollTop = 0;
+  // The position for which the rows were made.
+  #paintedTop = 0;
   #isPressed = false;
   #isAllSelected = false;
 
@@ -54,6 +59,7 @@ export class Viewer {
   constructor(scroller, linkTo, planPaint) {
     this.#scroller = scroller;
     this.#linkTo = linkTo;
+    this.#planPaint = planPaint;
     this.#canvas = scroller.querySelector("#canvas");
     this.#beginning = scroller.querySelector("#beginning");
     this.#lines = scroller.querySelector("#lines");
@@ -146,9 +152,14 @@ export class Viewer {
     this.#fitNumbers();
     const height = this.#scroller.clientHeight;
     let top = this.#findTop(height);
-    for (let round = 1; this.#paintRows(top, height) && round < MAX_ROUNDS; round += 1) {
+    // After a long way, the lines in sight come first, and those around them in the next frame.
+    const isFar = Math.abs(top - this.#paintedTop) > FAR_SCREENS * height;
+    const margin = isFar || this.#isAtEnd ? MARGIN_AT_ONCE : MARGIN;
+    for (let round = 1; this.#paintRows(top, height, margin) && round < MAX_ROUNDS; round += 1) {
       top = this.#findTop(height);
     }
+    this.#paintedTop = top;
+    if (isFar && !this.#isAtEnd) this.#planPaint();
     this.#canvas.style.height = `${this.#head + this.#layout.height}px`;
     // Without wrapping, the longest line sets the width, so that the width stays when lines change.
     const columns = this.#wraps ? 0 : this.#log.maxColumns + 2;
@@ -217,10 +228,9 @@ export class Viewer {
   }
 
   /** Makes elements of the lines in sight; returns whether a height was not as expected. */
-  #paintRows(scrollTop, visible) {
+  #paintRows(scrollTop, visible, margin) {
     const log = this.#log;
     const head = this.#head;
-    const margin = this.#isAtEnd ? MARGIN_AT_END : MARGIN;
     const top = scrollTop - head - this.#padding;
     const wanted = new Set(this.#selectedIDs());
     if (log.lines.length) {

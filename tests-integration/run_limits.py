@@ -1,4 +1,7 @@
-"""What all tests of the workspace share: a limit for tests that hang, and settings of tools."""
+"""Hooks that all tests of the workspace share: a limit for tests that hang, and settings of tools.
+
+The conftest modules import them.
+"""
 
 import faulthandler
 import os
