@@ -535,6 +535,7 @@ async def test_texts_have_contrast_in_both_themes(browser: Browser, scheme: Any)
             *("#state", "#count", "#duration", "#error", "#finished h2", "#finished small"),
             *(".number", ".line time", ".line .text", ".note.bad .text", "#status"),
         ):
+            await page.wait_for_selector(selector, state="attached")
             assert await page.evaluate(contrast, selector) >= 4.5, selector
 
 

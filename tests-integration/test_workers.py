@@ -17,6 +17,7 @@ from redis_servers import RedisServer, find_free_port, run_server
 from support import WSHUB, WireClient, eventually, wshub
 from websockets.asyncio.client import connect
 
+from wshub_core import HistoryLimits
 from wshub_redis import RedisPublisher
 
 
@@ -123,21 +124,22 @@ async def test_what_a_worker_without_a_hub_publishes_is_listed_by_every_process(
                 publisher.send_process_output("job", f"line {number}")
             publisher.send_process_status("job", "exited", 4)
         await wait_listed(address, {"process:job": (12, "exited", 4)})
-        # A page that is open at one of them follows it from the first line on, again.
-        clients = [await open_client(address) for _ in range(12)]
-        for client in clients:
-            await client.subscribe("wshub:page")
-        with RedisPublisher(redis.url) as publisher:
+        # A page that is open at one of them follows it, and reads the lines before in the history.
+        history = {"process:*": HistoryLimits()}
+        with RedisPublisher(redis.url, history=history) as publisher:
             for number in range(3):
                 publisher.send_process_output("job", f"more {number}")
-            publisher.send_process_output("other", "first")
+            clients = [await open_client(address) for _ in range(12)]
+            for number, client in enumerate(clients):
+                frame = {"type": "subscribe", "channel": "process:job", "id": number}
+                await client.send(**frame, history={"since": 0})
+            for client in clients:
+                while (await client.receive())["type"] != "subscribed":
+                    pass
+            publisher.send_process_output("job", "live")
         for client in clients:
-            received: list[str] = []
-            while len(received) < 4:
-                frame = await client.receive()
-                if frame["type"] == "process_output":
-                    received.append(frame["data"])
-            assert received == ["more 0", "more 1", "more 2", "first"]
+            received = [(await client.receive())["data"] for _ in range(4)]
+            assert received == ["more 0", "more 1", "more 2", "live"]
         await close(clients)
 
 
