@@ -68,7 +68,7 @@ async def test_messages_that_are_published_at_any_moment_of_a_recovery_come_once
         for number in range(start, start + 10):
             publish(served.hub, "log:a", number)
             await client.send(type="unsubscribe", channel="log:other")  # a turn for the hub
-        got = []
+        got: list[int] = []
         while len(got) < start + 10:
             message = await client.receive()
             if "offset" in message:
