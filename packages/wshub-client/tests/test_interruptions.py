@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 from client_servers import accept_upgrade
 from threaded_hubs import Served
 
-from wshub_client import BlockingClient, ClientClosedError, ClientError
+from wshub_client import BlockingClient, ClientClosedError, ClientError, blocking
 from wshub_core import Message
 
 
@@ -112,6 +113,34 @@ def test_interruptions_at_any_moment_lose_no_message_and_keep_the_order(served: 
             served.hub.broadcast(Message(type="event", data=number))
         output, _ = process.communicate(timeout=60)
     assert output == b"True True\n"
+
+
+def test_a_second_interruption_during_the_first_loses_no_message(served: Served) -> None:
+    calls = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> None:
+        # Python calls signal handlers at the beginning of a function, too.
+        nonlocal calls
+        calls -= frame.f_code.co_filename == blocking.__file__
+        if calls == 0:
+            raise SoftLimitError
+
+    def interrupt_twice() -> None:
+        served.hub.send_event("n", number)
+        time.sleep(0.05)  # the client's thread receives the message
+        sys.settrace(trace)
+        raise SoftLimitError
+
+    tracer = sys.gettrace()
+    with BlockingClient(served.url) as client:
+        for number in range(1, 10):
+            calls = number
+            with handling(interrupt_twice):
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                with pytest.raises(SoftLimitError):
+                    client.receive()
+                sys.settrace(tracer)
+            assert client.receive(timeout=5).data["data"] == number
 
 
 def test_interrupted_iterations_lose_no_message(served: Served) -> None:
