@@ -1,6 +1,5 @@
 """Every test starts with a log from which nothing has been left out."""
 
-from run_limits import pytest_configure as pytest_configure
 from run_limits import pytest_exception_interact as pytest_exception_interact
 from run_limits import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 from support import fresh_logs as fresh_logs

@@ -17,11 +17,6 @@ settings.load_profile("wshub")
 _stderr = pytest.StashKey[int]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Keep a copy of the standard error, because pytest redirects it while a test runs."""
-    config.stash[_stderr] = os.dup(2)
-
-
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     """Start the limit of ``faulthandler_timeout`` again, for the teardown of a test that failed.
 
@@ -29,8 +24,11 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     """
     seconds = float(node.config.getini("faulthandler_timeout"))
     if seconds and isinstance(node, pytest.Item):
-        stderr = node.config.stash[_stderr]
-        faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
+        stash = node.config.stash
+        if _stderr not in stash:
+            # A copy: pytest redirects the standard error during the teardown, but not here.
+            stash[_stderr] = os.dup(2)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=stash[_stderr])
 
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from run_limits import pytest_configure as pytest_configure
 from run_limits import pytest_exception_interact as pytest_exception_interact
 from support import Serve, Served
 from support import fresh_logs as fresh_logs
