@@ -102,7 +102,8 @@ async def open_channels(
 
     kind = RedisPubSubChannelLayer if backend == "pubsub" else RedisChannelLayer
     options = {} if backend == "pubsub" else {"capacity": 1_000_000}
-    layer: BaseChannelLayer = kind(hosts=[url], **options)
+    # Without `socket_timeout`, redis-py 8 ends a receiver that waits 5 seconds for a message.
+    layer: BaseChannelLayer = kind(hosts=[{"address": url, "socket_timeout": None}], **options)
     tasks = []
     if on_message is not None:
         name = await layer.new_channel()
