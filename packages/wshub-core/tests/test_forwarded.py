@@ -130,6 +130,10 @@ async def test_requests_and_answers_of_other_hubs_reach_no_client(
     public = {
         MessageType.EVENT,
         MessageType.HISTORY_CLEARED,
+        MessageType.JOIN,
+        MessageType.LEAVE,
+        # The answer has an `id`, which is removed here. Applications may use this type, too.
+        MessageType.PRESENCE,
         MessageType.PROCESS_OUTPUT,
         MessageType.PROCESS_STATUS,
     }

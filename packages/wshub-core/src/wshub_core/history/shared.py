@@ -321,10 +321,16 @@ class SharedHistory:
         return True
 
     async def _open_current(self, channel: str, replica: Replica) -> Stream:
-        await asyncio.wait({self._start_sync(channel, replica)}, timeout=_WAIT_SECONDS)
-        if not replica.is_current or self._replicas.get(channel) is not replica:
-            replica.owes_notice = True
-            raise HistoryUnavailableError(f"the history of {channel} cannot be read now")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _WAIT_SECONDS
+        # Another read may have begun between the end of the first one and this task's turn.
+        while not replica.is_current:
+            task = self._start_sync(channel, replica)
+            await asyncio.wait({task}, timeout=max(deadline - loop.time(), 0))
+            is_lost = self._replicas.get(channel) is not replica
+            if is_lost or not task.done() or (replica.sync is None and not replica.epoch):
+                replica.owes_notice = True
+                raise HistoryUnavailableError(f"the history of {channel} cannot be read now")
         return self._stream(channel, replica)
 
     async def _wait_read(self, channel: str, replica: Replica, task: asyncio.Task[bool]) -> None:

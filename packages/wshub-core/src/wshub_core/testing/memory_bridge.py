@@ -63,6 +63,7 @@ class MemoryBridge:
         self._needs_all = False
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         history = None if self._exchange.history is None else self
         self._port.attach(self, history=history, presence=self._exchange.presence)
         self._exchange.bridges.append(self)
@@ -124,9 +125,7 @@ class MemoryBridge:
         """Deliver a message of the shared history, if this hub is subscribed to its channel."""
         if self._needs_all or channel in self._channels:
             # Later, as a real broker does: `append` does not deliver.
-            asyncio.get_running_loop().call_soon(
-                self.deliver_stored, channel, epoch, offset, payload, is_own
-            )
+            self._loop.call_soon(self.deliver_stored, channel, epoch, offset, payload, is_own)
 
     def deliver_stored(
         self, channel: str, epoch: str, offset: int, payload: bytes, is_own: bool
