@@ -37,7 +37,7 @@ def test_hanging_tests_end_and_the_others_run(tmp_path: Path) -> None:
     folder = tmp_path / "packages" / "x" / "tests"
     folder.mkdir(parents=True)
     (folder / "test_hanging.py").write_text(HANGING)
-    shutil.copy(ROOT / "tests-integration/run_limits.py", folder / "conftest.py")
+    shutil.copy(ROOT / "packages/wshub-core/tests/run_limits.py", folder / "conftest.py")
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-n", "2"]
     options += ["-o", "timeout=0.5", "-o", "faulthandler_timeout=2"]
     done = subprocess.run(
