@@ -54,7 +54,7 @@ class PublishQueueMachine(RuleBasedStateMachine):
         item = self.queue.pop_answered()
         self.queue.put_back(item)
         self.note_requeued(self.in_flight[1:])
-        assert not item.may_have_arrived or item in self.bound
+        assert item.is_bound == (item in self.bound)
 
     @rule()
     def requeue_in_flight(self) -> None:
