@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshub_core.protocol.outbox import Outbox
-from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.protocol.prepared import KeptMessage, PreparedMessage
 from wshub_core.values.config import Overflow
 
 TEN_BYTES = PreparedMessage(b"12345678")
@@ -91,23 +91,60 @@ def test_unsent_bytes_of_the_transport_cannot_be_dropped() -> None:
     assert outbox.dropped == 1
 
 
+def test_kept_messages_are_not_dropped_and_others_make_room_for_them() -> None:
+    for overflow in ("drop_oldest", "drop_newest"):
+        outbox = Outbox(40, overflow)
+        answer = KeptMessage(b"12345678")
+        messages = [answer, *numbered(3)]
+        for message in messages:
+            outbox.push(message)
+        assert outbox.overflow(KeptMessage(b"1234567890"))
+        assert outbox.messages[:2] == [answer, messages[3]]
+        assert (outbox.dropped, outbox.queued_bytes) == (2, 32)
+
+
+def test_the_caller_closes_the_connection_if_there_is_no_room_for_a_kept_message() -> None:
+    for overflow in ("drop_oldest", "drop_newest"):
+        outbox = Outbox(30, overflow)
+        answers = [KeptMessage(b"%08d" % number) for number in range(3)]
+        for answer in answers:
+            outbox.push(answer)
+        assert not outbox.overflow(KeptMessage(b"12345678"))
+        assert outbox.overflow(TEN_BYTES)
+        assert outbox.messages == answers
+        assert outbox.dropped == 1
+
+
 @given(
     st.sampled_from(["close", "drop_oldest", "drop_newest"]),
-    st.lists(st.integers(0, 40) | st.none()),
+    st.lists(st.tuples(st.integers(0, 40), st.booleans()) | st.none()),
 )
-def test_every_dropped_message_is_counted(overflow: Overflow, program: list[int | None]) -> None:
+def test_every_dropped_message_is_counted(
+    overflow: Overflow, program: list[tuple[int, bool] | None]
+) -> None:
     outbox = Outbox(60, overflow)
-    pushed = popped = refused = 0
+    pushed = refused = 0
+    popped: list[PreparedMessage] = []
+    accepted: list[PreparedMessage] = []
     for step in program:
         if step is None:
-            popped += len(outbox.pop(10**9))
+            popped += outbox.pop(10**9)
             continue
-        message = PreparedMessage(b"x" * step)
+        size, is_kept = step
+        message = (KeptMessage if is_kept else PreparedMessage)(b"x" * size)
         pushed += 1
-        if not outbox.push(message) and not outbox.overflow(message):
+        if outbox.push(message) or outbox.overflow(message):
+            accepted.append(message)
+        else:
             refused += 1
+            assert is_kept or overflow == "close"
         assert outbox.queued_bytes == sum(each.size for each in outbox.messages) <= 60
-    assert pushed == popped + len(outbox.messages) + outbox.dropped + refused
+    left = popped + outbox.messages
+    assert pushed == len(left) + outbox.dropped + refused
+    # In order, and with all messages that must be kept.
+    positions = [accepted.index(message) for message in left]
+    assert positions == sorted(positions)
+    assert {message for message in accepted if message.is_kept} <= set(left)
 
 
 def test_a_closed_outbox_is_empty_and_skipped_by_delivery() -> None:

@@ -41,6 +41,7 @@ from wshub_core.testing import (
     MemoryHistory,
     connect,
 )
+from wshub_core.values.config import Overflow
 
 CHANNEL = "log:a"
 LIMITS = HistoryLimits(messages=8, bytes=3_000, seconds=1_000)
@@ -182,13 +183,23 @@ class SharedHistoryMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    @initialize(max_history_bytes=st.sampled_from([2_000, 10**6]))
-    def start(self, max_history_bytes: int) -> None:
+    @initialize(
+        max_history_bytes=st.sampled_from([2_000, 10**6]),
+        overflow=st.sampled_from(["close", "drop_oldest", "drop_newest"]),
+    )
+    def start(self, max_history_bytes: int, overflow: Overflow) -> None:
         self.clock = ManualClock()
         self.history = RecordingHistory(self.clock)
         self.exchange = MemoryExchange(self.history)
         self.stack = AsyncExitStack()
-        config = HubConfig(history={"log:*": LIMITS}, max_history_bytes=max_history_bytes)
+        config = HubConfig(
+            history={"log:*": LIMITS},
+            max_history_bytes=max_history_bytes,
+            # A page has two messages, and an outbox has room for a dozen.
+            max_message_bytes=1_000,
+            max_outbox_bytes=1_200,
+            overflow=overflow,
+        )
 
         async def open_hubs() -> None:
             self.hubs = [

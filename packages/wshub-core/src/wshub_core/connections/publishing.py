@@ -15,13 +15,13 @@ from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.forwarded import normalize_forwarded
-from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.protocol.prepared import KeptMessage, PreparedMessage
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.channels import BROADCAST, validate_channel, validate_process_id
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError, MessageDecodeError, MessageTooLargeError
 from wshub_core.values.history import POSITION_BYTES, HistoryLimits
-from wshub_core.values.messages import Message, MessageType, decode_message
+from wshub_core.values.messages import Message, MessageType, Reply, decode_message
 from wshub_core.values.preparation import encode_stamped, prepare_message
 
 _CLEARED = b'"history_cleared"'
@@ -139,7 +139,7 @@ class Publishing:
         if epoch is not None:
             message = Message(type=MessageType.HISTORY_CLEARED, data={"epoch": epoch})
             _, payload = encode_stamped(message, channel, self._max_message_bytes)
-            prepared = PreparedMessage(payload)
+            prepared = KeptMessage(payload)
             self._delivery.fan_out(self._registry.subscribers_of(channel), prepared)
             if self._histories.shared is not None:
                 self._relay.forward(channel, payload)
@@ -163,7 +163,10 @@ class Publishing:
         # After the checks: an invalid message raises an error for an ended connection too.
         if connection not in self._registry:
             return False
-        self._delivery.send_one(connection, PreparedMessage(payload))
+        # A client waits for the answer to a request, and a notice makes it ask again.
+        is_kept = isinstance(message, Reply) or message.type == MessageType.HISTORY_POSITION
+        prepared = KeptMessage(payload) if is_kept else PreparedMessage(payload)
+        self._delivery.send_one(connection, prepared)
         return True
 
     def _prepare(
@@ -218,7 +221,7 @@ class Publishing:
         """Tell all subscribers the newest position of a channel."""
         message = _position_message(channel, epoch, offset)
         _, payload = encode_stamped(message, channel, self._max_message_bytes)
-        self._delivery.fan_out(self._registry.subscribers_of(channel), PreparedMessage(payload))
+        self._delivery.fan_out(self._registry.subscribers_of(channel), KeptMessage(payload))
 
     def _fits_history(self, payload: bytes) -> bool:
         return len(payload) + POSITION_BYTES <= self._max_message_bytes

@@ -62,17 +62,21 @@ class Outbox:
         """Apply the overflow policy to a message that exceeds the limit.
 
         Returns:
-            False if the policy is ``close``: the caller must close the connection.
+            False if the caller must close the connection: under the policy ``close``, and if there
+            is no room for a message that must not be dropped.
         """
         if self._overflow == "close":
             return False
         # Dropping old messages makes room only if the message fits beside the unsent bytes.
-        if self._overflow == "drop_oldest" and message.size + self.unsent_bytes <= self._limit:
+        if (
+            message.is_kept or self._overflow == "drop_oldest"
+        ) and message.size + self.unsent_bytes <= self._limit:
             self._make_room(message.size)
-            self.push(message)
-        else:
+            if self.push(message):
+                return True
+        if not message.is_kept:
             self.dropped += 1
-        return True
+        return not message.is_kept
 
     def pop(self, max_bytes: int) -> list[PreparedMessage]:
         """Remove messages from the front and return them, for the transport.
@@ -106,10 +110,16 @@ class Outbox:
         self.position = sys.maxsize
 
     def _make_room(self, size: int) -> None:
-        """Drop the oldest messages until a message of a size fits."""
+        """Drop the oldest messages that need not be kept, until a message of a size fits."""
         count = 0
-        while self.queued_bytes + self.unsent_bytes + size > self._limit:
-            self.queued_bytes -= self.messages[count].size
+        kept = []
+        for message in self.messages:
+            if self.queued_bytes + self.unsent_bytes + size <= self._limit:
+                break
             count += 1
-        del self.messages[:count]
-        self.dropped += count
+            if message.is_kept:
+                kept.append(message)
+            else:
+                self.queued_bytes -= message.size
+        self.messages[:count] = kept
+        self.dropped += count - len(kept)

@@ -18,10 +18,12 @@ class PreparedMessage:
         frame: The payload as one complete WebSocket text frame.
         size: Size of the frame in bytes; outboxes count this size.
         count: Number of messages; 1.
+        is_kept: Whether outboxes never drop the message.
     """
 
     __slots__ = ("frame", "payload", "size")
     count = 1
+    is_kept = False
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
@@ -34,7 +36,14 @@ class PreparedMessage:
         return (self.payload,)
 
 
-class PreparedPage(PreparedMessage):
+class KeptMessage(PreparedMessage):
+    """A message that outboxes never drop: a client that waits for it would wait for ever."""
+
+    __slots__ = ()
+    is_kept = True
+
+
+class PreparedPage(KeptMessage):
     """Several messages of a history that are written together.
 
     All connections that recover from the same position share the page. ``payload`` is empty.
