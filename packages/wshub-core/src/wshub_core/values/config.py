@@ -86,7 +86,8 @@ class HubConfig:
         overflow: The policy for a message that does not fit into the outbox. ``"close"`` closes the
             connection with code 1013, ``"drop_oldest"`` drops the oldest messages, and
             ``"drop_newest"`` drops the new message. The hub and the connection count the dropped
-            messages.
+            messages. Answers and the pages of a history are never dropped: without room for one,
+            the connection is closed with code 1013.
         heartbeat_interval: Time between two pings to a connection.
         pong_timeout: Time without a byte from the client after which its connection is closed. If
             the value is not above ``heartbeat_interval``, the hub uses twice the interval instead.
