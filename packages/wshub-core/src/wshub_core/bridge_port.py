@@ -151,6 +151,7 @@ class BridgePort:
 
         Raises:
             InvalidChannelError: The channel name is not allowed.
+            MessageDecodeError: The epoch or the offset has an invalid form.
         """
         message = StoredMessage(epoch, offset, payload, is_own)
         self._get_running().publishing.deliver_stored(channel, message)

@@ -11,7 +11,8 @@ class StoredPage:
     """A part of the shared history of a channel, oldest message first.
 
     Attributes:
-        epoch: The name of the stream. A read begins a stream if there is none.
+        epoch: The name of the stream, 1 to 64 ASCII letters and digits. A read begins a stream if
+            there is none.
         first: Offset of the oldest message that is kept; ``offset + 1`` if none is kept.
         offset: Offset of the newest message; 0 if nothing was ever published.
         start: Offset of the first message of `payloads`.

@@ -20,7 +20,7 @@ from wshub_core.protocol.registry import Registry
 from wshub_core.values.channels import BROADCAST, validate_channel, validate_process_id
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError, MessageDecodeError, MessageTooLargeError
-from wshub_core.values.history import POSITION_BYTES, HistoryLimits
+from wshub_core.values.history import MAX_OFFSET, POSITION_BYTES, HistoryLimits, is_epoch
 from wshub_core.values.messages import Message, MessageType, Reply, decode_message
 from wshub_core.values.preparation import encode_stamped, prepare_message
 
@@ -112,10 +112,8 @@ class Publishing:
             self.deliver_positioned(channel, PreparedMessage(normalized), False)
         elif (shared := self._histories.shared) is not None:
             # From a publisher that knows no history, or a notice of a hub that has cleared it.
-            if _CLEARED in normalized:
-                match decode_message(normalized):
-                    case Message(type=MessageType.HISTORY_CLEARED, data={"epoch": str(epoch)}):
-                        shared.note_cleared(channel, epoch)
+            if (epoch := _find_cleared_epoch(normalized)) is not None:
+                shared.note_cleared(channel, epoch)
             self.deliver_positioned(channel, PreparedMessage(normalized), False)
         else:
             self._decode_for_listeners(channel, normalized)
@@ -124,6 +122,8 @@ class Publishing:
     def deliver_stored(self, channel: str, message: StoredMessage) -> None:
         """Deliver a message of a shared history; see `BridgePort.deliver_stored`."""
         validate_channel(channel)
+        if not is_epoch(message.epoch) or not 0 < message.offset <= MAX_OFFSET:
+            raise MessageDecodeError("a stored message has an invalid position")
         if self._histories.shared is not None:
             self._histories.shared.take(channel, message)
 
@@ -252,6 +252,17 @@ class Publishing:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError as exc:  # the event loop was closed before the hub
             raise HubClosedError from exc
+
+
+def _find_cleared_epoch(payload: bytes) -> str | None:
+    """Return the new epoch if a message is the notice of a hub that has cleared a history."""
+    if _CLEARED in payload:
+        # A message that cannot be decoded here is none.
+        with contextlib.suppress(MessageDecodeError):
+            match decode_message(payload):
+                case Message(type=MessageType.HISTORY_CLEARED, data={"epoch": str(epoch)}):
+                    return epoch if is_epoch(epoch) else None
+    return None
 
 
 def _position_message(channel: str, epoch: str, offset: int) -> Message:

@@ -16,7 +16,7 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.protocol.stream import Stream
 from wshub_core.values.errors import HistoryUnavailableError
-from wshub_core.values.history import HistoryLimits, HistoryPage
+from wshub_core.values.history import HistoryLimits, HistoryPage, is_epoch
 from wshub_core.values.messages import Message
 
 logger = get_logger("wshub.history")
@@ -171,13 +171,13 @@ class SharedHistory:
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:
         """Read messages from the store; see `Hub.history`."""
-        page = await self._store.read(channel, after=since, limit=0, limits=limits)
+        page = await self._read_store(channel, since, 0, limits)
         after = max(since, page.offset - limit) if reverse else since
         epoch, first, newest = page.epoch, page.first, page.offset
         messages: list[Message] = []
         while len(messages) < limit:
             size = min(limit - len(messages), _PAGE_MESSAGES)
-            page = await self._store.read(channel, after=after, limit=size, limits=limits)
+            page = await self._read_store(channel, after, size, limits)
             if not page.payloads or page.epoch != epoch:
                 break
             for offset, payload in enumerate(page.payloads, page.start):
@@ -226,6 +226,15 @@ class SharedHistory:
         replica.move_to(epoch, offset)
         self._streams.put(channel, Stream(epoch, replica.limits, offset))
 
+    async def _read_store(
+        self, channel: str, after: int, limit: int, limits: HistoryLimits
+    ) -> StoredPage:
+        page = await self._store.read(channel, after=after, limit=limit, limits=limits)
+        if not is_epoch(page.epoch):
+            # Somebody else has written to the store. Messages contain the epoch without escapes.
+            raise HistoryUnavailableError(f"the history of {channel} has an invalid epoch")
+        return page
+
     # Synchronization.
 
     def _start_sync(self, channel: str, replica: Replica) -> asyncio.Task[bool]:
@@ -259,9 +268,8 @@ class SharedHistory:
     async def _read_missing(self, channel: str, replica: Replica) -> bool:
         """Read one page of missing messages; return whether the replica is up to date."""
         epoch, offset = replica.epoch, replica.offset
-        page = await self._store.read(
-            channel, after=offset, limit=_PAGE_MESSAGES if epoch else 0, limits=replica.limits
-        )
+        limit = _PAGE_MESSAGES if epoch else 0
+        page = await self._read_store(channel, offset, limit, replica.limits)
         if self._replicas.get(channel) is not replica:
             return True
         if replica.epoch != epoch:
@@ -347,9 +355,7 @@ class SharedHistory:
         frames: list[bytes] = []
         try:
             while after < stream.first - 1:
-                page = await self._store.read(
-                    channel, after=after, limit=_PAGE_MESSAGES, limits=replica.limits
-                )
+                page = await self._read_store(channel, after, _PAGE_MESSAGES, replica.limits)
                 if self._streams.get(channel) is not stream:
                     # Restarted or forgotten meanwhile, or dropped for lack of memory.
                     return True

@@ -1,5 +1,6 @@
 """The settings and values of the history of channels (wire protocol, "History")."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +13,9 @@ MAX_OFFSET = 2**53 - 1
 
 POSITION_BYTES = len(b',"epoch":"","offset":') + 8 + len(str(MAX_OFFSET))
 """Maximum number of bytes that the position adds to a message."""
+
+is_epoch = re.compile(r"[A-Za-z0-9]{1,64}").fullmatch
+"""The form of an epoch. Messages contain it without escapes, so other characters are refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
