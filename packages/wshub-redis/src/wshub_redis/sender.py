@@ -46,6 +46,9 @@ class Sender(SupervisedConnection):
     Messages with history are appended and published by a script. An unconfirmed one waits for any
     time: only the script can tell whether the history has it.
 
+    The class is one unit, although it has many methods: writing, reading and the loss of a
+    connection all move messages of one queue.
+
     Args:
         server: The server to publish on.
         timeout: Maximum time for a reply of the server, in seconds.

@@ -40,6 +40,9 @@ class ConnectionOwner(InboundOwner, Protocol):
 class ServerConnection(Connection):
     """A connection with its transport, its outbox and its queue of frames.
 
+    The class is one unit, although it has many methods: most of them are one line, which the parts
+    of the hub call instead of writing the fields of a connection.
+
     This module alone writes the liveness (`last_heard`), the writability (`is_writable`) and the
     end (`ending`) of a connection.
 

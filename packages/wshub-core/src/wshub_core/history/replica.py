@@ -91,6 +91,10 @@ class Replica:
         self.epoch = epoch
         self.offset = offset
 
+    def note_first_kept(self, offset: int) -> None:
+        """Record the offset of the oldest message that can be had."""
+        self.first_kept = offset
+
     def is_next(self, message: StoredMessage) -> bool:
         """Return whether a message follows the position directly."""
         return message.epoch == self.epoch and message.offset == self.offset + 1

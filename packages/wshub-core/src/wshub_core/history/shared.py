@@ -1,12 +1,12 @@
 """The history that several hubs share: this hub's replicas of its streams."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from wshub_core.bridge.history_store import HistoryStore, StoredPage
 from wshub_core.history.channel_history import Deliver
+from wshub_core.history.loading import PAGE_MESSAGES, SLICE_MESSAGES, ReplicaLoader
 from wshub_core.history.positions import decode_frame
 from wshub_core.history.replica import Replica, StoredMessage
 from wshub_core.history.stored_payloads import prepare_stored
@@ -20,12 +20,6 @@ from wshub_core.values.history import HistoryLimits, HistoryPage, is_epoch
 from wshub_core.values.messages import Message
 
 logger = get_logger("wshub.history")
-
-_PAGE_MESSAGES = 1_000
-"""Maximum number of messages of one read of the store."""
-
-_SLICE_MESSAGES = 100
-"""Number of messages between two turns of other tasks: about 2 ms of work."""
 
 _WAIT_SECONDS = 2.0
 """Maximum time in seconds for which a subscriber waits for a read of the store."""
@@ -44,6 +38,9 @@ class SharedHistory:
 
     A message that does not follow its predecessor shows that messages were lost on their way. The
     hub then reads what is missing, and the messages behind it wait.
+
+    The class is one unit, although it has many methods: delivery and synchronization both move the
+    position of a replica.
 
     Args:
         store: The store.
@@ -70,6 +67,9 @@ class SharedHistory:
         self._tasks = tasks
         self._max_message_bytes = max_message_bytes
         self._replicas: dict[str, Replica] = {}
+        self._loader = ReplicaLoader(
+            streams, tasks, self._read_store, self._prepare, self._start_sync
+        )
 
     def publish(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Give a message to the store, which returns it with its position."""
@@ -151,15 +151,13 @@ class SharedHistory:
     def load(self, channel: str, after: int) -> Coroutine[Any, Any, None] | None:
         """Load older messages into the replica; see `ChannelHistory.load`."""
         replica = self._replicas[channel]
-        first = self._stream(channel, replica).first
+        stream = self._stream(channel, replica)
         after = max(after, replica.first_kept - 1)
-        if first - 1 <= after:
+        if stream.first - 1 <= after:
             return None
-        # A whole page at least, so that many clients with different positions need few reads.
-        replica.wanted = min(replica.wanted, after, max(first - 1 - _PAGE_MESSAGES, 0))
-        if replica.loading is None:
-            replica.loading = self._tasks.spawn(self._load(channel, replica))
-        return self._wait_read(channel, replica, replica.loading)
+        return self._wait_read(
+            channel, replica, self._loader.start(channel, replica, stream, after)
+        )
 
     def refresh(self, channel: str) -> Coroutine[Any, Any, None]:
         """Bring the replica up to date; see `ChannelHistory.refresh`."""
@@ -176,14 +174,14 @@ class SharedHistory:
         epoch, first, newest = page.epoch, page.first, page.offset
         messages: list[Message] = []
         while len(messages) < limit:
-            size = min(limit - len(messages), _PAGE_MESSAGES)
+            size = min(limit - len(messages), PAGE_MESSAGES)
             page = await self._read_store(channel, after, size, limits)
             if not page.payloads or page.epoch != epoch:
                 break
             for offset, payload in enumerate(page.payloads, page.start):
                 frame = self._prepare(channel, page.epoch, offset, payload).frame
                 messages.append(decode_frame(frame, channel, epoch, offset))
-                if offset % _SLICE_MESSAGES == 0:
+                if offset % SLICE_MESSAGES == 0:
                     await asyncio.sleep(0)
             after = page.start + len(page.payloads) - 1
         if reverse:
@@ -268,13 +266,13 @@ class SharedHistory:
     async def _read_missing(self, channel: str, replica: Replica) -> bool:
         """Read one page of missing messages; return whether the replica is up to date."""
         epoch, offset = replica.epoch, replica.offset
-        limit = _PAGE_MESSAGES if epoch else 0
+        limit = PAGE_MESSAGES if epoch else 0
         page = await self._read_store(channel, offset, limit, replica.limits)
         if self._replicas.get(channel) is not replica:
             return True
         if replica.epoch != epoch:
             return False  # cleared meanwhile, and the page may be older
-        replica.first_kept = page.first
+        replica.note_first_kept(page.first)
         if page.epoch != epoch or page.offset < offset:
             replica.owes_notice = replica.owes_notice or bool(epoch)
             self._restart(
@@ -302,7 +300,7 @@ class SharedHistory:
             # Meanwhile another hub may have cleared the history, or the last subscriber has left.
             if replica.is_next(message) and self._replicas.get(channel) is replica:
                 self._append(channel, replica, message)
-            if offset % _SLICE_MESSAGES == 0:
+            if offset % SLICE_MESSAGES == 0:
                 await asyncio.sleep(0)
 
     def _take_waiting(self, channel: str, replica: Replica, arrived: int | None) -> bool:
@@ -347,52 +345,3 @@ class SharedHistory:
         if not task.done() or task.cancelled() or not task.result():
             replica.owes_notice = True
             raise HistoryUnavailableError(f"the history of {channel} cannot be read now")
-
-    async def _load(self, channel: str, replica: Replica) -> bool:
-        """Read the messages before the replica; return whether that was possible."""
-        after, replica.wanted = replica.wanted, sys.maxsize
-        stream = self._stream(channel, replica)
-        frames: list[bytes] = []
-        try:
-            while after < stream.first - 1:
-                page = await self._read_store(channel, after, _PAGE_MESSAGES, replica.limits)
-                if self._streams.get(channel) is not stream:
-                    # Restarted or forgotten meanwhile, or dropped for lack of memory.
-                    return True
-                replica.first_kept = page.first
-                if page.epoch != stream.epoch:
-                    self._start_sync(channel, replica)
-                    return True
-                if not page.payloads:
-                    break
-                if page.start > after + 1:
-                    frames.clear()  # removed meanwhile
-                for offset, payload in enumerate(page.payloads, page.start):
-                    frames.append(self._prepare(channel, page.epoch, offset, payload).frame)
-                    if offset % _SLICE_MESSAGES == 0:
-                        await asyncio.sleep(0)
-                after = page.start + len(page.payloads) - 1
-        except HistoryUnavailableError as exc:
-            logger.info("the history of %s cannot be read: %s", channel, exc)
-            return False
-        except Exception:
-            logger.exception("reading the history of %s failed", channel)
-            return False
-        finally:
-            replica.loading = None
-        if self._streams.get(channel) is stream:
-            self._prepend(channel, replica, stream, frames, after)
-        return True
-
-    def _prepend(
-        self, channel: str, replica: Replica, stream: Stream, frames: list[bytes], after: int
-    ) -> None:
-        """Add the loaded messages, which end at an offset, as far as the stream lacks them."""
-        surplus = after - (stream.first - 1)
-        if 0 <= surplus < len(frames):
-            missing = frames[: len(frames) - surplus]
-            first = stream.first - len(missing)
-            self._streams.prepend(channel, missing)
-            if stream.first > first:
-                # Messages are larger here than in the store, so that this hub cannot keep all.
-                replica.first_kept = stream.first

@@ -64,7 +64,7 @@ class PresenceReader:
             await asyncio.wait([running])
         task = self._running[key] = self._next.pop(key)
         try:
-            await self._sync.settle(channel)
+            await self._sync.wait_sent(channel)
             stored = await self._sync.store.read(channel, settings, limit)
             return PresenceSnapshot(stored, self._max_answer_bytes)
         except PresenceUnavailableError:

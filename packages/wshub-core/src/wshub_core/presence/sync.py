@@ -98,7 +98,7 @@ class PresenceSync:
             self._agenda.add(channel, self._clock.time())
             self._set_timer()
 
-    async def settle(self, channel: str) -> None:
+    async def wait_sent(self, channel: str) -> None:
         """Wait until the changes of a channel up to now are in the store, or cannot be sent.
 
         Raises:
