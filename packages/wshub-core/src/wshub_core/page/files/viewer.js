@@ -49,6 +49,7 @@ export class Viewer {
   // The position for which the rows were made.
   #paintedTop = 0;
   #isPressed = false;
+  #hasNewInput = true;  // since the last call of `follow`
   #isAllSelected = false;
 
   /**
@@ -75,6 +76,9 @@ export class Viewer {
     this.#lines.addEventListener("pointerdown", () => { this.#isPressed = true; });
     for (const type of ["pointerup", "pointercancel", "blur"]) {
       addEventListener(type, () => { this.#isPressed = false; });
+    }
+    for (const type of ["keydown", "pointerdown", "touchstart", "wheel"]) {
+      addEventListener(type, () => { this.#hasNewInput = true; }, { capture: true, passive: true });
     }
     new ResizeObserver(() => {
       this.#configure();
@@ -116,8 +120,12 @@ export class Viewer {
     return Math.max(this.#anchor.id, this.#log?.firstID ?? 0);
   }
 
+  /** Shows the end of the log, and follows it. */
   follow() {
     this.isFollowing = true;
+    // A movement that is under way, such as that of the key Home, goes on for some frames. It is not
+    // the reader's wish any more.
+    this.#hasNewInput = false;
   }
 
   /** The text above the first line; empty for none. */
@@ -205,7 +213,7 @@ export class Viewer {
     if (!this.#log || Math.abs(scrollTop - this.#scrollTop) < 1) return;
     const isAtEnd = scrollTop + clientHeight >= scrollHeight - 4;
     if (isAtEnd) this.isFollowing = true;
-    else if (scrollTop < this.#scrollTop) this.isFollowing = false;
+    else if (scrollTop < this.#scrollTop && this.#hasNewInput) this.isFollowing = false;
     this.#noteTop();
   }
 
