@@ -548,11 +548,11 @@ async def test_nothing_moves_by_itself_and_screen_readers_hear_only_new_lines(
         await site.publish("b", 500)
         await shown(site, "b", "line 499")
         log = page.get_by_role("log")
-        await expect(log).to_have_attribute("aria-live", "polite", timeout=30_000)
+        await expect(log).to_have_attribute("aria-live", "polite")
         await log.press("Home")
         await expect(log).to_have_attribute("aria-live", "off")
         await page.get_by_role("button", name="Back to the end").click()
-        await expect(log).to_have_attribute("aria-live", "polite", timeout=30_000)
+        await expect(log).to_have_attribute("aria-live", "polite")
         await page.get_by_role("button", name="First error").click()
         assert await page.evaluate("document.getAnimations().length") == 0
 
