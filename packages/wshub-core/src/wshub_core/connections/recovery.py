@@ -8,6 +8,7 @@ from wshub_core.connections.delivery import Delivery
 from wshub_core.connections.publishing import Publishing
 from wshub_core.history.histories import Histories
 from wshub_core.loop.tasks import Tasks
+from wshub_core.loop.turns import Turns
 from wshub_core.protocol.prepared import PreparedPage
 from wshub_core.protocol.recovery import (
     HistoryRequest,
@@ -60,6 +61,7 @@ class Recovery:
         delivery: Delivers messages to connections.
         publishing: Sends messages to one connection.
         tasks: The tasks of the hub.
+        turns: Limits the work in one turn of the event loop.
         close: Ends a connection that is too slow for the history.
         max_outbox_bytes: Maximum size of the data that waits for a connection.
     """
@@ -71,6 +73,7 @@ class Recovery:
         delivery: Delivery,
         publishing: Publishing,
         tasks: Tasks,
+        turns: Turns,
         close: _CloseConnection,
         max_outbox_bytes: int,
     ) -> None:
@@ -79,6 +82,7 @@ class Recovery:
         self._delivery = delivery
         self._publishing = publishing
         self._tasks = tasks
+        self._turns = turns
         self._close = close
         # A page must leave room in the outbox for the messages of other channels.
         self._page_bytes = min(_PAGE_BYTES, max_outbox_bytes // 4)
@@ -152,10 +156,13 @@ class Recovery:
             # Before each call: `open` keeps the state of a channel that has subscribers.
             if not self._is_wanted(replay):
                 return None
-            opened = form.open(channel, replay.limits)
-            stream = await opened if isinstance(opened, Coroutine) else opened
-            if not self._is_wanted(replay):
-                return None
+            while isinstance(opened := form.open(channel, replay.limits), Coroutine):
+                await opened
+                # All clients of the channel have waited for the same read.
+                await self._turns.take()
+                if not self._is_wanted(replay):
+                    return None
+            stream = opened
             first = form.first_kept(channel, stream)
             if request is None:
                 return stream, first, None
@@ -169,6 +176,7 @@ class Recovery:
             if reading is None:
                 return stream, first, plan
             await reading
+            await self._turns.take()
         raise HistoryUnavailableError("the memory for histories is full")
 
     def _send(self, connection: ServerConnection) -> None:
@@ -185,6 +193,7 @@ class Recovery:
             await connection.wait_idle(_IDLE_SECONDS)
             while True:
                 await self._delivery.wait_drained(connection)
+                await self._turns.take()
                 replay = self._take_next(connection)
                 if replay is None:
                     return

@@ -26,6 +26,7 @@ from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import Shutdown, ShutdownHook
 from wshub_core.loop.tasks import Tasks
+from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.auth import AuthResult
@@ -35,6 +36,9 @@ from wshub_core.values.config import HubConfig
 from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
+
+_RECOVERIES_PER_TURN = 25
+"""Number of clients that go on with their recovery in one turn of the event loop: about 2 ms."""
 
 
 class RunningHub:
@@ -145,6 +149,7 @@ class RunningHub:
             self.lifecycle.delivery,
             self.publishing,
             self.tasks,
+            Turns(self._loop, _RECOVERIES_PER_TURN),
             self.lifecycle.close,
             self.config.max_outbox_bytes,
         )
