@@ -49,7 +49,9 @@ export class Viewer {
   // The position for which the rows were made.
   #paintedTop = 0;
   #isPressed = false;
-  #hasNewInput = true;  // since the last call of `follow`
+  // Whether the browser is scrolling, and whether that began before the last call of `follow`.
+  #isMoving = false;
+  #ignoresMovement = false;
   #isAllSelected = false;
 
   /**
@@ -69,16 +71,22 @@ export class Viewer {
       this.#probe.children[index].textContent = character.repeat(PROBE_COLUMNS);
     });
     scroller.addEventListener("scroll", () => {
+      this.#isMoving = true;
       this.#readScroll();
       planPaint();
+    });
+    scroller.addEventListener("scrollend", () => {
+      this.#isMoving = false;
+      this.#ignoresMovement = false;
     });
     // While the reader selects text, the log does not move.
     this.#lines.addEventListener("pointerdown", () => { this.#isPressed = true; });
     for (const type of ["pointerup", "pointercancel", "blur"]) {
       addEventListener(type, () => { this.#isPressed = false; });
     }
+    const noteInput = () => { this.#ignoresMovement = false; };
     for (const type of ["keydown", "pointerdown", "touchstart", "wheel"]) {
-      addEventListener(type, () => { this.#hasNewInput = true; }, { capture: true, passive: true });
+      addEventListener(type, noteInput, { capture: true, passive: true });
     }
     new ResizeObserver(() => {
       this.#configure();
@@ -125,7 +133,7 @@ export class Viewer {
     this.isFollowing = true;
     // A movement that is under way, such as that of the key Home, goes on for some frames. It is not
     // the reader's wish any more.
-    this.#hasNewInput = false;
+    this.#ignoresMovement = this.#isMoving;
   }
 
   /** The text above the first line; empty for none. */
@@ -213,7 +221,7 @@ export class Viewer {
     if (!this.#log || Math.abs(scrollTop - this.#scrollTop) < 1) return;
     const isAtEnd = scrollTop + clientHeight >= scrollHeight - 4;
     if (isAtEnd) this.isFollowing = true;
-    else if (scrollTop < this.#scrollTop && this.#hasNewInput) this.isFollowing = false;
+    else if (scrollTop < this.#scrollTop && !this.#ignoresMovement) this.isFollowing = false;
     this.#noteTop();
   }
 
