@@ -87,7 +87,9 @@ class Replica:
         return bool(self.epoch) and self.sync is None
 
     def move_to(self, epoch: str, offset: int) -> None:
-        """Set the position."""
+        """Set the position. Nothing is known of the messages of a new epoch but their offsets."""
+        if epoch != self.epoch:
+            self.first_kept = 1
         self.epoch = epoch
         self.offset = offset
 

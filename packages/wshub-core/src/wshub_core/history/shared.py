@@ -272,20 +272,21 @@ class SharedHistory:
             return True
         if replica.epoch != epoch:
             return False  # cleared meanwhile, and the page may be older
-        replica.note_first_kept(page.first)
         if page.epoch != epoch or page.offset < offset:
             replica.owes_notice = replica.owes_notice or bool(epoch)
-            self._restart(
-                channel, replica, page.epoch, replica.start_behind(page.epoch, page.offset)
-            )
-        elif page.payloads:
-            await self._append_page(channel, replica, page)
-            if replica.offset < page.offset:
-                return False
-        elif offset < page.offset:
-            # The store has removed all that is missing.
-            self._restart(channel, replica, page.epoch, page.offset)
-            replica.owes_notice = True
+            start = replica.start_behind(page.epoch, page.offset)
+            self._restart(channel, replica, page.epoch, start)
+            replica.note_first_kept(page.first)
+        else:
+            replica.note_first_kept(page.first)
+            if page.payloads:
+                await self._append_page(channel, replica, page)
+                if replica.offset < page.offset:
+                    return False
+            elif offset < page.offset:
+                # The store has removed all that is missing.
+                self._restart(channel, replica, page.epoch, page.offset)
+                replica.owes_notice = True
         if replica.owes_notice:
             replica.owes_notice = False
             self._notify(channel, replica.epoch, replica.offset)
