@@ -43,6 +43,8 @@ async def test_the_bridge_connects_later_with_its_subscriptions_and_queued_messa
                 here,
                 server.url,
                 on_state_change=lambda each: told.append((each.state, each.reason)),
+                # A server on a busy machine starts slowly.
+                replay_seconds=60,
                 **AWAY,
             ) as bridge,
             RedisBridge(there, server.url, **AWAY) as other,
