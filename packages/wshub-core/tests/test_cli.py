@@ -69,8 +69,7 @@ async def test_serve_keeps_the_history_of_processes(
             for line in ("one", "two", "three"):
                 await client.send(type="process_output", channel="process:x", data=line)
             await client.send(type="subscribe", channel="process:x", id=1, history={"since": 0})
-            await client.send(type="ping")
-            while (await client.receive())["type"] != "pong":
+            while (await client.receive())["type"] != "subscribed":
                 pass
             for line in expected:
                 assert (await client.receive())["data"] == line
