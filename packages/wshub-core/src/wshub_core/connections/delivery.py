@@ -8,9 +8,9 @@ import math
 import sys
 from asyncio import Future, get_running_loop, shield
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.logs import get_logger
@@ -27,7 +27,13 @@ _PUSH_CHUNK = 256
 """Number of outboxes that are filled between two checks of the clock: about 0.1 ms of work."""
 
 _WRITE_CHUNK = 16
-"""Number of sockets that are written between two checks of the clock: about 0.2 ms of work."""
+"""Number of sockets that are written between two checks of the clock: about 0.1 ms of work."""
+
+_AT_ONCE = 4
+"""Number of deliveries that need not wait for the next round of the event loop."""
+
+_PAUSE_SECONDS = 0.0001
+"""Time in seconds between two deliveries at once. On a busy loop, the others wait and share writes."""
 
 _PHASE_BYTES = 131_072
 """Bytes that one phase moves into an outbox, and from there to its transport; exceeded by at most
@@ -47,18 +53,25 @@ class Loop(Protocol):
         """Call back in the next round of the event loop."""
 
 
-class _Job(NamedTuple):
-    """The fan-out of one message.
+class _Job:
+    """The fan-out of messages to the same targets.
 
     Attributes:
-        position: Number of the job; later jobs have higher numbers.
-        message: The message.
-        targets: The connections to deliver it to.
+        position: Number of the first message; each further message has the next number.
+        messages: The messages.
+        size: Size of the messages in bytes.
+        targets: The connections to deliver them to.
     """
 
-    position: int
-    message: PreparedMessage
-    targets: Collection[ServerConnection]
+    __slots__ = ("messages", "position", "size", "targets")
+
+    def __init__(
+        self, position: int, message: PreparedMessage, targets: Collection[ServerConnection]
+    ) -> None:
+        self.position = position
+        self.messages = [message]
+        self.size = message.size
+        self.targets = targets
 
 
 class Delivery:
@@ -68,6 +81,9 @@ class Delivery:
     outboxes of their targets. The write phase hands each filled outbox to its transport with one
     write. Messages that are published during one phase are fanned out in the next, so messages that
     are published in quick succession share a write.
+
+    If all waiting messages have the same targets, the fan-out phase writes them at once to the
+    connections with an empty outbox.
 
     A message to a single connection does not wait for the fan-out to all others. The delivery
     first catches up with all earlier messages of that connection, so their order holds, and writes
@@ -84,8 +100,10 @@ class Delivery:
         self._counters = counters
         self._close = close
         self._jobs: deque[_Job] = deque()
-        # Number of the last job. An outbox whose position is this number has been served from every
-        # job.
+        # The last job, if messages may still be added to it.
+        self._open_job: _Job | None = None
+        # Number of the last message. An outbox whose position is this number has been served from
+        # every job.
         self._position = 0
         self._job_bytes = 0
         # Every writable connection with messages is in `_ready` or `_urgent`, or in the current
@@ -95,7 +113,10 @@ class Delivery:
         # The work that a slice has left for the next one.
         self._steps: Iterator[None] | None = None
         self._is_scheduled = False
+        self._is_held = False
         self._is_running = False
+        # Time of the last delivery by `release`.
+        self._released_at = -math.inf
         self._drained: dict[ServerConnection, Future[None]] = {}
 
     def fan_out(self, targets: Collection[ServerConnection], message: PreparedMessage) -> None:
@@ -109,8 +130,14 @@ class Delivery:
         if not targets:
             return
         self._position += 1
-        self._jobs.append(_Job(self._position, message, targets))
         self._job_bytes += message.size
+        job = self._open_job
+        if job is not None and job.targets is targets and job.size < _PHASE_BYTES:
+            job.messages.append(message)
+            job.size += message.size
+        else:
+            self._open_job = _Job(self._position, message, targets)
+            self._jobs.append(self._open_job)
         # A call from within the work, by a log handler for example, only queues its message: the
         # generator of the work cannot be resumed while it runs.
         if self._job_bytes > _MAX_JOB_BYTES and not self._is_running:
@@ -167,8 +194,31 @@ class Delivery:
         self._catch_up(connection)
         self._write_outbox(connection, sys.maxsize)
 
+    def hold(self) -> None:
+        """Let messages wait until `release`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Deliver what waits since `hold`: at once if that is little work, or else soon.
+
+        A round of the event loop costs as much as a delivery. A call for each frame of a client
+        would however write the answers to many frames one by one, so such calls keep a distance.
+        """
+        self._is_held = False
+        if self._is_scheduled or not (self._jobs or self._urgent or self._ready):
+            return
+        writes = len(self._urgent) + len(self._ready)
+        for job in islice(self._jobs, _AT_ONCE + 1):
+            writes += len(job.targets)
+        now = self._loop.time()
+        if writes <= _AT_ONCE and now >= self._released_at + _PAUSE_SECONDS:
+            self._work_at_once()
+            self._released_at = self._loop.time()
+        if self._jobs or self._urgent or self._ready:
+            self._schedule()
+
     def _schedule(self) -> None:
-        if not self._is_scheduled:
+        if not self._is_scheduled and not self._is_held:
             self._is_scheduled = True
             self._loop.call_soon(self._run_slice)
 
@@ -191,28 +241,31 @@ class Delivery:
         finally:
             self._is_running = False
 
+    def _work_at_once(self) -> None:
+        """Do the work that waits, which is little."""
+        self._is_running = True
+        self._open_job = None
+        try:
+            while self._jobs:
+                self._write_job(self._jobs[0], self._jobs[0].targets)
+                self._drop_job()
+            while self._urgent:
+                self._write(self._urgent.popleft())
+            ready, self._ready = self._ready, []
+            for connection in ready:
+                self._write(connection)
+        finally:
+            self._is_running = False
+
     def _work(self) -> Iterator[None]:
         """Do all the work; a slice may end after each step."""
         while self._urgent or self._jobs or self._ready:
-            phase_bytes = 0
             # Only the jobs that wait now: continuous publishing must not delay the write phase.
-            for _ in range(len(self._jobs)):
-                # The job stays in the queue until all targets have it: `_catch_up` must find it
-                # there for a target that this loop has not reached yet.
-                position, message, targets = self._jobs[0]
-                connections = iter(targets)
-                while chunk := tuple(islice(connections, _PUSH_CHUNK)):
-                    for connection in chunk:
-                        # `_catch_up` may have served the connection from this job already.
-                        if connection.outbox.position < position:
-                            connection.outbox.position = position
-                            self._push(connection, message)
-                    yield from self._write_urgent()
-                self._jobs.popleft()
-                self._job_bytes -= message.size
-                phase_bytes += message.size
-                if phase_bytes >= _PHASE_BYTES:
-                    break
+            self._open_job = None
+            if len(self._jobs) == 1:
+                yield from self._write_to_all(self._jobs[0])
+            else:
+                yield from self._push_to_all(len(self._jobs))
             yield from self._write_urgent()
             # A new list: a connection with messages left is added for the next write phase, after
             # all others have had their write.
@@ -221,6 +274,64 @@ class Delivery:
                 for connection in ready[start : start + _WRITE_CHUNK]:
                     self._write(connection)
                 yield from self._write_urgent()
+
+    def _write_to_all(self, job: _Job) -> Iterator[None]:
+        """Serve the only job."""
+        connections = iter(job.targets)
+        while chunk := tuple(islice(connections, _WRITE_CHUNK)):
+            self._write_job(job, chunk)
+            yield from self._write_urgent()
+        self._drop_job()
+
+    def _write_job(self, job: _Job, targets: Collection[ServerConnection]) -> None:
+        """Write the messages of a job to the targets for which nothing waits."""
+        messages, size = job.messages, job.size
+        last = job.position + len(messages) - 1
+        for connection in targets:
+            outbox = connection.outbox
+            if (
+                outbox.position < job.position
+                and connection.is_writable
+                and outbox.takes_at_once(size)
+            ):
+                outbox.position = last
+                self._send(connection, messages, size)
+            else:
+                self._push_all(connection, job)
+
+    def _push_to_all(self, count: int) -> Iterator[None]:
+        """Serve the first jobs: push their messages into the outboxes of their targets."""
+        phase_bytes = pushed = 0
+        for _ in range(count):
+            job = self._jobs[0]
+            connections = iter(job.targets)
+            while chunk := tuple(islice(connections, _PUSH_CHUNK)):
+                for connection in chunk:
+                    self._push_all(connection, job)
+                pushed += len(chunk)
+                if pushed >= _PUSH_CHUNK:
+                    pushed = 0
+                    yield from self._write_urgent()
+            self._drop_job()
+            phase_bytes += job.size
+            if phase_bytes >= _PHASE_BYTES:
+                break
+
+    def _push_all(self, connection: ServerConnection, job: _Job) -> None:
+        """Push the messages of a job that a connection has not got yet from `_catch_up`."""
+        outbox = connection.outbox
+        for position, message in enumerate(job.messages, job.position):
+            if outbox.position < position:
+                outbox.position = position
+                self._push(connection, message)
+
+    def _drop_job(self) -> None:
+        """Drop the first job when all its targets are served.
+
+        Until then it stays in the queue: `_catch_up` must find it there for a target that was not
+        reached yet.
+        """
+        self._job_bytes -= self._jobs.popleft().size
 
     def _write_urgent(self) -> Iterator[None]:
         """Write to the connections with a message of their own, before the fan-out continues.
@@ -236,26 +347,33 @@ class Delivery:
     def _write(self, connection: ServerConnection) -> None:
         # The connection may have become unwritable since it was queued; see `_ready`.
         if connection.is_writable:
-            try:
-                self._write_outbox(connection, _PHASE_BYTES)
-            except Exception:
-                # A transport must not raise. If one does, only its own connection ends.
-                logger.exception("writing to %r failed", connection)
-                connection.abort()
+            self._write_outbox(connection, _PHASE_BYTES)
             if connection.outbox.messages and connection.is_writable:
                 self._ready.append(connection)
 
-    def _write_outbox(self, connection: ServerConnection, max_bytes: int) -> None:
+    def _send(
+        self, connection: ServerConnection, messages: Sequence[PreparedMessage], size: int
+    ) -> None:
         """Hand messages to the transport, which may buffer some of their bytes."""
+        if connection.transport is None:
+            return
+        self._counters.deliveries += len(messages)
+        self._counters.bytes += size
+        try:
+            connection.outbox.unsent_bytes = connection.transport.send(messages)
+        except Exception:
+            # A transport must not raise. If one does, only its own connection ends.
+            logger.exception("writing to %r failed", connection)
+            connection.abort()
+        if self._drained:
+            self._note_drained(connection)
+
+    def _write_outbox(self, connection: ServerConnection, max_bytes: int) -> None:
         outbox = connection.outbox
         if connection.transport is not None and outbox.messages:
             before = outbox.queued_bytes
             messages = outbox.pop(max_bytes)
-            self._counters.deliveries += len(messages)
-            self._counters.bytes += before - outbox.queued_bytes
-            outbox.unsent_bytes = connection.transport.send(messages)
-            if self._drained:
-                self._note_drained(connection)
+            self._send(connection, messages, before - outbox.queued_bytes)
 
     def _note_drained(self, connection: ServerConnection) -> None:
         """Wake `wait_drained` of a connection, which looks at its outbox again."""
@@ -269,9 +387,9 @@ class Delivery:
         if outbox.position >= self._position:
             return
         # A copy: an overflow ends the connection and is logged, and a log handler may publish.
-        for position, message, targets in tuple(self._jobs):
-            if position > outbox.position and connection in targets:
-                self._push(connection, message)
+        for job in tuple(self._jobs):
+            if connection in job.targets:
+                self._push_all(connection, job)
         # An outbox that was closed on the way has the highest position, and keeps it.
         outbox.position = max(outbox.position, self._position)
 
@@ -300,3 +418,4 @@ class Delivery:
         ):
             logger.warning("%r reads too slowly, closing it", connection)
         self._counters.drops += outbox.dropped - dropped
+

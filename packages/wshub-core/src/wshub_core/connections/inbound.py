@@ -91,7 +91,19 @@ class InboundQueue:
 
     def run(self, step: Callable[[], Work]) -> None:
         """Run the first step, and the steps that arrive meanwhile."""
-        self._run_steps(step)
+        try:
+            work = self._connection.context.run(step)
+        except BaseException:
+            # Callbacks cannot raise here, so this is a bug in the hub. Without `_finish` the queue
+            # would stay, and the connection would never be served again.
+            self._finish()
+            raise
+        if work is not None:
+            self._start(work)
+        elif self._steps:
+            self._run_steps()
+        else:
+            self._finish()
 
     def push(self, step: Callable[[], Work], payload_bytes: int) -> None:
         """Add the step of a frame behind all other steps."""
@@ -143,29 +155,21 @@ class InboundQueue:
         if self._closed is not None:
             self._closed.set()
 
-    def _run_steps(self, step: Callable[[], Work] | None = None) -> None:
-        """Run steps until a step returns a coroutine, or no step is left.
-
-        Args:
-            step: The first step; the next waiting step if None.
-        """
+    def _run_steps(self) -> None:
+        """Run waiting steps until a step returns a coroutine, or no step is left."""
         work: Work = None
         count = 0
         try:
-            while work is None and (step is not None or self._steps):
+            while work is None and self._steps:
                 if count == _STEPS_PER_TURN:
                     # The queue stays open meanwhile, so new frames line up behind the waiting ones.
                     self._owner.call_soon(self._run_steps)
                     return
-                if step is None:
-                    size, step = self._steps.popleft()
-                    self._set_backlog(self._backlog_bytes - size)
-                next_step, step = step, None
-                work = self._connection.context.run(next_step)
+                size, step = self._steps.popleft()
+                self._set_backlog(self._backlog_bytes - size)
+                work = self._connection.context.run(step)
                 count += 1
-        except BaseException:
-            # Callbacks cannot raise here, so this is a bug in the hub. Without `_finish` the queue
-            # would stay, and the connection would never be served again.
+        except BaseException:  # as in `run`
             self._finish()
             raise
         if work is None:
@@ -195,7 +199,8 @@ class InboundQueue:
             # Close first: `_set_backlog` may resume reading, and frames that arrive then need a new
             # queue.
             self._connection.close_inbound()
-            self._set_backlog(0)
+            if self._backlog_bytes:
+                self._set_backlog(0)
 
     def _run_last(self) -> None:
         step, self._last_step = self._last_step, None

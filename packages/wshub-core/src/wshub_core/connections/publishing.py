@@ -73,12 +73,18 @@ class Publishing:
         """Publish to a channel; see `Hub.publish`. Safe from any thread."""
         limits = self._histories.limits_of(channel)
         stamped, payload = self._prepare(message, channel, local_only, limits)
-        self._call_on_loop(lambda: self._publish(channel, stamped, payload, limits, local_only))
+        if threading.get_ident() == self._thread_id:
+            self._publish(channel, stamped, payload, limits, local_only)
+        else:
+            self._call_soon(self._publish, channel, stamped, payload, limits, local_only)
 
     def broadcast(self, message: Message, *, local_only: bool = False) -> None:
         """Publish to every connection; see `Hub.broadcast`. Safe from any thread."""
         _, payload = self._prepare(message, None, local_only, None)
-        self._call_on_loop(lambda: self._broadcast(payload, local_only))
+        if threading.get_ident() == self._thread_id:
+            self._broadcast(payload, local_only)
+        else:
+            self._call_soon(self._broadcast, payload, local_only)
 
     def publish_local(self, channel: str, message: Message) -> bytes:
         """Publish to this hub's connections; return the payload for the other hubs."""
@@ -196,7 +202,8 @@ class Publishing:
         local_only: bool,
     ) -> None:
         # Before the delivery: connections that a listener subscribes receive this message too.
-        self._call_listeners(channel, message)
+        if self._listeners:
+            self._call_listeners(channel, message)
         if limits is None or (local_only and self._histories.shared is not None):
             self._counters.messages += 1
             prepared = PreparedMessage(payload)
@@ -243,13 +250,10 @@ class Publishing:
         for listener in self._listeners:
             self._callbacks.call_plain("publish listener", None, listener, channel, message)
 
-    def _call_on_loop(self, call: Callable[[], None]) -> None:
-        # A call on the hub's thread is not deferred, so its errors and its order are immediate.
-        if threading.get_ident() == self._thread_id:
-            call()
-            return
+    def _call_soon(self, call: Callable[..., None], *args: object) -> None:
+        """Call a method in the hub's thread, from another thread."""
         try:
-            self._loop.call_soon_threadsafe(call)
+            self._loop.call_soon_threadsafe(call, *args)
         except RuntimeError as exc:  # the event loop was closed before the hub
             raise HubClosedError from exc
 

@@ -62,7 +62,8 @@ class Callbacks:
             result = function(*args, **kwargs)
         except BaseException as error:
             return self._note_error(name, if_raised, error)
-        if isawaitable(result):
+        # None is the usual result, and `isawaitable` is slow.
+        if result is not None and isawaitable(result):
             return self._wait(name, if_raised, result)
         return result
 
@@ -75,7 +76,7 @@ class Callbacks:
             A coroutine that finishes the call, or None if the call has finished.
         """
         result: object = self.call(name, None, callback, *args)
-        return result if isinstance(result, Coroutine) else None
+        return result if result is not None and isinstance(result, Coroutine) else None
 
     def spawn(self, name: str, callback: Callable[..., Any], *args: object) -> None:
         """Call a function and ignore its result; finish an async function in a new task."""

@@ -5,7 +5,6 @@ client gets an error as the answer.
 """
 
 import re
-from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, TypeAlias
 
@@ -21,8 +20,7 @@ RequestID: TypeAlias = str | int | None
 """The ``id`` of a frame, which its answer carries too; None for a frame without an ``id``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(msgspec.Struct, frozen=True):
     """A request to subscribe to a channel.
 
     Attributes:
@@ -36,31 +34,27 @@ class Subscribe:
     history: bytes = b"null"
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class Unsubscribe(msgspec.Struct, frozen=True):
     """A request to unsubscribe from a channel."""
 
     channel: str
     id: RequestID = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(msgspec.Struct, frozen=True):
     """A request for a pong message."""
 
     id: RequestID = None
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
+class Other(msgspec.Struct, frozen=True):
     """A message of any other type."""
 
     message: Message
     id: RequestID = None
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(msgspec.Struct, frozen=True):
     """A malformed frame with an ``id``, so the client gets an answer.
 
     Attributes:
@@ -72,15 +66,18 @@ class Malformed:
     id: RequestID
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Frame(msgspec.Struct):
     """The fields that the parser reads. Other fields may hold any JSON value."""
 
     type: str
     channel: str | None = None
     # Raw values: `data` may be any JSON value, and an invalid `id` is ignored.
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    id: msgspec.Raw = msgspec.Raw(b"null")
-    history: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = _NULL
+    id: msgspec.Raw = _NULL
+    history: msgspec.Raw = _NULL
 
 
 _frame_decoder = msgspec.json.Decoder(_Frame)
@@ -106,7 +103,7 @@ def read_client_frame(
     """
     try:
         frame = _frame_decoder.decode(payload)
-        frame_id = _read_id(frame.id)
+        frame_id = None if frame.id is _NULL else _read_id(frame.id)
         if frame.type == "ping":
             return Ping(frame_id)
         if frame.type not in ("subscribe", "unsubscribe"):

@@ -49,6 +49,10 @@ class Outbox:
         """True after `close`."""
         return self._limit < 0
 
+    def takes_at_once(self, size: int) -> bool:
+        """Return whether messages of a size fit and would be the only ones that wait."""
+        return not self.messages and self.unsent_bytes + size <= self._limit
+
     def push(self, message: PreparedMessage) -> bool:
         """Add a message; return False and change nothing if it exceeds the limit."""
         queued_bytes = self.queued_bytes + message.size

@@ -27,8 +27,8 @@ class PreparedMessage:
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
-        self.frame = _header(len(payload)) + payload
-        self.size = len(self.frame)
+        self.frame = frame = _header(len(payload)) + payload
+        self.size = len(frame)
 
     @property
     def payloads(self) -> Sequence[bytes]:

@@ -37,7 +37,8 @@ class Listener:
 
     Args:
         listening: A bound stream socket; the listener closes it.
-        make_protocol: Returns the protocol of a new connection.
+        make_protocol: Returns the protocol of a new connection. The argument is its socket; None
+            for TLS.
         options: TLS options for `asyncio.loop.connect_accepted_socket`.
 
     Attributes:
@@ -47,7 +48,7 @@ class Listener:
     def __init__(
         self,
         listening: socket.socket,
-        make_protocol: Callable[[], asyncio.Protocol],
+        make_protocol: Callable[[socket.socket | None], asyncio.Protocol],
         options: dict[str, Any],
     ) -> None:
         self.socket = listening
@@ -113,7 +114,10 @@ class Listener:
 
     async def _connect(self, accepted: socket.socket) -> None:
         self._waiting.discard(accepted)
-        await self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
+        plain_socket = None if "ssl" in self._options else accepted
+        await self._loop.connect_accepted_socket(
+            partial(self._make_protocol, plain_socket), accepted, **self._options
+        )
 
     def _note_connected(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)

@@ -1,10 +1,12 @@
 """The native transport: one WebSocket on an asyncio socket.
 
-The Sans-I/O layer of `websockets` parses all incoming bytes (RFC 6455). Outgoing messages are
-frames that were encoded once for all connections. A connection has no task and no timer of its own.
+Whole text frames are parsed by `frames`, and all other incoming bytes by the Sans-I/O layer of
+`websockets` (RFC 6455). Outgoing messages are frames that were encoded once for all connections. A
+connection has no task and no timer of its own.
 """
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,6 +16,7 @@ from websockets.server import ServerProtocol
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.transports.frames import frame_end, read_text
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
@@ -35,7 +38,9 @@ class NativeTransport(asyncio.Protocol):
     Args:
         sockets: The sockets of the server.
         protocol: The state of the WebSocket, after the opening handshake.
-        transport: The socket.
+        transport: asyncio's transport of the socket.
+        plain_socket: The socket itself, to which messages are written while the transport holds no
+            bytes; None for TLS.
     """
 
     # Slots save memory: a server holds one instance per connection.
@@ -43,13 +48,17 @@ class NativeTransport(asyncio.Protocol):
         "_connection",
         "_fragments",
         "_fragments_are_text",
+        "_frame_left",
         "_has_ended",
         "_has_eof",
+        "_is_header_split",
         "_is_lost",
+        "_is_paused",
         "_is_processing",
         "_is_reading_paused",
         "_is_writing_paused",
         "_protocol",
+        "_socket",
         "_sockets",
         "_transport",
         "_unread",
@@ -57,16 +66,25 @@ class NativeTransport(asyncio.Protocol):
     )
 
     def __init__(
-        self, sockets: ServerSockets, protocol: ServerProtocol, transport: asyncio.Transport
+        self,
+        sockets: ServerSockets,
+        protocol: ServerProtocol,
+        transport: asyncio.Transport,
+        plain_socket: socket.socket | None,
     ) -> None:
         self._sockets = sockets
         self._protocol = protocol
         self._transport = transport
+        self._socket = plain_socket
         # None for a refused client, which receives a close frame and is not served.
         self._connection: ServerConnection | None = None
         # Bytes that were read and not parsed yet, from `_unread_start` on.
         self._unread = b""
         self._unread_start = 0
+        # Bytes of the current frame that `websockets` has not had yet; 0 between frames.
+        self._frame_left = 0
+        # True if the unread bytes are the beginning of a header, so that they have to wait.
+        self._is_header_split = False
         # True while this object stands in the reading turns; it must not stand there twice.
         self._is_processing = False
         self._has_eof = False
@@ -78,6 +96,8 @@ class NativeTransport(asyncio.Protocol):
         self._fragments_are_text = False
         self._is_reading_paused = False
         self._is_writing_paused = False
+        # True if the transport does not read the socket, for whatever reason.
+        self._is_paused = False
 
     def open(self, remote_address: str, identity: AuthResult, early_data: bytes) -> None:
         """Connect to the hub.
@@ -115,15 +135,25 @@ class NativeTransport(asyncio.Protocol):
         if self._connection is not None:
             # Any byte proves that the peer is alive, also one that waits to be parsed.
             self._connection.note_heard(self._sockets.hub.clock.time())
-        self._unread = self._unread[self._unread_start :] + data
-        self._unread_start = 0
-        self._process_unread()
+        if self._unread:
+            self._unread = self._unread[self._unread_start :] + data
+            self._unread_start = 0
+            self._is_header_split = False
+        else:
+            self._unread = data
+        delivery = self._sockets.delivery
+        delivery.hold()
+        try:
+            self._process_unread()
+        finally:
+            delivery.release()
         if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
-            self._transport.pause_reading()
+            self._pause_socket()
 
     def eof_received(self) -> None:
         """Note that the peer sends nothing more; asyncio then closes the socket."""
         self._has_eof = True
+        self._is_header_split = False
         if self._has_unread:
             self._process_unread()
         else:
@@ -135,6 +165,7 @@ class NativeTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is closed."""
         self._is_lost = True
+        self._is_header_split = False
         if self._has_unread and not self._is_closed_by_hub:
             # Frames that arrived before the end are served first.
             self._process_unread()
@@ -147,7 +178,7 @@ class NativeTransport(asyncio.Protocol):
         A peer that sends without reading would otherwise fill the memory with replies and pongs.
         """
         self._is_writing_paused = True
-        self._transport.pause_reading()
+        self._pause_socket()
         if self._connection is not None:
             self._sockets.hub.lifecycle.stalled_writes.pause_writing(self._connection)
 
@@ -164,7 +195,20 @@ class NativeTransport(asyncio.Protocol):
         """Write messages with one call; see `Transport.send`."""
         # The protocol's state needs no check: after a close frame, in either direction, the
         # connection has left the hub and its outbox is closed.
-        write(self._transport, self._sockets.join_frames(messages))
+        data = messages[0].frame if len(messages) == 1 else self._sockets.join_frames(messages)
+        if self._socket is not None and self._transport.get_write_buffer_size() == 0:
+            # Much cheaper than the transport, which would do the same.
+            try:
+                sent = self._socket.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:  # the peer has reset the connection, or the socket is closed
+                self._transport.abort()
+                return 0
+            if sent == len(data):
+                return 0
+            data = data[sent:]
+        write(self._transport, data)
         return self._transport.get_write_buffer_size()
 
     def unsent_bytes(self) -> int:
@@ -191,7 +235,7 @@ class NativeTransport(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop reading; see `Transport.pause_reading`."""
         self._is_reading_paused = True
-        self._transport.pause_reading()
+        self._pause_socket()
 
     def resume_reading(self) -> None:
         """Read again; see `Transport.resume_reading`."""
@@ -220,11 +264,8 @@ class NativeTransport(asyncio.Protocol):
         """Parse some of the unread bytes; see `Reader.process_chunk`."""
         if self._has_ended:
             return False
-        # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
-        chunk = self._unread[self._unread_start : self._unread_start + _CHUNK_BYTES]
-        self._unread_start += len(chunk)
         try:
-            self._parse(chunk)
+            self._parse_chunk()
         except BaseException:
             # An unexpected exception ends this connection. All others go on.
             self._is_processing = False
@@ -232,24 +273,28 @@ class NativeTransport(asyncio.Protocol):
             if self._is_lost:
                 self._end()
             raise
-        if self._has_unread and self._may_read:
-            return True
-        self._is_processing = False
-        if not self._has_unread:
+        if self._unread_start == len(self._unread):
             self._unread = b""
             self._unread_start = 0
+        elif self._has_unread and self._may_read:
+            return True
+        self._is_processing = False
         # Here, either all bytes are parsed or a pause has begun. The end of the stream lifts every
         # pause, so an end that was noted while bytes waited is handled behind the last of them.
         if self._is_lost:
             self._end()
         elif self._has_eof:
             self._end_reading()
-        else:
+        elif self._is_paused:
             self._read_if_allowed()
         return False
 
+    def _pause_socket(self) -> None:
+        self._is_paused = True
+        self._transport.pause_reading()
+
     def _process_unread(self) -> None:
-        if self._has_unread and self._may_read and not self._is_processing:
+        if not self._is_processing and self._has_unread and self._may_read:
             self._is_processing = True
             self._sockets.turns.process(self)
 
@@ -257,6 +302,7 @@ class NativeTransport(asyncio.Protocol):
         if not self._may_read or self._is_lost:
             return
         if not self._has_unread:
+            self._is_paused = False
             self._transport.resume_reading()
         elif not self._is_processing:
             self._is_processing = True
@@ -264,16 +310,53 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def _has_unread(self) -> bool:
-        return self._unread_start < len(self._unread)
+        return self._unread_start < len(self._unread) and not self._is_header_split
 
     @property
     def _may_read(self) -> bool:
         # After the end of the stream the pauses do not apply: the unread bytes are bounded, and
         # there is no sender to slow down.
-        is_over = self._has_eof or self._is_lost
-        return is_over or not (self._is_reading_paused or self._is_writing_paused)
+        return not (self._is_reading_paused or self._is_writing_paused) or self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        """True if no further bytes come."""
+        return self._has_eof or self._is_lost
 
     # Frames.
+
+    def _parse_chunk(self) -> None:
+        # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
+        stop = min(self._unread_start + _CHUNK_BYTES, len(self._unread))
+        while self._unread_start < stop:
+            size = stop - self._unread_start
+            if self._protocol.state is OPEN:
+                if self._frame_left == 0:
+                    if self._fragments is None and self._receive_text_frame():
+                        continue
+                    end = frame_end(self._unread, self._unread_start)
+                    if end is not None:
+                        self._frame_left = end - self._unread_start
+                    elif self._is_over:
+                        self._frame_left = size
+                    else:
+                        self._is_header_split = True
+                        return
+                size = min(size, self._frame_left)
+                self._frame_left -= size
+            start = self._unread_start
+            self._unread_start += size
+            self._parse(self._unread[start : self._unread_start])
+
+    def _receive_text_frame(self) -> bool:
+        """Serve a frame that is a whole text message; return False for any other frame."""
+        text = read_text(self._unread, self._unread_start, self._sockets.max_message_bytes)
+        if text is None:
+            return False
+        payload, self._unread_start = text
+        if not self._receive_message(payload, is_text=True):
+            self._write_protocol()
+        return True
 
     def _parse(self, data: bytes) -> None:
         self._protocol.receive_data(data)

@@ -7,6 +7,7 @@ The Sans-I/O layer of `websockets` parses the request. After a successful handsh
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from http import HTTPStatus
@@ -70,10 +71,12 @@ class OpeningHandshake(asyncio.Protocol):
 
     Args:
         sockets: The sockets of the server.
+        plain_socket: The socket; None for TLS.
     """
 
-    def __init__(self, sockets: ServerSockets) -> None:
+    def __init__(self, sockets: ServerSockets, plain_socket: socket.socket | None) -> None:
         self._sockets = sockets
+        self._socket = plain_socket
         self._protocol = _make_protocol(sockets, CONNECTING)
         self._transport: asyncio.Transport
         self._request: http11.Request | None = None
@@ -320,7 +323,7 @@ class OpeningHandshake(asyncio.Protocol):
         """Replace this object by a `NativeTransport`; the request and its headers are freed."""
         # A new protocol object: the parser of the old one keeps the request (websockets 17).
         protocol = _make_protocol(self._sockets, OPEN)
-        websocket = NativeTransport(self._sockets, protocol, self._transport)
+        websocket = NativeTransport(self._sockets, protocol, self._transport, self._socket)
         self._transport.set_protocol(websocket)
         self._sockets.replace(self, websocket)
         return websocket

@@ -37,6 +37,8 @@ class ServerSockets:
         hub: The hub.
         path: Path at which clients connect.
         process_request: The application's callback for requests to other paths.
+        max_message_bytes: Maximum size of a message of a client.
+        delivery: Delivers the messages of the hub.
         turns: Shares the time for parsing among the sockets.
         open: The sockets that are not closed.
         opening: Time limit of opening handshakes; expired sockets are aborted.
@@ -47,6 +49,8 @@ class ServerSockets:
         self.hub = hub
         self.path = path
         self.process_request = process_request
+        self.max_message_bytes = hub.config.max_message_bytes
+        self.delivery = hub.lifecycle.delivery
         self.turns = ReadingTurns(asyncio.get_running_loop())
         self.open: set[ServedSocket] = set()
         self.opening_timeouts: Timeouts[ServedSocket] = Timeouts(
@@ -67,10 +71,8 @@ class ServerSockets:
         Connections with the same subscriptions have the same waiting messages. The result of the
         last call is therefore kept: the next call often asks for the same bytes.
         """
-        if len(messages) == 1:
-            return messages[0].frame
         # The comparison is cheap: messages are compared by identity.
-        if messages != self._joined_messages:
+        if messages is not self._joined_messages and messages != self._joined_messages:
             self._joined_messages = messages
             self._joined_frames = b"".join([message.frame for message in messages])
         return self._joined_frames

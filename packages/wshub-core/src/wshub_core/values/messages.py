@@ -127,13 +127,21 @@ def encode_message(message: Message) -> bytes:
             function, a lone surrogate, NaN, or a cycle), or another field has a value of a wrong
             type. The error text names the value and its path.
     """
-    for name in ("type", "channel", "process_id"):
-        value = getattr(message, name)
-        if not isinstance(value, str):
-            raise MessageEncodeError(f"{name} must be a str, not {type(value).__qualname__}")
+    if not (
+        isinstance(message.type, str)
+        and isinstance(message.channel, str)
+        and isinstance(message.process_id, str)
+    ):
+        raise MessageEncodeError(_explain_fields(message))
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
     return encode(message, message.data)
+
+
+def _explain_fields(message: Message) -> str:
+    names = ("type", "channel", "process_id")
+    name = next(each for each in names if not isinstance(getattr(message, each), str))
+    return f"{name} must be a str, not {type(getattr(message, name)).__qualname__}"
 
 
 def decode_message(payload: bytes | bytearray | str) -> Message:

@@ -17,6 +17,9 @@ from wshub_core.values.messages import (
     encode_message,
 )
 
+_RESERVED = REQUESTS_AND_ANSWERS | {MessageType.HISTORY_CLEARED}
+"""The types that only hubs send."""
+
 
 def prepare_message(
     message: Message, channel: str | None, *, max_bytes: int, reserved_bytes: int = 0
@@ -82,11 +85,7 @@ def _validate(message: Message, channel: str | None) -> None:
         other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
         kind = type(message).__qualname__
         raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
-    if (
-        message.type in REQUESTS_AND_ANSWERS
-        or message.type == MessageType.HISTORY_CLEARED
-        or isinstance(message, Reply)
-    ):
+    if message.type in _RESERVED or isinstance(message, Reply):
         raise ReservedTypeError(message.type)
     if channel is not None:
         validate_channel(channel)
