@@ -179,9 +179,7 @@ class Hub(HubChannels):
         """Return the parts of the hub, which exist while it runs and its event loop lives."""
         if self._running is None:
             raise HubClosedError if self._is_closed_early else HubNotStartedError
-        if self._running.is_over:
-            raise HubClosedError
-        self._running.check_process()
+        self._running.check()
         return self._running
 
     # Publishing.

@@ -131,7 +131,8 @@ class ServerConnection(Connection):
         if self.ending is None:
             serve = partial(self._owner.serve_frame, self, payload)
             if self._inbound is None:
-                self._open_inbound().run(serve)
+                self._inbound = InboundQueue(self, self._owner)
+                self._inbound.run(serve)
             else:
                 self._inbound.push(serve, len(payload))
 

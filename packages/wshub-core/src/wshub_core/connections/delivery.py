@@ -33,7 +33,7 @@ _AT_ONCE = 4
 """Number of deliveries that need not wait for the next round of the event loop."""
 
 _PAUSE_SECONDS = 0.0001
-"""Time in seconds between two deliveries at once. On a busy loop, the others wait and share writes."""
+"""Time in seconds between two deliveries at once. Messages in between wait, and share writes."""
 
 _PHASE_BYTES = 131_072
 """Bytes that one phase moves into an outbox, and from there to its transport; exceeded by at most
@@ -418,4 +418,3 @@ class Delivery:
         ):
             logger.warning("%r reads too slowly, closing it", connection)
         self._counters.drops += outbox.dropped - dropped
-

@@ -33,6 +33,7 @@ from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
+from wshub_core.values.errors import HubClosedError
 from wshub_core.values.history import HistoryLimits
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
@@ -208,6 +209,17 @@ class RunningHub:
         Raises:
             ForkedProcessError: The hub belongs to the parent process.
         """
+        self._guard.check()
+
+    def check(self) -> None:
+        """Raise an error if the hub takes no messages here.
+
+        Raises:
+            HubClosedError: The hub is over.
+            ForkedProcessError: The hub belongs to the parent process.
+        """
+        if self.is_over:
+            raise HubClosedError
         self._guard.check()
 
     def connect(

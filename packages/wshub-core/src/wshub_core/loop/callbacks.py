@@ -62,8 +62,7 @@ class Callbacks:
             result = function(*args, **kwargs)
         except BaseException as error:
             return self._note_error(name, if_raised, error)
-        # None is the usual result, and `isawaitable` is slow.
-        if result is not None and isawaitable(result):
+        if isawaitable(result):
             return self._wait(name, if_raised, result)
         return result
 
@@ -75,8 +74,12 @@ class Callbacks:
         Returns:
             A coroutine that finishes the call, or None if the call has finished.
         """
-        result: object = self.call(name, None, callback, *args)
-        return result if result is not None and isinstance(result, Coroutine) else None
+        try:
+            result = callback(*args)
+        except BaseException as error:
+            return self._note_error(name, None, error)
+        # None is the usual result, and `isawaitable` is slow.
+        return None if result is None or not isawaitable(result) else self._wait(name, None, result)
 
     def spawn(self, name: str, callback: Callable[..., Any], *args: object) -> None:
         """Call a function and ignore its result; finish an async function in a new task."""

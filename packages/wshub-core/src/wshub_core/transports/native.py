@@ -328,12 +328,17 @@ class NativeTransport(asyncio.Protocol):
     def _parse_chunk(self) -> None:
         # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
         stop = min(self._unread_start + _CHUNK_BYTES, len(self._unread))
+        max_bytes = self._sockets.max_message_bytes
         while self._unread_start < stop:
             size = stop - self._unread_start
             if self._protocol.state is OPEN:
                 if self._frame_left == 0:
-                    if self._fragments is None and self._receive_text_frame():
-                        continue
+                    if self._fragments is None:
+                        text = read_text(self._unread, self._unread_start, max_bytes)
+                        if text is not None:
+                            payload, self._unread_start = text
+                            self._receive_text(payload)
+                            continue
                     end = frame_end(self._unread, self._unread_start)
                     if end is not None:
                         self._frame_left = end - self._unread_start
@@ -348,15 +353,10 @@ class NativeTransport(asyncio.Protocol):
             self._unread_start += size
             self._parse(self._unread[start : self._unread_start])
 
-    def _receive_text_frame(self) -> bool:
-        """Serve a frame that is a whole text message; return False for any other frame."""
-        text = read_text(self._unread, self._unread_start, self._sockets.max_message_bytes)
-        if text is None:
-            return False
-        payload, self._unread_start = text
+    def _receive_text(self, payload: bytes) -> None:
+        """Serve a text message that `websockets` has not seen."""
         if not self._receive_message(payload, is_text=True):
             self._write_protocol()
-        return True
 
     def _parse(self, data: bytes) -> None:
         self._protocol.receive_data(data)
