@@ -20,18 +20,32 @@ def read_request(request: http11.Request, transport: asyncio.Transport) -> Reque
         request: The request as parsed by `websockets`.
         transport: The client's socket.
     """
-    target, _, query = request.path.partition("?")
     values: dict[str, list[str]] = {}
     for name, value in request.headers.raw_items():
         values.setdefault(name.lower(), []).append(value)
     headers = {name: tuple(each) for name, each in values.items()}
+    return make_request(request.method, request.path, headers, transport)
+
+
+def make_request(
+    method: str, target: str, headers: dict[str, tuple[str, ...]], transport: asyncio.Transport
+) -> Request:
+    """Return the `Request` for the application.
+
+    Args:
+        method: The method.
+        target: The target in the request line (RFC 9112 section 3.2).
+        headers: The values of each header, by the header's name in lower case.
+        transport: The client's socket.
+    """
+    target, _, query = target.partition("?")
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is not None:
         # A target in absolute form replaces the Host header (RFC 9112 section 3.2.2).
         headers["host"] = (absolute[1],)
         target = absolute[2] or "/"
     return Request(
-        request.method,
+        method,
         target,
         query,
         headers,

@@ -16,7 +16,7 @@ from websockets.server import ServerProtocol
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.protocol.prepared import PreparedMessage
-from wshub_core.transports.frames import frame_end, read_text
+from wshub_core.transports.frames import frame_end, pong_end, read_text
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
@@ -24,6 +24,9 @@ from wshub_core.values.closing import CloseCode, DisconnectCause
 
 _CHUNK_BYTES = 1_024
 """Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms of work."""
+
+_PING = b"\x89\x00"
+"""A ping without a payload (RFC 6455 section 5.5.2)."""
 
 _MAX_UNREAD_BYTES = 65_536
 """Unparsed bytes above which reading from the socket pauses."""
@@ -37,7 +40,6 @@ class NativeTransport(asyncio.Protocol):
 
     Args:
         sockets: The sockets of the server.
-        protocol: The state of the WebSocket, after the opening handshake.
         transport: asyncio's transport of the socket.
         plain_socket: The socket itself, to which messages are written while the transport holds no
             bytes; None for TLS.
@@ -57,7 +59,7 @@ class NativeTransport(asyncio.Protocol):
         "_is_processing",
         "_is_reading_paused",
         "_is_writing_paused",
-        "_protocol",
+        "_made_protocol",
         "_socket",
         "_sockets",
         "_transport",
@@ -68,12 +70,13 @@ class NativeTransport(asyncio.Protocol):
     def __init__(
         self,
         sockets: ServerSockets,
-        protocol: ServerProtocol,
         transport: asyncio.Transport,
         plain_socket: socket.socket | None,
     ) -> None:
         self._sockets = sockets
-        self._protocol = protocol
+        # Exists from its first use on. Text messages and pongs do not need it, so most connections
+        # take less memory.
+        self._made_protocol: ServerProtocol | None = None
         self._transport = transport
         self._socket = plain_socket
         # None for a refused client, which receives a close frame and is not served.
@@ -217,14 +220,13 @@ class NativeTransport(asyncio.Protocol):
 
     def ping(self) -> None:
         """Send a ping; see `Transport.ping`."""
-        if self._protocol.state is OPEN:
-            self._protocol.send_ping(b"")
-            self._write_protocol()
+        if self._is_open:
+            write(self._transport, _PING)
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; see `Transport.close`."""
         # A close frame may be sent once only (RFC 6455 section 5.5.1).
-        if self._protocol.state is OPEN:
+        if self._is_open:
             self._protocol.send_close(code, reason)
             self._write_protocol()
 
@@ -325,13 +327,24 @@ class NativeTransport(asyncio.Protocol):
 
     # Frames.
 
+    @property
+    def _protocol(self) -> ServerProtocol:
+        if self._made_protocol is None:
+            self._made_protocol = self._sockets.make_protocol(OPEN)
+        return self._made_protocol
+
+    @property
+    def _is_open(self) -> bool:
+        """True until a close frame is sent or received, or the connection fails."""
+        return self._made_protocol is None or self._made_protocol.state is OPEN
+
     def _parse_chunk(self) -> None:
         # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
         stop = min(self._unread_start + _CHUNK_BYTES, len(self._unread))
         max_bytes = self._sockets.max_message_bytes
         while self._unread_start < stop:
             size = stop - self._unread_start
-            if self._protocol.state is OPEN:
+            if self._is_open:
                 if self._frame_left == 0:
                     if self._fragments is None:
                         text = read_text(self._unread, self._unread_start, max_bytes)
@@ -339,6 +352,9 @@ class NativeTransport(asyncio.Protocol):
                             payload, self._unread_start = text
                             self._receive_text(payload)
                             continue
+                    if (end := pong_end(self._unread, self._unread_start)) is not None:
+                        self._unread_start = end
+                        continue
                     end = frame_end(self._unread, self._unread_start)
                     if end is not None:
                         self._frame_left = end - self._unread_start
@@ -395,7 +411,7 @@ class NativeTransport(asyncio.Protocol):
                 payload.decode()
             except UnicodeDecodeError:
                 # During the closing handshake a violation changes nothing any more.
-                if self._protocol.state is OPEN:
+                if self._is_open:
                     self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
                 return False
         if self._connection is not None:
@@ -423,8 +439,10 @@ class NativeTransport(asyncio.Protocol):
     def _end_reading(self) -> None:
         if self._connection is not None:
             self._sockets.hub.lifecycle.leave(self._connection)
-        self._protocol.receive_eof()
-        self._write_protocol()
+        # Without the protocol, nothing is left to do: asyncio closes the socket.
+        if self._made_protocol is not None:
+            self._protocol.receive_eof()
+            self._write_protocol()
 
     def _end(self) -> None:
         self._has_ended = True
@@ -433,6 +451,8 @@ class NativeTransport(asyncio.Protocol):
             self._sockets.hub.lifecycle.note_disconnected(self._connection, *self._describe_end())
 
     def _describe_end(self) -> tuple[DisconnectCause, int, str]:
+        if self._made_protocol is None:
+            return DisconnectCause.LOST, 1006, ""
         received, sent = self._protocol.close_rcvd, self._protocol.close_sent
         if received is not None and self._protocol.close_rcvd_then_sent:
             return DisconnectCause.CLIENT_CLOSED, received.code, received.reason

@@ -1,11 +1,11 @@
 """The opening handshake: one HTTP request on a socket, and its response.
 
-The Sans-I/O layer of `websockets` parses the request. After a successful handshake, a
-`NativeTransport` serves the socket. Any other response ends the connection.
+`handshake` reads ordinary requests, and the Sans-I/O layer of `websockets` reads all others. After
+a successful handshake, a `NativeTransport` serves the socket. Any other response ends the
+connection.
 """
 
 import asyncio
-import logging
 import re
 import socket
 from collections.abc import Coroutine
@@ -15,12 +15,13 @@ from typing import cast
 
 from websockets import http11
 from websockets.exceptions import InvalidMessage
-from websockets.protocol import CONNECTING, OPEN, State
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
-from wshub_core.transports.http_messages import read_request, write_response
+from wshub_core.transports.handshake import Handshake, read_handshake
+from wshub_core.transports.http_messages import make_request, read_request, write_response
 from wshub_core.transports.native import NativeTransport
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
@@ -30,11 +31,6 @@ from wshub_core.values.paths import normalize_path
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = get_logger("wshub.native")
-
-# At debug level, websockets 17 logs all headers and frames, which hold secrets. A root logger at
-# debug level must not enable that, so this logger has its own level.
-_wire_logger = get_logger("wshub.wire")
-_wire_logger.setLevel(logging.WARNING)
 
 _MAX_REQUEST_BYTES = 65_536
 """Largest request, in bytes. `websockets` bounds the length and the number of lines, but not the
@@ -77,8 +73,11 @@ class OpeningHandshake(asyncio.Protocol):
     def __init__(self, sockets: ServerSockets, plain_socket: socket.socket | None) -> None:
         self._sockets = sockets
         self._socket = plain_socket
-        self._protocol = _make_protocol(sockets, CONNECTING)
         self._transport: asyncio.Transport
+        # Exists from its first use on: most handshakes do not need it.
+        self._made_protocol: ServerProtocol | None = None
+        # The request, if it took the fast path.
+        self._handshake: Handshake | None = None
         self._request: http11.Request | None = None
         self._request_bytes = 0
         self._has_body = False
@@ -97,10 +96,11 @@ class OpeningHandshake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of the request."""
-        if self._protocol.eof_sent:
+        if self._made_protocol is not None and self._made_protocol.eof_sent:
             return  # the response was sent, and no further request is read
+        is_first = self._made_protocol is None and self._handshake is None
         self._unread += data
-        if self._request is None:
+        if not (is_first and self._read_handshake()) and not self._is_received:
             self._parse_request()
 
     def eof_received(self) -> None:
@@ -141,6 +141,27 @@ class OpeningHandshake(asyncio.Protocol):
 
     # The request.
 
+    @property
+    def _protocol(self) -> ServerProtocol:
+        if self._made_protocol is None:
+            self._made_protocol = self._sockets.make_protocol(CONNECTING)
+        return self._made_protocol
+
+    @property
+    def _is_received(self) -> bool:
+        return self._request is not None or self._handshake is not None
+
+    def _read_handshake(self) -> bool:
+        """Take the fast path; return False if that is not possible."""
+        handshake = read_handshake(self._unread)
+        if handshake is None:
+            return False
+        self._handshake = handshake
+        self._unread = self._unread[handshake.end :]
+        request = make_request("GET", handshake.target, handshake.headers, self._transport)
+        self._handle_request(request)
+        return True
+
     def _parse_request(self) -> None:
         # A client has to wait for the response before it sends frames (RFC 6455 section 4.1), but
         # some do not. The parser must not see frames before the response, so the request is
@@ -152,7 +173,7 @@ class OpeningHandshake(asyncio.Protocol):
             self._unread = rest
             self._parse_line(line + newline)
         if self._request is not None:
-            self._handle_request(self._request)
+            self._handle_request(read_request(self._request, self._transport))
 
     def _parse_line(self, line: bytes) -> None:
         self._request_bytes += len(line)
@@ -192,31 +213,30 @@ class OpeningHandshake(asyncio.Protocol):
         else:
             self._write_response(write_response(response, with_body=True))
 
-    def _handle_request(self, http_request: http11.Request) -> None:
-        request = read_request(http_request, self._transport)
+    def _handle_request(self, request: Request) -> None:
         if normalize_path(request.path) != self._sockets.path:
             self._respond_in_task(self._run_process_request(request))
             return
         hub = self._sockets.hub
-        mismatch = self._check_handshake(http_request)
+        mismatch = self._check_handshake(request)
         if mismatch is not None:
             hub.admission.count_refusal()
             self._respond(mismatch)
             return
         refusal = hub.admission.check_before_auth(request)
         if refusal is not None:
-            self._refuse(request, http_request, refusal)
+            self._refuse(request, refusal)
         elif hub.config.authenticator is not None:
             context = copy_context()
-            self._respond_in_task(self._authenticate(request, http_request, context), context)
+            self._respond_in_task(self._authenticate(request, context), context)
         else:
-            self._open_websocket(request, http_request, ANONYMOUS)
+            self._open_websocket(request, ANONYMOUS)
 
-    def _check_handshake(self, http_request: http11.Request) -> Response | None:
+    def _check_handshake(self, request: Request) -> Response | None:
         """Return the response to a request that is no handshake; None for a handshake."""
-        if http_request.method == "HEAD":
+        if request.method == "HEAD":
             return UPGRADE_REQUIRED
-        if http_request.method != "GET":
+        if request.method != "GET":
             return METHOD_NOT_ALLOWED
         return _HAS_BODY if self._has_body else None
 
@@ -245,9 +265,7 @@ class OpeningHandshake(asyncio.Protocol):
         finally:
             self._response_task = None
 
-    async def _authenticate(
-        self, request: Request, http_request: http11.Request, context: Context
-    ) -> None:
+    async def _authenticate(self, request: Request, context: Context) -> None:
         admission = self._sockets.hub.admission
         identity = await admission.authenticate(request, context)
         # The peer may have left, and the hub may have been closed or filled up meanwhile.
@@ -257,11 +275,11 @@ class OpeningHandshake(asyncio.Protocol):
         # Before the connection is opened: its callbacks may pause reading, and that must last.
         self._transport.resume_reading()
         if refusal is not None:
-            self._refuse(request, http_request, refusal)
+            self._refuse(request, refusal)
         elif isinstance(identity, AuthResult):
             # This task runs in the context of the authenticator, so the connection's callbacks see
             # the context variables that the authenticator has set.
-            self._open_websocket(request, http_request, identity)
+            self._open_websocket(request, identity)
 
     async def _run_process_request(self, request: Request) -> None:
         """Answer a request to another path with ``process_request``, or with 404."""
@@ -289,29 +307,32 @@ class OpeningHandshake(asyncio.Protocol):
 
     # The response.
 
-    def _open_websocket(
-        self, request: Request, http_request: http11.Request, identity: AuthResult
-    ) -> None:
-        if self._accept(request, http_request):
+    def _open_websocket(self, request: Request, identity: AuthResult) -> None:
+        if self._accept(request):
             websocket = self._switch_protocol()
             websocket.open(request.remote_address, identity, self._unread)
         else:
             self._sockets.hub.admission.count_refusal()
 
-    def _refuse(self, request: Request, http_request: http11.Request, refusal: Response) -> None:
+    def _refuse(self, request: Request, refusal: Response) -> None:
         """Refuse a client with a response, or with a close frame if it cannot read responses."""
         close = refusal_as_close(request, refusal)
         if close is None:
             self._respond(refusal)
-        elif self._accept(request, http_request):
+        elif self._accept(request):
             # The WebSocket has no connection of the hub. It ends with the closing handshake.
             self._switch_protocol().refuse(*close, self._unread)
 
-    def _accept(self, request: Request, http_request: http11.Request) -> bool:
+    def _accept(self, request: Request) -> bool:
         """Respond to the handshake; return False if it was invalid."""
-        # websockets validates the headers here, and returns an error response if one is invalid.
-        response = self._protocol.accept(http_request)
         subprotocol = select_subprotocol(request)
+        if self._handshake is not None:
+            write(self._transport, self._handshake.accept(subprotocol))
+            self._sockets.opening_timeouts.discard(self)
+            return True
+        assert self._request is not None
+        # websockets validates the headers here, and returns an error response if one is invalid.
+        response = self._protocol.accept(self._request)
         if subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
         self._protocol.send_response(response)
@@ -321,9 +342,7 @@ class OpeningHandshake(asyncio.Protocol):
 
     def _switch_protocol(self) -> NativeTransport:
         """Replace this object by a `NativeTransport`; the request and its headers are freed."""
-        # A new protocol object: the parser of the old one keeps the request (websockets 17).
-        protocol = _make_protocol(self._sockets, OPEN)
-        websocket = NativeTransport(self._sockets, protocol, self._transport, self._socket)
+        websocket = NativeTransport(self._sockets, self._transport, self._socket)
         self._transport.set_protocol(websocket)
         self._sockets.replace(self, websocket)
         return websocket
@@ -345,9 +364,3 @@ class OpeningHandshake(asyncio.Protocol):
         write_prepared(self._transport, self._protocol)
         if self._protocol.close_expected():
             self._sockets.closing_timeouts.add(self)
-
-
-def _make_protocol(sockets: ServerSockets, state: State) -> ServerProtocol:
-    return ServerProtocol(
-        state=state, max_size=sockets.hub.config.max_message_bytes, logger=_wire_logger
-    )

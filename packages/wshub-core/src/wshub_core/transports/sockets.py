@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Hashable, Sequence
 from typing import Protocol
+
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.logs import get_logger
@@ -13,6 +17,11 @@ from wshub_core.transports.reading import ReadingTurns
 from wshub_core.values.http import ProcessRequest
 
 logger = get_logger("wshub.native")
+
+# At debug level, websockets 17 logs all headers and frames, which hold secrets. A root logger at
+# debug level must not enable that, so this logger has its own level.
+_wire_logger = get_logger("wshub.wire")
+_wire_logger.setLevel(logging.WARNING)
 
 
 class ServedSocket(Hashable, Protocol):
@@ -64,6 +73,10 @@ class ServerSockets:
         self._joined_frames = b""
         self._is_closed = False
         self._all_closed = asyncio.Event()
+
+    def make_protocol(self, state: State) -> ServerProtocol:
+        """Return the state of a WebSocket for `websockets`."""
+        return ServerProtocol(state=state, max_size=self.max_message_bytes, logger=_wire_logger)
 
     def join_frames(self, messages: Sequence[PreparedMessage]) -> bytes:
         """Return the frames of messages, concatenated.
