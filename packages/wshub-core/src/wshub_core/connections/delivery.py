@@ -212,8 +212,8 @@ class Delivery:
             writes += len(job.targets)
         now = self._loop.time()
         if writes <= _AT_ONCE and now >= self._released_at + _PAUSE_SECONDS:
+            self._released_at = now
             self._work_at_once()
-            self._released_at = self._loop.time()
         if self._jobs or self._urgent or self._ready:
             self._schedule()
 

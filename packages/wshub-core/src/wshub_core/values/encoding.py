@@ -75,7 +75,9 @@ def encode(value: object, data: object) -> bytes:
         payload = _encoder.encode(value)
         # msgspec encodes NaN and the infinities as null. The search for them is slow, and necessary
         # only if the payload contains a null.
-        if b"null" in payload and _has_non_finite(msgspec.to_builtins(data, enc_hook=_to_plain)):
+        if payload.find(b"null") >= 0 and _has_non_finite(
+            msgspec.to_builtins(data, enc_hook=_to_plain)
+        ):
             raise ValueError("JSON has no NaN and no infinity")
     except RecursionError:
         raise MessageEncodeError("data is nested too deeply or contains itself") from None
