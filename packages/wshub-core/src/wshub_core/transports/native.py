@@ -157,10 +157,7 @@ class NativeTransport(asyncio.Protocol):
         """Note that the peer sends nothing more; asyncio then closes the socket."""
         self._has_eof = True
         self._is_header_split = False
-        if self._has_unread:
-            self._process_unread()
-        else:
-            self._end_reading()
+        self._process_end()
         # asyncio closes the socket only after it has sent all bytes. A peer that does not read
         # would delay the end, so the closing time limit starts now.
         self._sockets.closing_timeouts.add(self)
@@ -169,11 +166,11 @@ class NativeTransport(asyncio.Protocol):
         """Note that the socket is closed."""
         self._is_lost = True
         self._is_header_split = False
-        if self._has_unread and not self._is_closed_by_hub:
-            # Frames that arrived before the end are served first.
-            self._process_unread()
-        else:
-            self._end()
+        if self._is_closed_by_hub:
+            self._unread = b""
+            self._unread_start = 0
+        # Frames that arrived before the end are served first.
+        self._process_end()
 
     def pause_writing(self) -> None:
         """Note that the kernel takes no more bytes, and stop reading meanwhile.
@@ -297,6 +294,15 @@ class NativeTransport(asyncio.Protocol):
 
     def _process_unread(self) -> None:
         if not self._is_processing and self._has_unread and self._may_read:
+            self._is_processing = True
+            self._sockets.turns.process(self)
+
+    def _process_end(self) -> None:
+        """Process the unread bytes and then the end, now or in a later turn.
+
+        Thousands of clients may leave in one round of the event loop.
+        """
+        if not self._is_processing:
             self._is_processing = True
             self._sockets.turns.process(self)
 

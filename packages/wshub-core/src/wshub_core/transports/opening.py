@@ -86,6 +86,8 @@ class OpeningHandshake(asyncio.Protocol):
         # The task that runs a callback of the application and then responds; None if none runs.
         self._response_task: asyncio.Task[object] | None = None
         self._is_writing_paused = False
+        # True while this object waits for its turn to parse bytes.
+        self._is_waiting = False
 
     # Called by asyncio.
 
@@ -98,13 +100,16 @@ class OpeningHandshake(asyncio.Protocol):
         """Parse bytes of the request."""
         if self._made_protocol is not None and self._made_protocol.eof_sent:
             return  # the response was sent, and no further request is read
-        is_first = self._made_protocol is None and self._handshake is None
         self._unread += data
-        if not (is_first and self._read_handshake()) and not self._is_received:
-            self._parse_request()
+        if not self._is_received and not self._is_waiting:
+            # Thousands of clients may come in one round of the event loop.
+            self._is_waiting = True
+            self._sockets.turns.process(self)
 
     def eof_received(self) -> None:
         """Note that the peer sends nothing more; asyncio then closes the socket."""
+        if self._is_waiting:
+            self.process_chunk()
         self._protocol.receive_eof()
         self._write_protocol()
         # asyncio closes the socket only after it has sent all bytes. A peer that does not read
@@ -140,6 +145,14 @@ class OpeningHandshake(asyncio.Protocol):
         self.abort()
 
     # The request.
+
+    def process_chunk(self) -> bool:
+        """Read the request; see `Reader.process_chunk`."""
+        if self._is_waiting and not self._transport.is_closing():
+            self._is_waiting = False
+            if self._made_protocol is not None or not self._read_handshake():
+                self._parse_request()
+        return False
 
     @property
     def _protocol(self) -> ServerProtocol:
