@@ -100,6 +100,8 @@ class Commands:
         if connection.ending is not None:
             return None
         match read_client_frame(payload):
+            case Other(message, frame_id):  # first, because it is the most frequent one
+                return self._serve_message(connection, message, frame_id)
             case Ping(frame_id):
                 self._answers.send(
                     connection, frame_id, Message(type=MessageType.PONG), always=True
@@ -111,8 +113,6 @@ class Commands:
                 self._answers.send(connection, frame_id, message)
             case Subscribe() as request:
                 return self._subscribe_commands.serve(connection, request)
-            case Other(message, frame_id):
-                return self._serve_message(connection, message, frame_id)
             case Malformed(why, frame_id):
                 self._counters.ignored_frames += 1
                 message = Message(type=MessageType.ERROR, data=f"malformed frame: {why}")

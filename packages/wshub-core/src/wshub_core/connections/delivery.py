@@ -205,16 +205,20 @@ class Delivery:
         would however write the answers to many frames one by one, so such calls keep a distance.
         """
         self._is_held = False
-        if self._is_scheduled or not (self._jobs or self._urgent or self._ready):
-            return
         writes = len(self._urgent) + len(self._ready)
-        for job in islice(self._jobs, _AT_ONCE + 1):
+        for job in self._jobs:
             writes += len(job.targets)
+            if writes > _AT_ONCE:
+                break
+        if writes == 0 or self._is_scheduled:
+            return
         now = self._loop.time()
         if writes <= _AT_ONCE and now >= self._released_at + _PAUSE_SECONDS:
             self._released_at = now
             self._work_at_once()
-        if self._jobs or self._urgent or self._ready:
+            # Work can bring further work: a log handler may publish.
+            writes = len(self._jobs) + len(self._urgent) + len(self._ready)
+        if writes:
             self._schedule()
 
     def _schedule(self) -> None:
