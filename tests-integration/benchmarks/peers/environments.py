@@ -26,8 +26,44 @@ def prepare(peer: Peer) -> list[str | Path]:
         MissingPeerError: It cannot be installed.
     """
     program = SERVERS / peer.program
+    if program.parent.name == "go":
+        return [build_go(program)]
+    if program.suffix == ".js":
+        return [tool("node"), "--expose-gc", install_node(program)]
     python = python_of(peer) if peer.requirements else Path(sys.executable)
     return [python, program, *peer.arguments]
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise MissingPeerError(f"there is no command {name}")
+    return found
+
+
+def build_go(folder: Path) -> Path:
+    """Return the program that Go builds from a folder of the module."""
+    go = tool("go")
+    module = folder.parent
+    sources = sorted(path for path in module.rglob("*") if path.is_file())
+    version = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    target = folder_of("go", version, *(path.read_text() for path in sources)) / folder.name
+    if not target.exists():
+        call(go, "build", "-mod=readonly", "-o", target, f"./{folder.name}", cwd=module)
+    return target
+
+
+def install_node(program: Path) -> Path:
+    """Return a copy of a program, beside its packages, where Node.js looks for them."""
+    npm = tool("npm")
+    sources = sorted(path for path in program.parent.iterdir() if path.is_file())
+    folder = folder_of("node", *(path.read_text() for path in sources))
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(program.parent, folder)
+        call(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+        (folder / "complete").touch()
+    return folder / program.name
 
 
 def python_of(peer: Peer) -> Path:

@@ -35,8 +35,9 @@ class Program:
             stderr=self._errors,
             cwd=cwd,
             start_new_session=True,
+            # Before the program starts: threads inherit the cores, and Go counts them.
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        os.sched_setaffinity(self._process.pid, cores)
 
     def ask(self, line: str, timeout: float = 30) -> Any:
         """Send a line, and return the answer."""

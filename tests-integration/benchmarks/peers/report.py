@@ -1,55 +1,92 @@
-"""The results as a table."""
+"""The report of a run as Markdown."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from summary import PeerSummary, Report
 
-from columns import COLUMNS
-from roster import Peer
-from session import Results
-from summary import medians
+BUSY = 0.9  # share of their cores from which on the subscribers may be too slow
 
 
-@dataclass
-class Row:
-    """A peer and its results."""
+def markdown(report: Report) -> str:
+    """Return the machine, the table, and the notes below the table."""
+    machine = ", ".join(f"{name}: {value}" for name, value in report.machine.items())
+    extent = ", ".join(f"{name} {value:g}" for name, value in report.extent.items())
+    parts = [
+        f"Run of {report.date}: `{report.command}`",
+        f"Machine: {machine}.",
+        f"Extent: {extent}.",
+        table(report),
+        "\n".join(f"- {note}" for note in notes(report)),
+        versions(report),
+    ]
+    return "\n\n".join(parts) + "\n"
 
-    peer: Peer
-    rounds: list[Results] = field(default_factory=list)
-    left_out: str | None = None
 
-    @property
-    def medians(self) -> dict[str, float]:
-        return medians(each.values for each in self.rounds)
-
-
-def markdown(rows: Sequence[Row], wanted: Sequence[str]) -> str:
-    """Return a table of the medians, with the losses below."""
-    columns = [column for column in COLUMNS if column.key in wanted]
-    heads = [f"{column.heading} ({column.unit})" for column in columns]
-    lines = [f"| {' | '.join(['server', *heads])} |", "|---" * (len(heads) + 1) + "|"]
-    for row in rows:
-        values = row.medians
-        cells = [format_value(values.get(column.key)) for column in columns]
-        lines.append(f"| {' | '.join([row.peer.name, *cells])} |")
-    for row in rows:
-        if row.left_out is not None:
-            lines.append(f"\n{row.peer.name} is left out: {row.left_out}")
-        lost = {key: sum(each.lost.get(key, 0) for each in row.rounds) for key in wanted}
-        for key, number in lost.items():
-            if number:
-                lines.append(f"\n{row.peer.name} lost {number} messages in column {key}")
-        for each in row.rounds[:1]:
-            for key, reason in each.missing.items():
-                lines.append(f"\n{row.peer.name} has no column {key}: {reason}")
-            shares = ", ".join(f"{key} {100 * v:.0f} %" for key, v in each.reader_share.items())
-            lines.append(f"\n{row.peer.name}: subscribers' CPU {shares}")
+def table(report: Report) -> str:
+    """Return the medians, a row for each peer and a column for each kind of value."""
+    columns = report.shown_columns()
+    heads = ["server", *(f"{column.heading}, {column.unit}" for column in columns)]
+    lines = [row(heads), row(["---", *["---:"] * len(columns)])]
+    for peer in report.peers:
+        cells = [format_value(peer.values.get(column.key)) for column in columns]
+        lines.append(row([peer.name, *cells]))
     return "\n".join(lines)
+
+
+def row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def format_value(value: float | None) -> str:
     """Return three digits."""
     if value is None:
         return "n/a"
-    if value >= 100:
+    if value >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def notes(report: Report) -> list[str]:
+    """Return what a reader must know of single values: losses, gaps, and the subscribers' load."""
+    headings = {column.key: column.heading for column in report.shown_columns()}
+    found = []
+    for peer in report.peers:
+        if peer.left_out is not None:
+            found.append(f"{peer.name} is left out, or has not run to the end: {peer.left_out}.")
+    lost = [
+        f"{peer.name} lost {number:,} messages in the column “{headings[key]}”."
+        for peer in report.peers
+        for key, number in peer.lost.items()
+        if number and key in headings
+    ]
+    found += lost or ["Every subscriber received every message."]
+    shares = [
+        (share, peer.name, headings[key])
+        for peer in report.peers
+        for key, share in peer.reader_share.items()
+        if key in headings
+    ]
+    if shares:
+        share, name, heading = max(shares)
+        found.append(
+            f"The subscribers used at most {share:.0%} of their cores ({name}, “{heading}”)."
+        )
+        found += [
+            f"{name}, “{heading}”: the subscribers were busy, and may have been too slow."
+            for share, name, heading in shares
+            if share > BUSY
+        ]
+    for peer in report.peers:
+        for key, reason in peer.missing.items():
+            if key in headings:
+                found.append(f"{peer.name} has no value for “{headings[key]}”: {reason}.")
+    return found
+
+
+def versions(report: Report) -> str:
+    """Return the versions and the way of publishing of each peer."""
+    lines = [row(["server", "publishes with", "versions"]), row(["---"] * 3)]
+    lines += [row([p.name, p.description, format_versions(p)]) for p in report.peers]
+    return "\n".join(lines)
+
+
+def format_versions(peer: PeerSummary) -> str:
+    return ", ".join(f"{name} {version}" for name, version in peer.versions.items())

@@ -29,41 +29,86 @@ class Peer:
 
 
 UVLOOP = ("--loop", "uvloop")
+UVICORN = ("uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", "websockets==17.4")
 
 PEERS = (
     Peer(
         "floor",
         "floor_server.py",
-        "asyncio: `transport.write` of ready frames to plain sockets",
+        "`transport.write` of ready frames to plain sockets, asyncio",
         dialect="sockets",
         compresses=False,
     ),
     Peer(
         "floor-uvloop",
         "floor_server.py",
-        "uvloop: the same",
+        "the same, uvloop",
         UVLOOP,
         dialect="sockets",
         compresses=False,
     ),
-    Peer("wshub", "wshub_server.py", "wshub on asyncio: `hub.publish`"),
-    Peer("wshub-uvloop", "wshub_server.py", "wshub on uvloop: `hub.publish`", UVLOOP),
-    Peer("websockets", "websockets_server.py", "websockets: `broadcast`"),
+    Peer("wshub", "wshub_server.py", "`hub.publish`, asyncio"),
+    Peer("wshub-uvloop", "wshub_server.py", "`hub.publish`, uvloop", UVLOOP),
+    Peer("websockets", "websockets_server.py", "`broadcast`, asyncio"),
+    Peer(
+        "websockets-tasks",
+        "websockets_tasks_server.py",
+        "a task for each connection that awaits `send`, asyncio",
+    ),
     Peer(
         "picows",
         "picows_server.py",
-        "picows on asyncio: a loop over `transport.send`",
+        "a loop over `transport.send`, asyncio",
         requirements=("picows==2.3.1", "aiofastnet==1.2.0"),
         compresses=False,
     ),
     Peer(
         "picows-uvloop",
         "picows_server.py",
-        "picows on uvloop: a loop over `transport.send`",
+        "the same, uvloop",
         UVLOOP,
         requirements=("picows==2.3.1", "aiofastnet==1.2.0", "uvloop==0.23.0"),
         compresses=False,
     ),
+    Peer(
+        "aiohttp",
+        "aiohttp_server.py",
+        "a loop over `await send_str`, asyncio",
+        requirements=("aiohttp==3.14.5",),
+    ),
+    Peer(
+        "starlette",
+        "starlette_server.py",
+        "a loop over `await send_text`; uvicorn, uvloop",
+        UVLOOP,
+        requirements=("starlette==1.10.0", *UVICORN),
+    ),
+    Peer(
+        "socketio",
+        "socketio_server.py",
+        "python-socketio: `emit` to a room; uvicorn, uvloop",
+        UVLOOP,
+        requirements=("python-socketio==5.18.1", "python-engineio==4.15.1", *UVICORN),
+        dialect="socket.io",
+    ),
+    Peer(
+        "channels",
+        "channels_server.py",
+        "Django Channels: `group_send` of the layer in memory; uvicorn, uvloop",
+        UVLOOP,
+        requirements=("channels==4.3.2", "django==5.2.19", *UVICORN),
+    ),
+    Peer(
+        "gorilla",
+        "go/gorilla",
+        "gorilla/websocket, Go: a `PreparedMessage`, two goroutines for each connection",
+    ),
+    Peer(
+        "centrifuge",
+        "go/centrifuge",
+        "Centrifuge, Go: `node.Publish`",
+        dialect="centrifuge",
+    ),
+    Peer("ws", "ws/server.js", "ws, Node.js: a loop over `send` of one buffer"),
 )
-SMOKE = ("floor", "wshub", "websockets")
-QUICK = ("floor", "wshub", "wshub-uvloop", "websockets", "picows")
+QUICK = ("floor", "wshub", "wshub-uvloop", "websockets", "picows", "gorilla")

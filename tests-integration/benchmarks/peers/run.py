@@ -1,104 +1,148 @@
-"""Server CPU time of wshub and of other WebSocket servers, in one table.
+"""Cost of wshub and of other WebSocket servers, in one table.
 
     hatch run bench:peers
     hatch run bench:peers --quick
-    hatch run bench:peers --only wshub,websockets --columns a,b --rounds 5
+    hatch run bench:peers --only wshub,websockets --columns steady,turns --rounds 5
 
-Every peer is a small server program in its own process on the first core. Other processes hold the
-subscribers. The columns are explained in docs/explanation/benchmarks.md. All values are medians
-over the rounds, and each round visits all peers. The benchmark needs Linux.
+Each peer is a small server program in its own process, on the first core. Other processes hold the
+subscribers. Values are CPU time of the server, user and system, for each delivered message, if the
+heading says nothing else. All values are medians over the rounds, and each round visits all peers.
+docs/explanation/benchmarks.md explains the columns. The first run installs the peers into a cache
+folder. The benchmark needs Linux.
 """
 
 import argparse
+import datetime
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import columns
 import roster
+from documents import write_documents
 from environments import MissingPeerError, prepare
+from machine import describe_machine
 from programs import ProgramError, limit_open_files
 from progress import Progress
-from report import Row, markdown
+from report import markdown
 from session import Results, measure
+from summary import PeerSummary, Report, gather, medians
+
+
+@dataclass
+class Entry:
+    """A peer in this run."""
+
+    peer: roster.Peer
+    command: Sequence[str | Path] = ()
+    rounds: list[Results] = field(default_factory=list)
+    left_out: str | None = None
+
+    def summary(self) -> PeerSummary:
+        values = gather(each.values for each in self.rounds)
+        lost = gather(each.lost for each in self.rounds)
+        shares = gather(each.reader_share for each in self.rounds)
+        return PeerSummary(
+            name=self.peer.name,
+            description=self.peer.description,
+            versions=self.rounds[-1].versions if self.rounds else {},
+            values=medians(values),
+            rounds=values,
+            lost={key: int(sum(numbers)) for key, numbers in lost.items()},
+            reader_share={key: max(found) for key, found in shares.items()},
+            missing=self.rounds[-1].missing if self.rounds else {},
+            left_out=self.left_out,
+        )
 
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
+    machine = describe_machine()
     limit_open_files()
-    keys = columns.measurements(arguments.columns)
     progress = Progress(sys.stderr)
-    rows = {peer.name: Row(peer) for peer in roster.PEERS if peer.name in arguments.only}
-    commands: dict[str, list[str | Path]] = {}
-    for row in rows.values():
-        progress.show(f"install {row.peer.name}")
+    try:
+        entries = run(arguments, progress)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        progress.end()
+    report = Report(
+        command=shlex.join(["hatch", "run", "bench:peers", *sys.argv[1:]]),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        machine=machine,
+        extent=asdict(arguments.extent) | {"rounds": arguments.rounds},
+        columns=arguments.columns,
+        peers=[entry.summary() for entry in entries],
+    )
+    print(markdown(report))
+    if arguments.write_docs:
+        write_documents(report)
+    if arguments.is_choice and any(entry.left_out for entry in entries):
+        sys.exit(1)
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> list[Entry]:
+    """Install the peers, and measure each of them in each round."""
+    keys = columns.measurements(arguments.columns)
+    entries = [Entry(peer) for peer in roster.PEERS if peer.name in arguments.only]
+    for entry in entries:
+        progress.show(f"prepare {entry.peer.name}")
         try:
-            commands[row.peer.name] = prepare(row.peer)
+            entry.command = prepare(entry.peer)
         except MissingPeerError as error:
-            row.left_out = str(error)
+            entry.left_out = str(error)
     for number in range(1, arguments.rounds + 1):
-        for row in rows.values():
-            if row.left_out is None:
-                where = f"round {number} of {arguments.rounds}: {row.peer.name}"
-                measure_row(row, commands[row.peer.name], keys, arguments.extent, progress, where)
-    progress.end()
-    print(markdown(list(rows.values()), arguments.columns))
+        for entry in entries:
+            if entry.left_out is None:
+                progress.show(f"round {number} of {arguments.rounds}: {entry.peer.name}")
+                measure_once(entry, keys, arguments.extent, progress)
+    return entries
 
 
-def measure_row(
-    row: Row,
-    command: Sequence[str | Path],
-    keys: Sequence[str],
-    extent: columns.Extent,
-    progress: Progress,
-    where: str,
+def measure_once(
+    entry: Entry, keys: Sequence[str], extent: columns.Extent, progress: Progress
 ) -> None:
     """Measure one peer in one round."""
     results = Results()
-    row.rounds.append(results)
+    entry.rounds.append(results)
     try:
-        for key, results in measure(row.peer, command, keys, extent):
-            row.rounds[-1] = results
-            progress.show(f"{where}, {key}")
+        for key in measure(entry.peer, entry.command, keys, extent, results):
+            progress.detail(key)
     except ProgramError as error:
-        row.left_out = str(error)
+        entry.left_out = str(error)
 
 
 def parse(line: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [peer.name for peer in roster.PEERS]
+    peers = [peer.name for peer in roster.PEERS]
     keys = [column.key for column in columns.COLUMNS]
-    parser.add_argument("--only", type=Choices(names), help=f"peers: {','.join(names)}")
-    parser.add_argument("--columns", type=Choices(keys), default=keys, help=",".join(keys))
+    parser.add_argument("--only", type=names_in(peers), help=f"peers, of {', '.join(peers)}")
+    parser.add_argument("--columns", type=names_in(keys), default=keys, help=", ".join(keys))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true", help="few peers and subscribers, one round")
-    parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--write-docs", action="store_true", help="write the report into docs/")
     arguments = parser.parse_args(line)
-    if arguments.smoke:
-        default, arguments.extent, rounds = list(roster.SMOKE), columns.SMOKE, 1
-    elif arguments.quick:
-        default, arguments.extent, rounds = list(roster.QUICK), columns.QUICK, 1
-    else:
-        default, arguments.extent, rounds = names, columns.FULL, 3
-    arguments.only = arguments.only or default
-    arguments.rounds = arguments.rounds or rounds
+    arguments.is_choice = arguments.only is not None
+    arguments.extent = columns.QUICK if arguments.quick else columns.FULL
+    arguments.only = arguments.only or (roster.QUICK if arguments.quick else peers)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
     return arguments
 
 
-class Choices:
-    """A list of names, separated by commas."""
+def names_in(allowed: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names with commas between them."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = allowed
+    def names(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"unknown name {name!r}")
+        return text.split(",")
 
-    def __call__(self, value: str) -> list[str]:
-        names = value.split(",")
-        for name in names:
-            if name not in self._allowed:
-                raise argparse.ArgumentTypeError(f"unknown: {name}")
-        return names
+    return names
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ WORDS = ("build", "test", "warning:", "passed", "src/main.c", "0.731", "target",
 
 @dataclass
 class Results:
-    """What one session has measured."""
+    """The results of one peer in one round."""
 
     values: dict[str, float] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
@@ -34,37 +34,40 @@ class Results:
 
 
 def measure(
-    peer: Peer, command: Sequence[str | Path], keys: Sequence[str], extent: Extent
-) -> Iterator[tuple[str, Results]]:
-    """Measure columns; yield the key of each before it begins, with the results so far."""
-    results = Results()
-    plain = [key for key in keys if key not in OWN_SERVER]
-    if plain:
+    peer: Peer,
+    command: Sequence[str | Path],
+    keys: Sequence[str],
+    extent: Extent,
+    results: Results,
+) -> Iterator[str]:
+    """Measure columns into the results; yield the key of each column before it begins."""
+    shared = [key for key in keys if key not in OWN_SERVER]
+    if shared:
         with open_session(peer, command, extent) as session:
             results.versions = session.versions
-            yield "accept", results
-            session.measure_accept("accept", at_once=1, results=results)
+            if "accept" in shared:
+                yield "accept"
+                session.measure_accept("accept", at_once=1, results=results)
+            else:
+                session.open(extent.subscribers, at_once=10)
             session.subscribe(["news"] * session.connections)
-            for key in plain:
+            for key in shared:
                 if key in LOADS:
-                    yield key, results
+                    yield key
                     session.measure_load(key, results)
     for key in keys:
-        if key in plain:
-            continue
-        yield key, results
         if key == "deflate" and not peer.compresses:
-            results.missing[key] = "no compression"
-            continue
-        try:
-            with open_session(peer, command, extent, key) as session:
-                results.versions = session.versions
-                session.measure(key, results)
-        except ProgramError as error:
-            if key != "deflate":
-                raise
-            results.missing[key] = str(error)
-    yield "", results
+            results.missing[key] = "the library has no compression"
+        elif key not in shared:
+            yield key
+            try:
+                with open_session(peer, command, extent, key) as session:
+                    results.versions = session.versions
+                    session.measure(key, results)
+            except ProgramError as error:
+                if key != "deflate":
+                    raise
+                results.missing[key] = str(error)
 
 
 @contextmanager

@@ -11,9 +11,7 @@ class Connections(Subscriptions[ServerConnection]):
         broadcast(self.by_channel[channel], encode(channel, data))
 
 
-async def main(compression: bool) -> None:
-    connections = Connections()
-
+async def serve_peer(connections: Connections, compression: bool) -> None:
     async def handle(connection: ServerConnection) -> None:
         connections.connections.add(connection)
         try:
@@ -30,6 +28,10 @@ async def main(compression: bool) -> None:
     async with serve(handle, "127.0.0.1", 0, compression=method) as server:
         port = server.sockets[0].getsockname()[1]
         await serve_commands(port, connections, "websockets")
+
+
+async def main(compression: bool) -> None:
+    await serve_peer(Connections(), compression)
 
 
 if __name__ == "__main__":
