@@ -8,7 +8,9 @@ BUSY = 0.9  # share of their cores from which on the subscribers may be too slow
 def markdown(report: Report) -> str:
     """Return the machine, the table, and the notes below the table."""
     machine = ", ".join(f"{name}: {value}" for name, value in report.machine.items())
-    extent = ", ".join(f"{name} {value:g}" for name, value in report.extent.items())
+    extent = ", ".join(
+        f"{report.extent[name]:,} {name}" for name in ("subscribers", "channels", "turns", "rounds")
+    )
     parts = [
         f"Run of {report.date}: `{report.command}`",
         f"Machine: {machine}.",

@@ -27,8 +27,8 @@ from machine import describe_machine
 from programs import ProgramError, limit_open_files
 from progress import Progress
 from report import markdown
-from session import Results, measure
-from summary import PeerSummary, Report, gather, medians
+from session import measure
+from summary import Report, Results, summarize
 
 
 @dataclass
@@ -39,22 +39,6 @@ class Entry:
     command: Sequence[str | Path] = ()
     rounds: list[Results] = field(default_factory=list)
     left_out: str | None = None
-
-    def summary(self) -> PeerSummary:
-        values = gather(each.values for each in self.rounds)
-        lost = gather(each.lost for each in self.rounds)
-        shares = gather(each.reader_share for each in self.rounds)
-        return PeerSummary(
-            name=self.peer.name,
-            description=self.peer.description,
-            versions=self.rounds[-1].versions if self.rounds else {},
-            values=medians(values),
-            rounds=values,
-            lost={key: int(sum(numbers)) for key, numbers in lost.items()},
-            reader_share={key: max(found) for key, found in shares.items()},
-            missing=self.rounds[-1].missing if self.rounds else {},
-            left_out=self.left_out,
-        )
 
 
 def main() -> None:
@@ -74,7 +58,7 @@ def main() -> None:
         machine=machine,
         extent=asdict(arguments.extent) | {"rounds": arguments.rounds},
         columns=arguments.columns,
-        peers=[entry.summary() for entry in entries],
+        peers=[summarize(entry.peer, entry.rounds, entry.left_out) for entry in entries],
     )
     print(markdown(report))
     if arguments.write_docs:

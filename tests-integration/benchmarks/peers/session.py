@@ -6,13 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from columns import LOADS, Extent, Load
 from programs import Program, ProgramError, cores
 from roster import Peer
-from summary import percentile
+from summary import Results, percentile
 
 SUBSCRIBERS = Path(__file__).parent / "subscribers.py"
 WARM_UP = 20  # connections before the first measurement
@@ -20,17 +19,6 @@ ARRIVAL = 10  # seconds that the last messages may need
 STANDSTILL = 2  # seconds without a message, after which the rest is lost
 OWN_SERVER = ("channels", "turns", "storm", "deflate")  # columns that need a fresh server
 WORDS = ("build", "test", "warning:", "passed", "src/main.c", "0.731", "target", "[ok]", "linking")
-
-
-@dataclass
-class Results:
-    """The results of one peer in one round."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
-    reader_share: dict[str, float] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def measure(

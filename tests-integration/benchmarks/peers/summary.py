@@ -5,6 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from columns import COLUMNS, Column
+from roster import Peer
+
+
+@dataclass
+class Results:
+    """The results of one peer in one round."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    reader_share: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,24 @@ class Report:
         return [column for column in COLUMNS if column.key in self.columns]
 
 
+def summarize(peer: Peer, rounds: Sequence[Results], left_out: str | None) -> PeerSummary:
+    """Put the rounds of one peer together."""
+    values = gather(each.values for each in rounds)
+    lost = gather(each.lost for each in rounds)
+    shares = gather(each.reader_share for each in rounds)
+    return PeerSummary(
+        name=peer.name,
+        description=peer.description,
+        versions=rounds[-1].versions if rounds else {},
+        values={key: statistics.median(found) for key, found in values.items()},
+        rounds=values,
+        lost={key: int(sum(numbers)) for key, numbers in lost.items()},
+        reader_share={key: max(found) for key, found in shares.items()},
+        missing=rounds[-1].missing if rounds else {},
+        left_out=left_out,
+    )
+
+
 def gather(rounds: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
     """Return the values of each key, in the order of the rounds."""
     values: dict[str, list[float]] = {}
@@ -60,10 +90,6 @@ def gather(rounds: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
         for key, value in each.items():
             values.setdefault(key, []).append(value)
     return values
-
-
-def medians(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {key: statistics.median(found) for key, found in values.items()}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
