@@ -98,12 +98,13 @@ def test_the_notes_name_losses_gaps_and_peers_that_are_left_out() -> None:
     peers = [
         summary("wshub", {}, lost={"steady": 1200, "memory": 0}),
         summary("picows", {}, missing={"steady": "no compression"}),
+        summary("floor", {}, missing={"steady": "no compression", "deflate": "not chosen"}),
         summary("gorilla", {}, left_out="there is no command go"),
     ]
     assert notes(report(peers)) == [
         "gorilla is left out, or has not run to the end: there is no command go.",
         "wshub lost 1,200 messages in the column “every 25 ms”.",
-        "picows has no value for “every 25 ms”: no compression.",
+        "No value for “every 25 ms”: picows, floor (no compression).",
     ]
 
 

@@ -138,6 +138,7 @@ async def test_a_subscriber_takes_turns_with_the_server() -> None:
         await process.ask("open", 1, 1)
         await process.ask("subscribe", ["news"])
         assert await process.ask("take_turns", 3, "xx") == 3
+        assert await process.ask("count") == 3
         assert seen == ["news"] * 3
 
 

@@ -1,5 +1,7 @@
 """The report of a run as Markdown."""
 
+from collections.abc import Mapping
+
 from summary import PeerSummary, Report
 
 BUSY = 0.9  # share of their cores from which on the subscribers may be too slow
@@ -76,11 +78,20 @@ def notes(report: Report) -> list[str]:
             for share, name, heading in shares
             if share > BUSY
         ]
+    return found + gaps(report, headings)
+
+
+def gaps(report: Report, headings: Mapping[str, str]) -> list[str]:
+    """Return why columns have no value, once for all peers with the same reason."""
+    names: dict[tuple[str, str], list[str]] = {}
     for peer in report.peers:
         for key, reason in peer.missing.items():
             if key in headings:
-                found.append(f"{peer.name} has no value for “{headings[key]}”: {reason}.")
-    return found
+                names.setdefault((key, reason), []).append(peer.name)
+    return [
+        f"No value for “{headings[key]}”: {', '.join(peers)} ({reason})."
+        for (key, reason), peers in names.items()
+    ]
 
 
 def versions(report: Report) -> str:
