@@ -77,7 +77,7 @@ class Extent:
 
     subscribers: int = 1_000
     channels: int = 2_000
-    turns: int = 500
+    turns: int = 2_000
     scale: float = 1
     limit: float = 5
     readers: int = 2
