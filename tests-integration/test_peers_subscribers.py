@@ -126,6 +126,20 @@ async def test_the_subscribers_name_missing_messages_and_measure_the_delay_of_ot
         assert 0 <= min(delays) <= max(delays) <= (time.time_ns() - began) // 1000
 
 
+async def test_the_messages_of_a_closed_connection_are_missing() -> None:
+    hub = Hub()
+    async with subscribers(hub) as process:
+        await process.ask("open", 2, 1)
+        await process.ask("subscribe", ["news", "news"])
+        while hub.stats().subscribers < 2:
+            await process.ask("count")
+        await hub.connections[0].close()
+        hub.publish("news", Message(type="event", data="$"))
+        while await process.ask("count") < 1:
+            pass
+        assert await process.ask("lost", 1) == [1, 1]
+
+
 async def test_a_subscriber_takes_turns_with_the_server() -> None:
     seen = []
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
-TEXT, PING, PONG = 1, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 def client_frame(payload: bytes, opcode: int = TEXT) -> bytes:

@@ -5,6 +5,7 @@ one line of JSON. The arguments are the port, the dialect, and `deflate` for com
 """
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import sys
 import time
 
 from dialects import DIALECTS, Dialect
-from frames import PING, PONG, TEXT, FrameReader, client_frame
+from frames import CLOSE, PING, PONG, TEXT, FrameReader, client_frame
 
 READ_SIZE = 65536
 DEADLINE = 60  # seconds for opening connections
@@ -62,6 +63,8 @@ class Subscriber:
                 self._note(payload, delays)
             elif opcode == PING:
                 self.socket.send(client_frame(payload, PONG))
+            elif opcode == CLOSE:
+                raise ConnectionError("the server closes a connection")
 
     def _read_head(self, data: bytes) -> tuple[bytes | None, bytes]:
         head, end, rest = data.partition(b"\r\n\r\n")
@@ -118,7 +121,16 @@ class Subscribers:
                     command, *arguments = json.loads(line)
                     print(json.dumps(getattr(self, command)(*arguments)), flush=True)
                 else:
-                    self._all[descriptor].read(self._delays)
+                    self._read(descriptor)
+
+    def _read(self, descriptor: int) -> None:
+        try:
+            self._all[descriptor].read(self._delays)
+        except ConnectionError:
+            # The subscriber stays in the table, so that its messages are missing.
+            self._epoll.unregister(descriptor)
+            with contextlib.suppress(OSError):
+                self._all[descriptor].socket.shutdown(socket.SHUT_RDWR)
 
     def open(self, number: int, at_once: int) -> int:
         """Open connections, with a number of handshakes at once."""
@@ -180,12 +192,6 @@ class Subscribers:
                     return turn
                 subscriber.read()
         return times
-
-    def close(self) -> None:
-        for descriptor, subscriber in self._all.items():
-            self._epoll.unregister(descriptor)
-            subscriber.socket.close()
-        self._all.clear()
 
 
 if __name__ == "__main__":
