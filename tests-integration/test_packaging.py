@@ -105,7 +105,11 @@ def test_the_environments_declare_the_imports_of_the_cores_tests(configuration: 
 def test_every_benchmark_has_a_command_and_runs_in_ci() -> None:
     envs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]
     scripts = envs["bench"]["scripts"]
-    names = sorted(path.stem for path in ROOT.glob("tests-integration/benchmarks/*.py"))
+    folder = ROOT / "tests-integration/benchmarks"
+    names = sorted(
+        [path.stem for path in folder.glob("*.py")]
+        + [path.parent.name for path in folder.glob("*/run.py")]
+    )
     assert sorted(scripts) == sorted([*names, "smoke"])
     assert sorted(command.split()[0] for command in scripts["smoke"]) == names
     assert "hatch run bench:smoke" in (ROOT / ".ci/run").read_text()
