@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import Disconnect
+from wshub_core.values.compression import Compression
 from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.history import HistoryLimits, validate_history
@@ -97,6 +98,9 @@ class HubConfig:
             authenticator.
         close_timeout: Maximum duration of the closing handshake, and the time for which callbacks
             may still run when the hub is closed.
+        compression: The compression of messages for clients that support it; None for no
+            compression. Only the hub's own server uses the setting. An ASGI server compresses by
+            itself.
         history: The size of the history of channels, by name or by a prefix and ``*``, such as
             ``{"process:*": HistoryLimits()}``; None for no history. The first pattern that fits a
             channel counts. Other channels have no history.
@@ -140,6 +144,7 @@ class HubConfig:
     write_timeout: float = 10.0
     open_timeout: float = 10.0
     close_timeout: float = 10.0
+    compression: Compression | None = None
     history: Mapping[str, HistoryLimits | None] = field(default_factory=dict)
     max_history_bytes: int = 268_435_456
     presence: Mapping[str, PresenceSettings | None] = field(default_factory=dict)
@@ -173,6 +178,11 @@ class HubConfig:
                 raise InvalidConfigError(
                     f"HubConfig.{name} must be a function, not {type(value).__qualname__}"
                 )
+        if not isinstance(self.compression, Compression | None):
+            raise InvalidConfigError(
+                "HubConfig.compression must be Compression(…) or None, "
+                f"not {type(self.compression).__qualname__}"
+            )
         # A string is a collection, too: of characters, which are no origins.
         if isinstance(self.allowed_origins, str):
             raise InvalidConfigError(
