@@ -7,7 +7,7 @@ a connection needs no memory for it.
 import zlib
 
 WINDOW_BITS = 12
-"""Window of compressed messages: 4 KiB. A window of 32 KiB makes messages of 64 KiB only 3 %
+"""Window of compressed messages: 4 KiB. A window of 32 KiB makes messages of 64 KiB only 4 %
 smaller, and fewer clients could share it: they may ask for a smaller one.
 """
 

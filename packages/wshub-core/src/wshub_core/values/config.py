@@ -82,8 +82,9 @@ class HubConfig:
         max_connections: Maximum number of connections; None for no limit. Further clients get
             status 503.
         max_outbox_bytes: Maximum size of the data that waits for a connection, in its outbox and in
-            the buffer of its transport together. 1 MiB is enough for the bursts of an ordinary
-            page, and limits the memory of 1,000 stalled clients to about 1 GiB.
+            the buffer of its transport together. The outbox counts uncompressed sizes. 1 MiB is
+            enough for the bursts of an ordinary page, and limits the memory of 1,000 stalled
+            clients to about 1 GiB.
         overflow: The policy for a message that does not fit into the outbox. ``"close"`` closes the
             connection with code 1013, ``"drop_oldest"`` drops the oldest messages, and
             ``"drop_newest"`` drops the new message. The hub and the connection count the dropped
