@@ -5,9 +5,11 @@ on the last core holds the connections and counts the frames that arrive. The be
 medians over the rounds: CPU time of the server process per delivered message, resident memory per
 idle connection, CPU time per accepted connection, and the longest turn of the event loop during a
 fan-out. Two options add the CPU time of idle connections with their heartbeat, and the growth of
-memory over many deliveries. The benchmark needs Linux.
+memory over many deliveries. With ``--compression``, the messages have about 1 KB, and all
+connections use permessage-deflate. The benchmark needs Linux.
 
     hatch run bench:cost
+    hatch run bench:cost --compression
     hatch run bench:cost --clients 9000 --rounds 3 --idle 60 --growth 1000000
 """
 
@@ -15,7 +17,10 @@ import argparse
 import asyncio
 import base64
 import gc
+import itertools
+import json
 import os
+import random
 import resource
 import selectors
 import socket
@@ -23,10 +28,33 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
-PAYLOAD = "x" * 128
 COALESCED = 8
+COMPRESSION = "--compression" in sys.argv
+
+
+def make_payloads() -> list[object]:
+    """Return the data of messages, which are sent in turn."""
+    if not COMPRESSION:
+        return ["x" * 128]
+    # The items differ, so that a compressor does not find a whole message in the one before.
+    numbers = random.Random(1)
+    return [
+        [
+            {
+                "id": numbers.randrange(10**6),
+                "symbol": numbers.choice(["ALPHA", "BETA", "GAMMA", "DELTA"]),
+                "price": round(100 * numbers.random(), 2),
+                "at": f"2026-01-01T12:00:{numbers.randrange(60):02}Z",
+            }
+            for _ in range(12)
+        ]
+        for _ in range(100)
+    ]
+
+
+PAYLOADS = itertools.cycle(make_payloads())
 
 
 # The servers: each reads commands from standard input, one per line, and answers each command with
@@ -100,20 +128,20 @@ def resident_bytes() -> int:
 
 
 async def serve_wshub() -> None:
-    from wshub_core import Hub, Message
+    from wshub_core import Compression, Hub, HubConfig, Message
 
-    async with Hub() as hub, hub.serve("127.0.0.1", 0) as server:
-        message = Message(type="event", data=PAYLOAD)
+    config = HubConfig(compression=Compression() if COMPRESSION else None)
+    async with Hub(config) as hub, hub.serve("127.0.0.1", 0) as server:
+        messages = [Message(type="event", data=next(PAYLOADS)) for _ in range(100)]
+        cycle = itertools.cycle(messages)
         await serve_commands(
             server.port,
             lambda: hub.subscriber_count("news"),
-            lambda: hub.publish("news", message),
+            lambda: hub.publish("news", next(cycle)),
         )
 
 
 async def serve_websockets() -> None:
-    import json
-
     from websockets.asyncio.server import ServerConnection, broadcast, serve
 
     connections: set[ServerConnection] = set()
@@ -122,7 +150,8 @@ async def serve_websockets() -> None:
         connections.add(connection)
         await connection.wait_closed()
 
-    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=30) as server:
+    compression = "deflate" if COMPRESSION else None
+    async with serve(handler, "127.0.0.1", 0, compression=compression, ping_interval=30) as server:
         port = server.sockets[0].getsockname()[1]
         # The same work as wshub: encode an object with a timestamp for every message.
         await serve_commands(
@@ -131,7 +160,12 @@ async def serve_websockets() -> None:
             lambda: broadcast(
                 connections,
                 json.dumps(
-                    {"type": "event", "channel": "news", "data": PAYLOAD, "timestamp": time.time()}
+                    {
+                        "type": "event",
+                        "channel": "news",
+                        "data": next(PAYLOADS),
+                        "timestamp": time.time(),
+                    }
                 ),
             ),
         )
@@ -145,7 +179,9 @@ def hold_connections(port: int, number: int) -> None:
     request = (
         f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
+        + "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" * COMPRESSION
+        + "\r\n"
     ).encode()
     subscribe = b'{"type":"subscribe","channel":"news"}'
     frame = bytes([0x81, 0x80 | len(subscribe), 0, 0, 0, 0]) + subscribe
@@ -157,30 +193,40 @@ def hold_connections(port: int, number: int) -> None:
         while not answer.endswith(b"\r\n\r\n"):
             answer += connection.recv(4096)
         assert answer.startswith(b"HTTP/1.1 101"), answer
+        assert (b"permessage-deflate" in answer) is COMPRESSION
         connection.sendall(frame)
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ)
     selector.register(sys.stdin, selectors.EVENT_READ)
     print("ready", flush=True)
-    frames = 0
+    messages = 0
     while True:
         for key, _ in selector.select():
             if not isinstance(key.fileobj, socket.socket):
                 if not sys.stdin.readline():
                     return
-                print(frames, flush=True)
+                print(messages, flush=True)
             else:
-                # Every frame contains the payload once. A read never splits a frame: a write is
-                # far smaller than the buffers, and this process reads all of a write before the
-                # next write.
-                data = key.fileobj.recv(1_000_000)
-                frames += data.count(PAYLOAD.encode())
-                # 0x89 is the first byte of a ping and occurs nowhere else in these frames. A pong
-                # repeats the payload of the ping.
-                if (ping := data.find(0x89)) >= 0:
-                    payload = data[ping + 2 : ping + 2 + data[ping + 1]]
-                    pong = bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
-                    key.fileobj.send(pong)
+                # A read never splits a frame: a write is far smaller than the buffers, and this
+                # process reads all of a write before the next write.
+                for opcode, payload in split_frames(key.fileobj.recv(1_000_000)):
+                    messages += opcode == 1
+                    if opcode == 9:
+                        pong = bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+                        key.fileobj.send(pong)
+
+
+def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the opcode and the payload of each frame; no payload has 64 KiB or more."""
+    start = 0
+    while start < len(data):
+        opcode, length = data[start] & 0x0F, data[start + 1]
+        start += 2
+        if length == 126:
+            length = int.from_bytes(data[start : start + 2])
+            start += 2
+        yield opcode, data[start : start + length]
+        start += length
 
 
 # The parent process, which controls the others.
@@ -191,7 +237,7 @@ class Process:
 
     def __init__(self, core: int, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments],
+            [sys.executable, __file__, *arguments, *["--compression"] * COMPRESSION],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -316,6 +362,7 @@ def main() -> None:
         parser.add_argument("--stalls", type=int, default=10, help="fan-outs to time, 0.5 s each")
         parser.add_argument("--idle", type=float, default=0.0, help="seconds; 0 skips the part")
         parser.add_argument("--growth", type=int, default=0, help="deliveries; 0 skips the part")
+        parser.add_argument("--compression", action="store_true", help="with permessage-deflate")
         compare(parser.parse_args())
 
 

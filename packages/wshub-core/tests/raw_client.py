@@ -46,9 +46,12 @@ class RawClient:
         self.reader = reader
         self.writer = writer
 
-    async def open(self) -> None:
-        self.writer.write(HANDSHAKE)
-        assert (await self.read_head()).startswith(b"HTTP/1.1 101 ")
+    async def open(self, *headers: bytes) -> bytes:
+        """Perform the handshake with further header lines; return the head of the response."""
+        self.writer.write(b"\r\n".join((HANDSHAKE[:-4], *headers, b"", b"")))
+        head = await self.read_head()
+        assert head.startswith(b"HTTP/1.1 101 ")
+        return head
 
     async def read_head(self) -> bytes:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -56,11 +59,16 @@ class RawClient:
 
     async def read_frame(self) -> tuple[int, bytes]:
         """Read one frame with a payload below 64 KiB; return its opcode and payload."""
+        head, payload = await self.read_any_frame()
+        return head & 0x0F, payload
+
+    async def read_any_frame(self) -> tuple[int, bytes]:
+        """Read one frame as above; return its first byte, with all bits, and its payload."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             head, length = await self.reader.readexactly(2)
             if length == 126:
                 (length,) = struct.unpack("!H", await self.reader.readexactly(2))
-            return head & 0x0F, await self.reader.readexactly(length)
+            return head, await self.reader.readexactly(length)
 
     async def read_close(self) -> Close:
         opcode, payload = await self.read_frame()

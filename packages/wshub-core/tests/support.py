@@ -67,10 +67,9 @@ class Served:
         return () if accepted is None else cast("tuple[NativeTransport, ...]", tuple(accepted.open))
 
     async def connect(self, **options: Any) -> WireClient:
+        options = {"proxy": None, "compression": None, **options}
         socket = await self._stack.enter_async_context(
-            connect(
-                f"ws://127.0.0.1:{self.server.port}/ws", proxy=None, compression=None, **options
-            )
+            connect(f"ws://127.0.0.1:{self.server.port}/ws", **options)
         )
         return WireClient(socket)
 

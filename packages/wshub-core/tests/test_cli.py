@@ -77,6 +77,15 @@ async def test_serve_keeps_the_history_of_processes(
             assert (await client.receive())["data"] == "live"
 
 
+@pytest.mark.parametrize("options", [(), ("--compression",)])
+async def test_serve_compresses_only_with_the_option(options: tuple[str, ...]) -> None:
+    async with wshub("serve", "--port", "0", *options) as process:
+        await first_line(process.stdout)
+        async with connect(await first_line(process.stdout), proxy=None) as socket:
+            assert bool(socket.protocol.extensions) is bool(options)
+            await WireClient(socket).sync()
+
+
 async def test_help_prints_the_size_of_the_history() -> None:
     async with wshub("serve", "--help") as process:
         _, output, _ = await finish(process)

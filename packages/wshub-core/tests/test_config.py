@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from wshub_core import HubConfig, InvalidConfigError, Request
+from wshub_core import Compression, HubConfig, InvalidConfigError, Request
 from wshub_core.values.origins import origin_allowed
 
 
@@ -18,6 +18,8 @@ def test_the_defaults_match_the_documentation() -> None:
     assert config.write_timeout == 10.0
     assert config.overflow == "close"
     assert config.max_connections is None
+    assert config.compression is None
+    assert Compression().min_bytes == 256
 
 
 @pytest.mark.parametrize(
@@ -48,12 +50,22 @@ def test_a_pong_timeout_must_leave_time_for_a_ping(
         ({"allowed_origins": ["https://größe.example"]}, "write the host in ASCII"),
         ({"allowed_origins": ["https://"]}, "an origin is a scheme, a host"),
         ({"allowed_origins": ["https://app.example:port"]}, "an origin is a scheme, a host"),
+        (
+            {"compression": True},
+            r"must be Compression\(…\) or None, not bool",
+        ),
         ({"on_connect": "greet"}, "HubConfig.on_connect must be a function, not str"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidConfigError, match=text):
         HubConfig(**settings)
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5, "256"])
+def test_the_smallest_compressed_message_has_a_size(size: Any) -> None:
+    with pytest.raises(InvalidConfigError, match="must be a number of bytes above 0"):
+        Compression(min_bytes=size)
 
 
 @pytest.mark.parametrize(

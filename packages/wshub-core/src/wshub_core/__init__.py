@@ -34,6 +34,7 @@ from wshub_core.values.channels import (
     validate_process_id,
 )
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
+from wshub_core.values.compression import Compression
 from wshub_core.values.config import (
     ChannelAuthorizer,
     HubConfig,
@@ -118,6 +119,7 @@ __all__ = [
     "ChannelPatterns",
     "Clock",
     "CloseCode",
+    "Compression",
     "Connection",
     "Disconnect",
     "DisconnectCause",

@@ -22,6 +22,7 @@ from wshub_core.page.page import PROCESS_HISTORY, LivePage
 from wshub_core.process.runner import run_process
 from wshub_core.transports.server import Server, bind
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, validate_process_id
+from wshub_core.values.compression import Compression
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import ProcessStartError, ServeError, WSHubError
 from wshub_core.values.history import HistoryLimits
@@ -85,7 +86,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="serve the port with so many processes, joined by --redis (1)",
     )
-    _add_history_arguments(serve)
+    _add_hub_arguments(serve)
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser(
@@ -108,7 +109,10 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_history_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compression", action="store_true", help="compress messages for clients that support it"
+    )
     limits = PROCESS_HISTORY
     parser.add_argument(
         "--history-messages",
@@ -203,6 +207,8 @@ async def _serve_here(
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
     settings: dict[str, Any] = {"history": _history_of(arguments)}
+    if arguments.compression:
+        settings["compression"] = Compression()
     if arguments.allow_publish:
         settings["publish_authorizer"] = lambda *_: True
     async with _serve_page(arguments, arguments.redis, sockets, **settings) as (_, server):

@@ -257,12 +257,16 @@ class RunningHub:
             refused_handshakes=counters.refusals,
             messages=counters.messages,
             deliveries=counters.deliveries,
-            delivered_bytes=counters.bytes,
+            delivered_bytes=counters.bytes - counters.saved_bytes,
             dropped_messages=counters.drops,
             evictions=counters.evictions,
             ignored_frames=counters.ignored_frames,
             callback_errors=counters.callback_errors,
         )
+
+    def count_saved_bytes(self, count: int) -> None:
+        """Count the bytes by which compression has made a delivery smaller."""
+        self._counters.saved_bytes += count
 
     # The methods that connections call; documented on ConnectionOwner.
 

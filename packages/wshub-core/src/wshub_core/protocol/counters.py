@@ -14,6 +14,7 @@ class Counters:
         "ignored_frames",
         "messages",
         "refusals",
+        "saved_bytes",
     )
 
     def __init__(self) -> None:
@@ -22,6 +23,8 @@ class Counters:
         self.messages = 0
         self.deliveries = 0
         self.bytes = 0
+        # Bytes of `bytes` that compression has saved.
+        self.saved_bytes = 0
         self.drops = 0
         self.evictions = 0
         self.ignored_frames = 0

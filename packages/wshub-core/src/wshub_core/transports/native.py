@@ -22,9 +22,6 @@ from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 
-_CHUNK_BYTES = 1_024
-"""Bytes that are parsed between two checks of the clock: at most 170 frames, or 3 ms of work."""
-
 _PING = b"\x89\x00"
 """A ping without a payload (RFC 6455 section 5.5.2)."""
 
@@ -44,6 +41,9 @@ class NativeTransport(asyncio.Protocol):
         plain_socket: The socket itself, to which messages are written while the transport holds no
             bytes; None for TLS.
     """
+
+    chunk_bytes = 1_024
+    """Bytes that are parsed between two looks at the clock: at most 170 frames, or 3 ms of work."""
 
     # Slots save memory: a server holds one instance per connection.
     __slots__ = (
@@ -346,7 +346,7 @@ class NativeTransport(asyncio.Protocol):
 
     def _parse_chunk(self) -> None:
         # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
-        stop = min(self._unread_start + _CHUNK_BYTES, len(self._unread))
+        stop = min(self._unread_start + self.chunk_bytes, len(self._unread))
         max_bytes = self._sockets.max_message_bytes
         while self._unread_start < stop:
             size = stop - self._unread_start
@@ -416,13 +416,17 @@ class NativeTransport(asyncio.Protocol):
             try:
                 payload.decode()
             except UnicodeDecodeError:
-                # During the closing handshake a violation changes nothing any more.
-                if self._is_open:
-                    self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
-                return False
+                return self._fail(CloseCode.INVALID_DATA, "invalid UTF-8 in a text message")
         if self._connection is not None:
             self._connection.receive(payload)
         return True
+
+    def _fail(self, code: CloseCode, reason: str) -> bool:
+        """Close because of a message; return False, because the frames behind it are ignored."""
+        # During the closing handshake a violation changes nothing any more.
+        if self._is_open:
+            self._protocol.fail(code, reason)
+        return False
 
     # Writing.
 

@@ -20,6 +20,7 @@ from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
+from wshub_core.transports.compressed import CompressedTransport
 from wshub_core.transports.handshake import Handshake, read_handshake
 from wshub_core.transports.http_messages import make_request, read_request, write_response
 from wshub_core.transports.native import NativeTransport
@@ -169,6 +170,8 @@ class OpeningHandshake(asyncio.Protocol):
         handshake = read_handshake(self._unread)
         if handshake is None:
             return False
+        if handshake.offers_extensions and self._sockets.deflate is not None:
+            return False  # websockets negotiates
         self._handshake = handshake
         self._unread = self._unread[handshake.end :]
         request = make_request("GET", handshake.target, handshake.headers, self._transport)
@@ -355,7 +358,13 @@ class OpeningHandshake(asyncio.Protocol):
 
     def _switch_protocol(self) -> NativeTransport:
         """Replace this object by a `NativeTransport`; the request and its headers are freed."""
-        websocket = NativeTransport(self._sockets, self._transport, self._socket)
+        deflate = self._sockets.deflate
+        if deflate is not None and self._made_protocol is not None and self._protocol.extensions:
+            websocket: NativeTransport = CompressedTransport(
+                deflate, self._sockets, self._transport, self._socket
+            )
+        else:
+            websocket = NativeTransport(self._sockets, self._transport, self._socket)
         self._transport.set_protocol(websocket)
         self._sockets.replace(self, websocket)
         return websocket

@@ -13,6 +13,7 @@ from wshub_core.connections.running_hub import RunningHub
 from wshub_core.logs import get_logger
 from wshub_core.loop.timeouts import Timeouts
 from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.transports.deflate import Deflate
 from wshub_core.transports.reading import ReadingTurns
 from wshub_core.values.http import ProcessRequest
 
@@ -49,6 +50,7 @@ class ServerSockets:
         max_message_bytes: Maximum size of a message of a client.
         delivery: Delivers the messages of the hub.
         turns: Shares the time for parsing among the sockets.
+        deflate: The compression of messages; None without compression.
         open: The sockets that are not closed.
         opening: Time limit of opening handshakes; expired sockets are aborted.
         closing: Time limit of closing handshakes and final responses; expired sockets are aborted.
@@ -61,6 +63,8 @@ class ServerSockets:
         self.max_message_bytes = hub.config.max_message_bytes
         self.delivery = hub.lifecycle.delivery
         self.turns = ReadingTurns(asyncio.get_running_loop())
+        compression = hub.config.compression
+        self.deflate = None if compression is None else Deflate(compression, hub.count_saved_bytes)
         self.open: set[ServedSocket] = set()
         self.opening_timeouts: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.open_timeout, lambda served: served.abort()
@@ -76,7 +80,12 @@ class ServerSockets:
 
     def make_protocol(self, state: State) -> ServerProtocol:
         """Return the state of a WebSocket for `websockets`."""
-        return ServerProtocol(state=state, max_size=self.max_message_bytes, logger=_wire_logger)
+        return ServerProtocol(
+            extensions=None if self.deflate is None else (self.deflate,),
+            state=state,
+            max_size=self.max_message_bytes,
+            logger=_wire_logger,
+        )
 
     def join_frames(self, messages: Sequence[PreparedMessage]) -> bytes:
         """Return the frames of messages, concatenated.

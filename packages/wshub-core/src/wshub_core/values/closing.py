@@ -14,9 +14,10 @@ class CloseCode(IntEnum):
     GOING_AWAY = 1001
     """The hub is closing. Retry later, with exponential backoff."""
     PROTOCOL_ERROR = 1002
-    """The client violated RFC 6455. Do not retry without changing the client."""
+    """The client violated RFC 6455 or RFC 7692. Do not retry without changing the client."""
     INVALID_DATA = 1007
-    """A text message was not UTF-8. Do not retry with the same data."""
+    """A text message was not UTF-8, or a compressed message was invalid. Do not retry with the same
+    data."""
     POLICY_VIOLATION = 1008
     """The application closed the connection because the client violated a policy. Do not retry."""
     MESSAGE_TOO_BIG = 1009
@@ -47,7 +48,7 @@ class DisconnectCause(StrEnum):
     LOST = "lost"
     """The network connection ended without a close frame."""
     PROTOCOL_ERROR = "protocol_error"
-    """The client violated RFC 6455, or sent a message above ``max_message_bytes``."""
+    """The client violated RFC 6455 or RFC 7692, or sent a message above ``max_message_bytes``."""
     SLOW_CONSUMER = "slow_consumer"
     """The outbox was full, and ``HubConfig.overflow`` is ``"close"``."""
     WRITE_TIMEOUT = "write_timeout"

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import Disconnect
+from wshub_core.values.compression import Compression
 from wshub_core.values.connection import Connection
 from wshub_core.values.errors import InvalidConfigError
 from wshub_core.values.history import HistoryLimits, validate_history
@@ -81,8 +82,9 @@ class HubConfig:
         max_connections: Maximum number of connections; None for no limit. Further clients get
             status 503.
         max_outbox_bytes: Maximum size of the data that waits for a connection, in its outbox and in
-            the buffer of its transport together. 1 MiB is enough for the bursts of an ordinary
-            page, and limits the memory of 1,000 stalled clients to about 1 GiB.
+            the buffer of its transport together. The outbox counts uncompressed sizes. 1 MiB is
+            enough for the bursts of an ordinary page, and limits the memory of 1,000 stalled
+            clients to about 1 GiB.
         overflow: The policy for a message that does not fit into the outbox. ``"close"`` closes the
             connection with code 1013, ``"drop_oldest"`` drops the oldest messages, and
             ``"drop_newest"`` drops the new message. The hub and the connection count the dropped
@@ -97,6 +99,9 @@ class HubConfig:
             authenticator.
         close_timeout: Maximum duration of the closing handshake, and the time for which callbacks
             may still run when the hub is closed.
+        compression: The compression of messages for clients that support it; None for no
+            compression. Only the hub's own server uses the setting. An ASGI server compresses by
+            itself.
         history: The size of the history of channels, by name or by a prefix and ``*``, such as
             ``{"process:*": HistoryLimits()}``; None for no history. The first pattern that fits a
             channel counts. Other channels have no history.
@@ -140,6 +145,7 @@ class HubConfig:
     write_timeout: float = 10.0
     open_timeout: float = 10.0
     close_timeout: float = 10.0
+    compression: Compression | None = None
     history: Mapping[str, HistoryLimits | None] = field(default_factory=dict)
     max_history_bytes: int = 268_435_456
     presence: Mapping[str, PresenceSettings | None] = field(default_factory=dict)
@@ -173,6 +179,11 @@ class HubConfig:
                 raise InvalidConfigError(
                     f"HubConfig.{name} must be a function, not {type(value).__qualname__}"
                 )
+        if not isinstance(self.compression, Compression | None):
+            raise InvalidConfigError(
+                "HubConfig.compression must be Compression(…) or None, "
+                f"not {type(self.compression).__qualname__}"
+            )
         # A string is a collection, too: of characters, which are no origins.
         if isinstance(self.allowed_origins, str):
             raise InvalidConfigError(

@@ -18,7 +18,8 @@ class HubStats:
         messages: Total of published and broadcast messages, including those that a bridge delivered
             from other hubs.
         deliveries: Total of messages passed to the network, counted once for each connection.
-        delivered_bytes: Total size of these deliveries as WebSocket frames, in bytes.
+        delivered_bytes: Total size of these deliveries as WebSocket frames, in bytes; of compressed
+            messages, the compressed size.
         dropped_messages: Total of messages that were dropped because an outbox was full.
         evictions: Total of connections that were closed because the client read too slowly or not
             at all.
