@@ -8,12 +8,13 @@ import math
 import sys
 from asyncio import Future, get_running_loop, shield
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
 
 from wshub_core.connections.connection import CloseConnection, ServerConnection
+from wshub_core.connections.delivery_job import DeliveryJob
 from wshub_core.logs import get_logger
+from wshub_core.loop.turns import TurningLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.prepared import PreparedMessage, PreparedPage
 from wshub_core.values.closing import CloseCode, DisconnectCause
@@ -43,37 +44,6 @@ _MAX_JOB_BYTES = 8_388_608
 """Bytes of messages that may wait for their fan-out; above it, the publishing call fans out."""
 
 
-class Loop(Protocol):
-    """The parts of an event loop that the delivery uses."""
-
-    def time(self) -> float:
-        """Return the time in seconds."""
-
-    def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call back in the next round of the event loop."""
-
-
-class _Job:
-    """The fan-out of messages to the same targets.
-
-    Attributes:
-        position: Number of the first message; each further message has the next number.
-        messages: The messages.
-        size: Size of the messages in bytes.
-        targets: The connections to deliver them to.
-    """
-
-    __slots__ = ("messages", "position", "size", "targets")
-
-    def __init__(
-        self, position: int, message: PreparedMessage, targets: Collection[ServerConnection]
-    ) -> None:
-        self.position = position
-        self.messages = [message]
-        self.size = message.size
-        self.targets = targets
-
-
 class Delivery:
     """Delivers messages to connections, in order, without blocking the event loop for long.
 
@@ -95,13 +65,13 @@ class Delivery:
         close: Ends a connection whose outbox overflows under the policy ``close``.
     """
 
-    def __init__(self, loop: Loop, counters: Counters, close: CloseConnection) -> None:
+    def __init__(self, loop: TurningLoop, counters: Counters, close: CloseConnection) -> None:
         self._loop = loop
         self._counters = counters
         self._close = close
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[DeliveryJob] = deque()
         # The last job, if messages may still be added to it.
-        self._open_job: _Job | None = None
+        self._open_job: DeliveryJob | None = None
         # Number of the last message. An outbox whose position is this number has been served from
         # every job.
         self._position = 0
@@ -136,7 +106,7 @@ class Delivery:
             job.messages.append(message)
             job.size += message.size
         else:
-            self._open_job = _Job(self._position, message, targets)
+            self._open_job = DeliveryJob(self._position, message, targets)
             self._jobs.append(self._open_job)
         # A call from within the work, by a log handler for example, only queues its message: the
         # generator of the work cannot be resumed while it runs.
@@ -279,7 +249,7 @@ class Delivery:
                     self._write(connection)
                 yield from self._write_urgent()
 
-    def _write_to_all(self, job: _Job) -> Iterator[None]:
+    def _write_to_all(self, job: DeliveryJob) -> Iterator[None]:
         """Serve the only job."""
         connections = iter(job.targets)
         while chunk := tuple(islice(connections, _WRITE_CHUNK)):
@@ -287,7 +257,7 @@ class Delivery:
             yield from self._write_urgent()
         self._drop_job()
 
-    def _write_job(self, job: _Job, targets: Collection[ServerConnection]) -> None:
+    def _write_job(self, job: DeliveryJob, targets: Collection[ServerConnection]) -> None:
         """Write the messages of a job to the targets for which nothing waits."""
         messages, size = job.messages, job.size
         last = job.position + len(messages) - 1
@@ -321,7 +291,7 @@ class Delivery:
             if phase_bytes >= _PHASE_BYTES:
                 break
 
-    def _push_all(self, connection: ServerConnection, job: _Job) -> None:
+    def _push_all(self, connection: ServerConnection, job: DeliveryJob) -> None:
         """Push the messages of a job that a connection has not got yet from `_catch_up`."""
         outbox = connection.outbox
         for position, message in enumerate(job.messages, job.position):

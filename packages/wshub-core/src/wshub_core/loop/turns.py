@@ -2,6 +2,18 @@
 
 from asyncio import AbstractEventLoop, Future
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+
+class TurningLoop(Protocol):
+    """The parts of an event loop for work in several turns."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+
+    def call_soon(self, callback: Callable[[], object], /) -> object:
+        """Call back in the next turn of the event loop."""
 
 
 class Turns:

@@ -14,9 +14,9 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from wshub_core.connections.connection import ServerConnection
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.transports.frames import frame_end, pong_end, read_text
+from wshub_core.transports.socket_reader import SocketReader
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
@@ -25,15 +25,9 @@ from wshub_core.values.closing import CloseCode, DisconnectCause
 _PING = b"\x89\x00"
 """A ping without a payload (RFC 6455 section 5.5.2)."""
 
-_MAX_UNREAD_BYTES = 65_536
-"""Unparsed bytes above which reading from the socket pauses."""
 
-
-class NativeTransport(asyncio.Protocol):
+class NativeTransport(SocketReader):
     """One WebSocket whose opening handshake has succeeded; implements `Transport`.
-
-    The class is one unit, although it has many methods: reading, writing and the end share the
-    state of the `websockets` protocol object.
 
     Args:
         sockets: The sockets of the server.
@@ -46,26 +40,7 @@ class NativeTransport(asyncio.Protocol):
     """Bytes that are parsed between two looks at the clock: at most 170 frames, or 3 ms of work."""
 
     # Slots save memory: a server holds one instance per connection.
-    __slots__ = (
-        "_connection",
-        "_fragments",
-        "_fragments_are_text",
-        "_frame_left",
-        "_has_ended",
-        "_has_eof",
-        "_is_header_split",
-        "_is_lost",
-        "_is_paused",
-        "_is_processing",
-        "_is_reading_paused",
-        "_is_writing_paused",
-        "_made_protocol",
-        "_socket",
-        "_sockets",
-        "_transport",
-        "_unread",
-        "_unread_start",
-    )
+    __slots__ = ("_fragments", "_fragments_are_text", "_frame_left", "_made_protocol", "_socket")
 
     def __init__(
         self,
@@ -73,34 +48,16 @@ class NativeTransport(asyncio.Protocol):
         transport: asyncio.Transport,
         plain_socket: socket.socket | None,
     ) -> None:
-        self._sockets = sockets
+        super().__init__(sockets, transport)
         # Exists from its first use on. Text messages and pongs do not need it, so most connections
         # take less memory.
         self._made_protocol: ServerProtocol | None = None
-        self._transport = transport
         self._socket = plain_socket
-        # None for a refused client, which receives a close frame and is not served.
-        self._connection: ServerConnection | None = None
-        # Bytes that were read and not parsed yet, from `_unread_start` on.
-        self._unread = b""
-        self._unread_start = 0
         # Bytes of the current frame that `websockets` has not had yet; 0 between frames.
         self._frame_left = 0
-        # True if the unread bytes are the beginning of a header, so that they have to wait.
-        self._is_header_split = False
-        # True while this object stands in the reading turns; it must not stand there twice.
-        self._is_processing = False
-        self._has_eof = False
-        # The socket is closed. The end follows when the unread bytes are parsed.
-        self._is_lost = False
-        self._has_ended = False
         # The payload of an unfinished fragmented message; None outside of one.
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
-        self._is_reading_paused = False
-        self._is_writing_paused = False
-        # True if the transport does not read the socket, for whatever reason.
-        self._is_paused = False
 
     def open(self, remote_address: str, identity: AuthResult, early_data: bytes) -> None:
         """Connect to the hub.
@@ -130,64 +87,6 @@ class NativeTransport(asyncio.Protocol):
         self._unread = early_data
         self.close(code, reason)
         self._process_unread()
-
-    # Called by asyncio.
-
-    def data_received(self, data: bytes) -> None:
-        """Parse bytes from the socket, now or in a later turn."""
-        if self._connection is not None:
-            # Any byte proves that the peer is alive, also one that waits to be parsed.
-            self._connection.note_heard(self._sockets.hub.clock.time())
-        if self._unread:
-            self._unread = self._unread[self._unread_start :] + data
-            self._unread_start = 0
-            self._is_header_split = False
-        else:
-            self._unread = data
-        delivery = self._sockets.delivery
-        delivery.hold()
-        try:
-            self._process_unread()
-        finally:
-            delivery.release()
-        if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
-            self._pause_socket()
-
-    def eof_received(self) -> None:
-        """Note that the peer sends nothing more; asyncio then closes the socket."""
-        self._has_eof = True
-        self._is_header_split = False
-        self._process_end()
-        # asyncio closes the socket only after it has sent all bytes. A peer that does not read
-        # would delay the end, so the closing time limit starts now.
-        self._sockets.closing_timeouts.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the socket is closed."""
-        self._is_lost = True
-        self._is_header_split = False
-        if self._is_closed_by_hub:
-            self._unread = b""
-            self._unread_start = 0
-        # Frames that arrived before the end are served first.
-        self._process_end()
-
-    def pause_writing(self) -> None:
-        """Note that the kernel takes no more bytes, and stop reading meanwhile.
-
-        A peer that sends without reading would otherwise fill the memory with replies and pongs.
-        """
-        self._is_writing_paused = True
-        self._pause_socket()
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.stalled_writes.pause_writing(self._connection)
-
-    def resume_writing(self) -> None:
-        """Note that the kernel has taken all bytes."""
-        self._is_writing_paused = False
-        self._read_if_allowed()
-        if self._connection is not None:
-            self._sockets.hub.lifecycle.stalled_writes.resume_writing(self._connection)
 
     # Called by connections; documented on Transport.
 
@@ -227,110 +126,6 @@ class NativeTransport(asyncio.Protocol):
             self._protocol.send_close(code, reason)
             self._write_protocol()
 
-    def abort(self) -> None:
-        """Close the socket at once; see `Transport.abort`."""
-        self._transport.abort()
-
-    def pause_reading(self) -> None:
-        """Stop reading; see `Transport.pause_reading`."""
-        self._is_reading_paused = True
-        self._pause_socket()
-
-    def resume_reading(self) -> None:
-        """Read again; see `Transport.resume_reading`."""
-        self._is_reading_paused = False
-        self._read_if_allowed()
-
-    # Called by the server.
-
-    def shut_down(self) -> None:
-        """Close with 1001; abort the socket of a refused client."""
-        if self._connection is None:
-            self.abort()
-        else:
-            self._sockets.hub.close_connection(
-                self._connection, CloseCode.GOING_AWAY, "server shutdown"
-            )
-
-    @property
-    def is_reading(self) -> bool:
-        """True while the socket is read."""
-        return self._transport.is_reading()
-
-    # Reading.
-
-    def process_chunk(self) -> bool:
-        """Parse some of the unread bytes; see `Reader.process_chunk`."""
-        if self._has_ended:
-            return False
-        try:
-            self._parse_chunk()
-        except BaseException:
-            # An unexpected exception ends this connection. All others go on.
-            self._is_processing = False
-            self._transport.abort()
-            if self._is_lost:
-                self._end()
-            raise
-        if self._unread_start == len(self._unread):
-            self._unread = b""
-            self._unread_start = 0
-        elif self._has_unread and self._may_read:
-            return True
-        self._is_processing = False
-        # Here, either all bytes are parsed or a pause has begun. The end of the stream lifts every
-        # pause, so an end that was noted while bytes waited is handled behind the last of them.
-        if self._is_lost:
-            self._end()
-        elif self._has_eof:
-            self._end_reading()
-        elif self._is_paused:
-            self._read_if_allowed()
-        return False
-
-    def _pause_socket(self) -> None:
-        self._is_paused = True
-        self._transport.pause_reading()
-
-    def _process_unread(self) -> None:
-        if not self._is_processing and self._has_unread and self._may_read:
-            self._is_processing = True
-            self._sockets.turns.process(self)
-
-    def _process_end(self) -> None:
-        """Process the unread bytes and then the end, now or in a later turn.
-
-        Thousands of clients may leave in one round of the event loop.
-        """
-        if not self._is_processing:
-            self._is_processing = True
-            self._sockets.turns.process(self)
-
-    def _read_if_allowed(self) -> None:
-        if not self._may_read or self._is_lost:
-            return
-        if not self._has_unread:
-            self._is_paused = False
-            self._transport.resume_reading()
-        elif not self._is_processing:
-            self._is_processing = True
-            self._sockets.turns.add(self)
-
-    @property
-    def _has_unread(self) -> bool:
-        return self._unread_start < len(self._unread) and not self._is_header_split
-
-    @property
-    def _may_read(self) -> bool:
-        # After the end of the stream the pauses do not apply: the unread bytes are bounded, and
-        # there is no sender to slow down.
-        return not (self._is_reading_paused or self._is_writing_paused) or self._is_over
-
-    @property
-    def _is_over(self) -> bool:
-        """True if no further bytes come."""
-        return self._has_eof or self._is_lost
-
     # Frames.
 
     @property
@@ -345,6 +140,7 @@ class NativeTransport(asyncio.Protocol):
         return self._made_protocol is None or self._made_protocol.state is OPEN
 
     def _parse_chunk(self) -> None:
+        """Parse some of the unread bytes; see `SocketReader`."""
         # An index instead of a cut: cutting 1 KiB off a large buffer would copy it every time.
         stop = min(self._unread_start + self.chunk_bytes, len(self._unread))
         max_bytes = self._sockets.max_message_bytes
@@ -442,11 +238,8 @@ class NativeTransport(asyncio.Protocol):
 
     # The end.
 
-    @property
-    def _is_closed_by_hub(self) -> bool:
-        return self._connection is not None and self._connection.ending is not None
-
     def _end_reading(self) -> None:
+        """Leave the hub; see `SocketReader`."""
         if self._connection is not None:
             self._sockets.hub.lifecycle.leave(self._connection)
         # Without the protocol, nothing is left to do: asyncio closes the socket.
@@ -455,7 +248,7 @@ class NativeTransport(asyncio.Protocol):
             self._write_protocol()
 
     def _end(self) -> None:
-        self._has_ended = True
+        """Tell the hub; see `SocketReader`."""
         self._sockets.remove(self)
         if self._connection is not None:
             self._sockets.hub.lifecycle.note_disconnected(self._connection, *self._describe_end())

@@ -5,21 +5,12 @@ one flooding client would delay all others by that second.
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
+
+from wshub_core.loop.turns import TurningLoop
 
 TURN_SECONDS = 0.002
 """Longest time for which bytes are processed in one round of the event loop, in seconds."""
-
-
-class Loop(Protocol):
-    """The event loop's methods that `ReadingTurns` calls."""
-
-    def time(self) -> float:
-        """Return the time in seconds."""
-
-    def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call back in the next round of the loop."""
 
 
 class Reader(Protocol):
@@ -42,7 +33,7 @@ class ReadingTurns:
         loop: The event loop.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: TurningLoop) -> None:
         self._loop = loop
         self._waiting: deque[Reader] = deque()
         self._is_scheduled = False
