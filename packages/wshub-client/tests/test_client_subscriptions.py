@@ -110,7 +110,7 @@ async def test_waits_that_time_out_leave_no_waiter_behind(url: str) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await client.subscribe("a", confirm=True)
-        (subscription,) = vars(vars(client)["_subscriptions"])["_table"].values()
+        (subscription,) = client._subscriptions._table.values()
         assert subscription.waiters == set()
 
 

@@ -86,19 +86,25 @@ class Callbacks:
 
     Attributes:
         errors: Number of callbacks that have raised an exception.
+        takes_messages: Whether a callback takes messages, so that the inbox need not keep them.
     """
+
+    __slots__ = (
+        "_calling",
+        "_calls",
+        "_handlers",
+        "_has_connected",
+        "errors",
+        "takes_messages",
+    )
 
     def __init__(self, handlers: Handlers, size: int, overflow: InboxOverflow) -> None:
         self.errors = 0
+        self.takes_messages = handlers.on_message is not None or handlers.on_raw is not None
         self._handlers = handlers
         self._calls: Inbox[_NamedCall] = Inbox(size, overflow)
         self._calling: asyncio.Task[None] | None = None
         self._has_connected = False
-
-    @property
-    def takes_messages(self) -> bool:
-        """True if a callback takes messages, so that the inbox need not keep them."""
-        return self._handlers.on_message is not None or self._handlers.on_raw is not None
 
     @property
     def dropped(self) -> int:
@@ -144,6 +150,19 @@ class Callbacks:
         if self._handlers.on_message is not None:
             call = _NamedCall("on_message", partial(self._handlers.on_message, message), message)
             await self._put(call, is_over)
+
+    @property
+    def has_room(self) -> bool:
+        """True if `put_message_at_once` can be called."""
+        # `on_raw` needs the payload, which the caller does not have.
+        return self._handlers.on_raw is None and self._calls.has_room
+
+    def put_message_at_once(self, message: Message) -> None:
+        """Call ``on_message``, like `put_message`, without waiting for room."""
+        assert self._handlers.on_message is not None, "without on_raw, it takes the messages"
+        self._start()
+        call = partial(self._handlers.on_message, message)
+        self._calls.put_at_once(_NamedCall("on_message", call, message))
 
     def find_message(self, matches: Callable[[Message | None], bool]) -> Message | None:
         """Return the first message that matches a condition and waits for ``on_message``."""

@@ -2,10 +2,10 @@
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
@@ -21,32 +21,14 @@ from wshub_client.addresses import Proxy, is_loopback_url, redact_url
 from wshub_client.close_policy import is_terminal_status, parse_retry_after
 from wshub_client.errors import DialError, RefusedError
 from wshub_client.happy_eyeballs import connect_tcp
+from wshub_client.hub_socket import HubSocket
 from wshub_client.settings import DialSettings
 from wshub_core.logs import get_logger
-
-_MAX_FRAMES_READ_AHEAD = 2
-"""The number of frames that may wait to be read; each may have ``max_message_bytes``."""
 
 # At level DEBUG, `websockets` logs all headers, tokens included. This logger has a level of its
 # own, so that a root logger at DEBUG does not turn that on by accident.
 _wire_logger = get_logger("wshub.client.wire")
 _wire_logger.setLevel(logging.WARNING)
-
-
-class HubSocket(ClientConnection):
-    """A WebSocket that reports all received bytes, also those of incomplete messages.
-
-    Attributes:
-        on_data: Called whenever bytes have come.
-    """
-
-    on_data: Callable[[], None] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Process bytes from the hub."""
-        if self.on_data is not None:
-            self.on_data()
-        super().data_received(data)
 
 
 class _Connect(connect):
@@ -82,7 +64,6 @@ async def dial(settings: DialSettings, headers: Mapping[str, str]) -> HubSocket:
             compression=None,
             proxy=proxy,
             max_size=settings.max_message_bytes,
-            max_queue=_MAX_FRAMES_READ_AHEAD,
             close_timeout=settings.close_timeout,
             # The client has an open timeout and a heartbeat of its own.
             open_timeout=None,
@@ -109,6 +90,7 @@ async def dial(settings: DialSettings, headers: Mapping[str, str]) -> HubSocket:
         why = str(error) or type(error).__name__
         raise DialError(f"cannot connect to {redact_url(url)}: {why}") from error
     assert isinstance(connection, HubSocket), "create_connection makes one"
+    connection.forget_handshake()
     return connection
 
 

@@ -15,6 +15,14 @@ class DropReports:
         report: Passes an error to the application.
     """
 
+    __slots__ = (
+        "_report",
+        "_reported_undelivered",
+        "_timer",
+        "_undelivered",
+        "_unsent",
+    )
+
     def __init__(self, report: Callable[[ClientError], None]) -> None:
         self._report = report
         self._unsent = 0

@@ -22,6 +22,21 @@ class Heartbeat:
         failure: The error that explains why the heartbeat has ended the connection; or None.
     """
 
+    __slots__ = (
+        "_abort",
+        "_clock",
+        "_due",
+        "_is_reading_paused",
+        "_last_heard",
+        "_pinged_at",
+        "_send_ping",
+        "_send_pong",
+        "_sending",
+        "_settings",
+        "_timer",
+        "failure",
+    )
+
     def __init__(
         self,
         settings: HeartbeatSettings,

@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
 from websockets.exceptions import ConnectionClosed
 
 from wshub_client.close_policy import is_terminal_close, parse_retry_reason
-from wshub_client.dialing import HubSocket
 from wshub_client.errors import (
     ClientError,
     ClosedError,
@@ -20,8 +19,9 @@ from wshub_client.errors import (
     SubscriptionRefusedError,
 )
 from wshub_client.heartbeat import Heartbeat
+from wshub_client.hub_socket import HubSocket
 from wshub_client.recovery import Gap
-from wshub_client.requests import OnOutcome, Requests
+from wshub_client.requests import OnOutcome, Requests, may_be_answer
 from wshub_client.settings import HeartbeatSettings
 from wshub_client.waiting import wait_awake
 from wshub_core import Message, MessageDecodeError, MessageType, decode_message
@@ -53,6 +53,21 @@ class HubConnection:
             must not come between them, because a pong confirms all requests before its ping.
     """
 
+    __slots__ = (
+        "_confirmations",
+        "_doubt_seconds",
+        "_doubt_timer",
+        "_has_ended",
+        "_on_ended",
+        "_on_unreadable",
+        "_requests",
+        "_sending",
+        "_socket",
+        "_take_at_once",
+        "heartbeat",
+        "request_lock",
+    )
+
     def __init__(
         self,
         socket: HubSocket,
@@ -72,6 +87,7 @@ class HubConnection:
         socket.on_data = self.heartbeat.note_heard
         self._requests = Requests()
         self._confirmations: list[Confirmation] = []
+        self._take_at_once: Callable[[Message], bool] = lambda _: False
         self._doubt_seconds = max(_DOUBT_SECONDS, dial_seconds)
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -207,15 +223,33 @@ class HubConnection:
             ClosedError: The connection has ended with a terminal close code.
         """
         try:
-            # The payload is joined here, because websockets 17 joins at most 4,096 fragments, and
-            # hubs of go-ws send fragments of 1,024 bytes. Empty fragments are left out: an endless
-            # series of them must not fill the memory.
-            parts = [part async for part in self._socket.recv_streaming() if part]
+            return await self._socket.receive()
         except ConnectionClosed as closed:
             raise self._explain(closed) from closed
-        if parts and isinstance(parts[0], bytes):
-            return b"".join(cast("list[bytes]", parts))
-        return "".join(cast("list[str]", parts))
+
+    def take_at_once(self, take: Callable[[Message], bool]) -> None:
+        """Pass on messages as soon as they come, while `receive` waits.
+
+        Args:
+            take: Called with a message. Returns whether it has processed the message; if not, it
+                has had no effect.
+        """
+        self._take_at_once = take
+        self._socket.take_at_once = self.offer
+
+    def offer(self, payload: str | bytes) -> bool:
+        """Pass on a payload that is one message for the application, without waiting.
+
+        Returns:
+            Whether the payload has been processed; if not, the call has had no effect.
+        """
+        if ("\n" in payload) if isinstance(payload, str) else (b"\n" in payload):
+            return False
+        try:
+            message = decode_message(payload)
+        except MessageDecodeError:
+            return False
+        return not may_be_answer(message) and self._take_at_once(message)
 
     def process_payload(self, payload: str | bytes) -> Iterator[Message | Confirmation | None]:
         """Process the answers in a payload, and yield the messages and the confirmations.

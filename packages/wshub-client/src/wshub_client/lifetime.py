@@ -12,6 +12,12 @@ class Lifetime:
         error: The error that has ended the client; None if `close` was called, or before the end.
     """
 
+    __slots__ = (
+        "_guard",
+        "error",
+        "is_closed",
+    )
+
     def __init__(self) -> None:
         self.is_closed = False
         self.error: ClientError | None = None

@@ -28,6 +28,13 @@ class Opener:
         receiver: Counts the messages of a connection that could not be opened.
     """
 
+    __slots__ = (
+        "_heartbeat",
+        "_receiver",
+        "_settings",
+        "_subscriptions",
+    )
+
     def __init__(
         self,
         settings: DialSettings,

@@ -35,6 +35,15 @@ class Receiver:
         unreadable: Number of parts of payloads that were no messages, and were skipped.
     """
 
+    __slots__ = (
+        "_callbacks",
+        "_drops",
+        "_early_dropped",
+        "_inbox",
+        "_lifetime",
+        "unreadable",
+    )
+
     def __init__(
         self,
         settings: FlowSettings,
@@ -98,6 +107,20 @@ class Receiver:
                 await self._inbox.put(item, connection.has_ended)
         connection.heartbeat.note_reading_resumed()
         self._drops.note_undelivered(self.dropped)
+
+    @property
+    def has_room(self) -> bool:
+        """True if `deliver_at_once` can be called with a message."""
+        if self._callbacks.takes_messages:
+            return self._callbacks.has_room
+        return self._inbox.has_room
+
+    def deliver_at_once(self, message: Message) -> None:
+        """Pass on a message that is a payload of its own, without waiting for room."""
+        if self._callbacks.takes_messages:
+            self._callbacks.put_message_at_once(message)
+        else:
+            self._inbox.put_at_once(message)
 
     def drop_early(self, early: list[EarlyPayload]) -> None:
         """Drop and count the messages that have come on a dial that has failed."""

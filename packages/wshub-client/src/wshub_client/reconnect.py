@@ -20,7 +20,8 @@ from wshub_client.receiving import EarlyPayload, Receiver
 from wshub_client.sending import Sender
 from wshub_client.settings import RetrySettings
 from wshub_client.subscriptions import Subscriptions
-from wshub_core import Backoff, Clock
+from wshub_client.waiting import Signal, TimeSlice
+from wshub_core import Backoff, Clock, Message
 from wshub_core.logs import get_logger
 
 logger = get_logger("wshub.client")
@@ -55,6 +56,23 @@ class ReconnectLoop:
         state: The state of the client.
     """
 
+    __slots__ = (
+        "_backoff",
+        "_callbacks",
+        "_changed",
+        "_close_timeout",
+        "_get_clock",
+        "_lifetime",
+        "_main",
+        "_max_attempts",
+        "_opener",
+        "_receiver",
+        "_sender",
+        "_stable_after",
+        "_subscriptions",
+        "state",
+    )
+
     def __init__(
         self,
         settings: RetrySettings,
@@ -82,7 +100,7 @@ class ReconnectLoop:
         self._callbacks = callbacks
         self._lifetime = lifetime
         self._main: asyncio.Task[ClientError] | None = None
-        self._changed = asyncio.Event()  # set when the client is connected, and when it has ended
+        self._changed = Signal()  # sent when the client is connected, and when it has ended
 
     # The methods of the application's tasks.
 
@@ -130,7 +148,7 @@ class ReconnectLoop:
             self._main.cancel()
             # Calls that wait for a message or a connection need not wait for that handshake.
             self._receiver.close_inbox()
-            self._changed.set()
+            self._changed.send()
         await asyncio.wait({self._main})
         await self._callbacks.finish(self._close_timeout)
 
@@ -145,7 +163,6 @@ class ReconnectLoop:
             while not self._lifetime.is_closed:
                 if self._sender.is_connected:
                     return
-                self._changed.clear()
                 await self._changed.wait()
         raise self._lifetime.end_error()
 
@@ -178,7 +195,7 @@ class ReconnectLoop:
         self._subscriptions.end()
         self._sender.drop_queue()
         self._receiver.end()
-        self._changed.set()
+        self._changed.send()
 
     # One connection after the other.
 
@@ -232,7 +249,7 @@ class ReconnectLoop:
         self._callbacks.connected(dials)
         connection.heartbeat.start()
         self._sender.attach(connection)
-        self._changed.set()
+        self._changed.send()
         # `close` ends this by a cancellation, so no exception of the connection replaces the error.
         failure: ClientError = ClientClosedError()
         try:
@@ -250,10 +267,25 @@ class ReconnectLoop:
         for payload, items in early:
             await self._receiver.deliver(connection, payload, follow(connection, items))
         early.clear()
+        connection.take_at_once(self._deliver_at_once)
+        time_slice = TimeSlice()
         while True:
             payload = await connection.receive()
-            messages = follow(connection, connection.process_payload(payload))
-            await self._receiver.deliver(connection, payload, messages)
+            await time_slice.give_way()
+            # There may have been no time for this payload when it came.
+            if not connection.offer(payload):
+                messages = follow(connection, connection.process_payload(payload))
+                await self._receiver.deliver(connection, payload, messages)
+            # The loop waits for the next payload with nothing in memory.
+            payload, messages = "", iter(())
+
+    def _deliver_at_once(self, message: Message) -> bool:
+        """Deliver a message that no task needs to wait for; return False if one must."""
+        # The room is checked first, because the position moves behind the message.
+        if not self._receiver.has_room or not self._subscriptions.follow_next(message):
+            return False
+        self._receiver.deliver_at_once(message)
+        return True
 
     async def _end_connection(self, connection: HubConnection, failure: ClientError) -> None:
         """Close a connection, and report its end.

@@ -96,6 +96,15 @@ class Recovery:
         InvalidHistoryRequestError: ``last`` or ``since`` is invalid, or both are given.
     """
 
+    __slots__ = (
+        "_asked_again",
+        "_awaits_answer",
+        "_channel",
+        "_has_history",
+        "_start",
+        "position",
+    )
+
     def __init__(
         self, channel: str, *, last: int | None = None, since: int | Position | None = None
     ) -> None:
@@ -171,6 +180,27 @@ class Recovery:
         if is_followed:
             self.position = Position(message.epoch, message.offset)
         return Step.DONE
+
+    def take_next(self, message: Message) -> bool:
+        """Process a message at once, if it is for the application and nothing else follows from it.
+
+        Returns:
+            Whether the application gets the message, as if `take` had yielded it and gone on. If
+            not, nothing has changed, and `take` must process the message.
+        """
+        if not message.epoch:
+            return message.type not in _NOTICES
+        if self._awaits_answer:
+            return self.make_request() is None
+        if not self._has_history:
+            return True
+        position = self.position
+        if position is None or message.epoch != position.epoch:
+            return False
+        if message.offset != position.offset + 1:
+            return False
+        self.position = Position(message.epoch, message.offset)
+        return True
 
     def _ask_again(self) -> bool:
         """Wait for the answer to a new request; return False if the same one has not helped."""

@@ -124,6 +124,15 @@ class Requests:
         is_unclear: Whether requests wait until the kind of the hub is known.
     """
 
+    __slots__ = (
+        "_answers_ids",
+        "_asked",
+        "_numbers",
+        "_prefix",
+        "_trusts_pongs",
+        "is_unclear",
+    )
+
     def __init__(self) -> None:
         self.is_unclear = False
         self._prefix = f"{secrets.token_hex(8)}-"
@@ -171,7 +180,7 @@ class Requests:
             The message, unless it answers the client; and earlier messages that were held back as
             possible answers and are none.
         """
-        if message.type not in _ANSWERS:
+        if not may_be_answer(message):
             yield message
             return
         answer = _answer_decoder.decode(payload)
@@ -334,6 +343,11 @@ class Requests:
                     del self._asked[asked_id]
                 return requests, asked
         return None
+
+
+def may_be_answer(message: Message) -> bool:
+    """Tell whether a message may answer a request; every other one is for the application."""
+    return message.type in _ANSWERS
 
 
 def _make_refusal(request: _Request, message: Message, code: str) -> ClientError:

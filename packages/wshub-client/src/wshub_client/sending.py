@@ -44,6 +44,17 @@ class Sender:
         get_clock: Returns the clock for the age of queued messages.
     """
 
+    __slots__ = (
+        "_connection",
+        "_drops",
+        "_flushing",
+        "_get_clock",
+        "_lifetime",
+        "_max_send_bytes",
+        "_queue",
+        "_read_ahead",
+    )
+
     def __init__(
         self,
         settings: FlowSettings,

@@ -30,6 +30,16 @@ class Subscriptions:
         duplicates: Number of messages that came twice, and were dropped.
     """
 
+    __slots__ = (
+        "_connection",
+        "_find_waiting",
+        "_lifetime",
+        "_read_ahead",
+        "_report",
+        "_table",
+        "duplicates",
+    )
+
     def __init__(
         self,
         lifetime: Lifetime,
@@ -165,6 +175,16 @@ class Subscriptions:
                     self.duplicates += 1
                 elif step is Step.JUMP:
                     connection.spawn(self._request(connection, subscription))
+
+    def follow_next(self, message: Message) -> bool:
+        """Move the position behind a message at once, if nothing else follows from the message.
+
+        Returns:
+            Whether the application gets the message. If not, nothing has changed, and `follow` must
+            process the message.
+        """
+        subscription = self._table.get(message.channel)
+        return subscription is None or subscription.recovery.take_next(message)
 
     def end(self) -> None:
         """End all waiting calls of `subscribe`, because the client has ended."""

@@ -11,6 +11,38 @@ STANDSTILL_SECONDS = 0.05
 _SLICE_SECONDS = 0.005
 
 
+class Signal:
+    """Wakes the tasks that wait for a change.
+
+    An `asyncio.Event` would be cleared before each wait. It also has a queue, which takes more
+    memory than a whole inbox without messages.
+    """
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def send(self) -> None:
+        """Wake all tasks that wait now."""
+        if self._waiters:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters = []
+
+    async def wait(self) -> None:
+        """Wait for the next call of `send`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            # The waiter is still there if this task is cancelled.
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+
 class TimeSlice:
     """Limits how long a long computation occupies the event loop without a break."""
 

@@ -1,6 +1,5 @@
 """The envelope of messages on Redis (wire protocol, "Between hubs")."""
 
-import os
 import secrets
 from itertools import count
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from wshub_core import MessageDecodeError
+from wshub_core.forks import process_generation
 
 OVERHEAD_BYTES = len(b'{"sourceId":"","id":,"message":}') + 32 + 19
 """Maximum number of bytes that an envelope adds to its message: the source id has 32 digits, the
@@ -63,7 +63,7 @@ class EnvelopeWriter:
         self._become_new_source()
 
     def _become_new_source(self) -> None:
-        self._pid = os.getpid()
+        self._generation = process_generation()
         self._source_id = secrets.token_hex(16)
         self._head = b'{"sourceId":"%b","id":' % self._source_id.encode()
         self._ids = count(1)
@@ -76,7 +76,7 @@ class EnvelopeWriter:
     def next_id(self) -> int:
         """Return the id of the next envelope, which goes with `source_id`."""
         # Checked on every call, because a child process can be forked at any time.
-        if self._pid != os.getpid():
+        if self._generation != process_generation():
             self._become_new_source()
         return next(self._ids)
 
