@@ -55,6 +55,9 @@ class Delivery:
     If all waiting messages have the same targets, the fan-out phase writes them at once to the
     connections with an empty outbox.
 
+    The class is one unit, although it has many methods: it alone writes to outboxes, and every way
+    into an outbox has to keep the order.
+
     A message to a single connection does not wait for the fan-out to all others. The delivery
     first catches up with all earlier messages of that connection, so their order holds, and writes
     to that connection before the fan-out continues.
