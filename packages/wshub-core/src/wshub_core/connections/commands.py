@@ -43,6 +43,9 @@ logger = get_logger("wshub.connections")
 _PUBLISHABLE = {MessageType.EVENT, MessageType.PROCESS_OUTPUT, MessageType.PROCESS_STATUS}
 """Types that clients may publish, with a publish authorizer."""
 
+_COMMANDS = {*_PUBLISHABLE, MessageType.AUTHENTICATE, MessageType.PRESENCE}
+"""Types that the hub may serve itself. Other messages are for the application."""
+
 
 class Commands:
     """Serves the frames of clients.
@@ -124,7 +127,7 @@ class Commands:
     def _serve_message(
         self, connection: ServerConnection, message: Message, frame_id: RequestID
     ) -> Work:
-        match message:
+        match message if message.type in _COMMANDS else None:
             case Message(type=MessageType.AUTHENTICATE, data=str(token)) if (
                 self._admission.accepts_tokens
             ):

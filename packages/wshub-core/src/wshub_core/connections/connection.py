@@ -176,9 +176,7 @@ class ServerConnection(Connection):
 
     def close_inbound(self) -> None:
         """Drop the queue of frames, which is empty."""
-        inbound, self._inbound = self._inbound, None
-        if inbound is not None:
-            inbound.note_closed()
+        self._inbound = None
 
     # Liveness and writability.
 

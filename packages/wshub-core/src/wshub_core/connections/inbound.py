@@ -150,11 +150,6 @@ class InboundQueue:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
 
-    def note_closed(self) -> None:
-        """Wake the tasks in `wait_closed`."""
-        if self._closed is not None:
-            self._closed.set()
-
     def _run_steps(self) -> None:
         """Run waiting steps until a step returns a coroutine, or no step is left."""
         work: Work = None
@@ -198,7 +193,7 @@ class InboundQueue:
         else:
             # Close first: `_set_backlog` may resume reading, and frames that arrive then need a new
             # queue.
-            self._connection.close_inbound()
+            self._close()
             if self._backlog_bytes:
                 self._set_backlog(0)
 
@@ -206,10 +201,15 @@ class InboundQueue:
         step, self._last_step = self._last_step, None
         work = None if step is None else self._connection.context.run(step)
         if work is None:
-            self._connection.close_inbound()
+            self._close()
         else:
             self._start(work)
             self._owner.start_callback_timeout(self._connection)
+
+    def _close(self) -> None:
+        self._connection.close_inbound()
+        if self._closed is not None:
+            self._closed.set()
 
     def _set_backlog(self, size: int) -> None:
         was_paused = self._backlog_bytes > _MAX_BACKLOG_BYTES

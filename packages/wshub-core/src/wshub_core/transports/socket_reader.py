@@ -75,7 +75,9 @@ class SocketReader(asyncio.Protocol):
         delivery = self._sockets.delivery
         delivery.hold()
         try:
-            self._process_unread()
+            if self._may_read and not self._is_processing:
+                self._is_processing = True
+                self._sockets.turns.process(self)
         finally:
             delivery.release()
         if len(self._unread) - self._unread_start > _MAX_UNREAD_BYTES:
