@@ -70,6 +70,30 @@ class HistoryReader:
             messages.append(await self.next())
         return messages
 
+    async def follow(self, channel: str, epoch: str, *, until: Any) -> list[int]:
+        """Receive all messages of a history from the first one, as a client does.
+
+        At a jump of the offsets, and at a notice, the client asks for what it has missed.
+
+        Args:
+            channel: The channel.
+            epoch: The epoch of its history.
+            until: The data of the last message.
+
+        Returns:
+            The offsets of the messages.
+        """
+        offsets: list[int] = []
+        while True:
+            message = await self.next()
+            if message.offset == len(offsets) + 1:
+                offsets.append(message.offset)
+                if message.data == until:
+                    return offsets
+            elif message.offset or message.type == MessageType.HISTORY_POSITION:
+                assert message.offset == 0 or message.offset > len(offsets), message
+                await self.subscribe(channel, since=len(offsets), epoch=epoch)
+
     async def next(self) -> Message:
         """Return the next message; do not wait if it has arrived."""
         messages = self.client.messages
