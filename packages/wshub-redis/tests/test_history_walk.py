@@ -150,6 +150,8 @@ class Walk:
         self.log[-1] += " with older data" if has_data else " without data"
         if has_data:
             with self.primary.client() as client:
+                # A replica may have made the server save in the background.
+                await wait_until(lambda: not client.info()["rdb_bgsave_in_progress"])
                 client.save()
             await self.publish()
             await self.publish_confirmed()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 from wshub_core import Backoff
@@ -20,6 +21,9 @@ _MAX_BACKOFF = 5.0
 
 _CANCEL_SECONDS = 0.2
 """Time between two cancellations of the same task, in seconds."""
+
+_SHORT_OUTAGE_SECONDS = 1.0
+"""Age of an outage in seconds up to which a call waits for its end."""
 
 _STABLE_SECONDS = 10.0
 """Time in seconds after which a connection counts as stable, and the backoff begins again."""
@@ -53,6 +57,7 @@ class SupervisedConnection:
         self.is_up = False
         self.error: Exception | None = None
         self._up_since = 0.0
+        self._down_since = -math.inf
         self._up = asyncio.Event()
         self._server = server
         self._timeout = timeout
@@ -98,6 +103,14 @@ class SupervisedConnection:
         """Wait until the connection is up, and return since when, by the event loop's clock."""
         await self._up.wait()
         return self._up_since
+
+    async def wait_reconnected(self) -> None:
+        """Wait for the end of an outage that has just begun, at most until it is a second old."""
+        seconds = self._down_since + _SHORT_OUTAGE_SECONDS - self._loop.time()
+        if seconds > 0 and not self._is_closing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._up.wait()
 
     async def use_connection(self, connection: RedisConnection) -> None:
         """Use an open connection until it is lost, and raise the failure.
@@ -173,6 +186,8 @@ class SupervisedConnection:
     def _note_failure(self, exc: Exception) -> None:
         # An attempt that did not come up is no reconnect.
         was_up, self.is_up = self.is_up, False
+        if was_up:
+            self._down_since = self._loop.time()
         self._counters.reconnects += was_up
         self.error = exc
         if isinstance(exc, TimeoutError) and not str(exc):

@@ -69,7 +69,15 @@ class SharedHistory:
         self, channel: str, *, after: int, limit: int, limits: HistoryLimits
     ) -> StoredPage:
         """Return a page; see `wshub_core.HistoryStore.read`."""
-        reply = await self._call(_READ, channel, self._calls.read(limits, after, limit))
+        arguments = self._calls.read(limits, after, limit)
+        try:
+            reply = await self._call(_READ, channel, arguments)
+        except HistoryUnavailableError:
+            commands = self._shard(channel).commands
+            if commands is None or commands.is_up:
+                raise
+            # The connection was lost during the call. The next one is usually up within a second.
+            reply = await self._call(_READ, channel, arguments)
         return to_page(reply, after, limit)
 
     async def clear(self, channel: str, limits: HistoryLimits) -> str:
@@ -81,6 +89,8 @@ class SharedHistory:
         commands = self._shard(channel).commands
         assert commands is not None, "a bridge with histories has these connections"
         seed = secrets.token_bytes(8)
+        if not commands.is_up:
+            await commands.wait_reconnected()
         try:
             return await commands.call(
                 script, self._calls.keys(channel), [*arguments, commands.run_id, seed]

@@ -58,8 +58,9 @@ class HistoryStore(Protocol):
             limits: The size of the history: older messages are left out.
 
         Raises:
-            HistoryUnavailableError: The history cannot be read now. During an outage, the error
-                comes at once.
+            HistoryUnavailableError: The history cannot be read now. In an outage that is older
+                than a second, the error comes at once. A store may wait for the end of a younger
+                one, which keeps jumps of the offsets away from clients.
         """
 
     async def clear(self, channel: str, limits: HistoryLimits) -> str:
