@@ -132,7 +132,12 @@ def test_the_supported_versions_of_python_agree() -> None:
 
 def test_the_tests_that_coverage_leaves_out_exist() -> None:
     envs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]
-    left_out = re.findall(r"--deselect=(\S+)::(\w+)", envs["hatch-test"]["scripts"]["run-cov"])
+    command = envs["hatch-test"]["scripts"]["run-cov"]
+    ignored = re.findall(r"--ignore=(\S+)", command)
+    assert ignored
+    for path in ignored:
+        assert (ROOT / path).is_file(), f"correct {path} in pyproject.toml"
+    left_out = re.findall(r"--deselect=(\S+)::(\w+)", command)
     assert left_out
     for path, name in left_out:
         assert f"def {name}(" in (ROOT / path).read_text(), f"correct {name} in pyproject.toml"
