@@ -282,6 +282,33 @@ def test_a_transport_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture
     assert "writing to <Connection 9" in caplog.text
 
 
+def test_a_delivery_at_once_ends_although_each_failure_publishes_again() -> None:
+    """A log handler publishes the failure, and the transport fails again."""
+    audience = Audience(0)
+
+    class FailingTransport(RecordingTransport):
+        sends = 0
+
+        def send(self, messages: Sequence[PreparedMessage]) -> int:
+            self.sends += 1
+            if self.sends > 20:
+                pytest.fail("the delivery does not end")
+            audience.delivery.fan_out(frozenset([connection]), message(self.sends))
+            raise OSError("broken")
+
+    transport = FailingTransport()
+    connection = ServerConnection(
+        9, "", AuthResult(True), NoOwner(), transport, Outbox(1_000), Context(), 0.0
+    )
+    audience.delivery.hold()
+    audience.delivery.fan_out(frozenset([connection]), message(0))
+    audience.delivery.release()
+    assert transport.sends == 1
+    audience.delivery.close_outbox(connection)
+    audience.loop.run_all()
+    assert transport.sends == 1
+
+
 def test_nothing_is_scheduled_for_an_empty_audience() -> None:
     audience = Audience(0)
     audience.delivery.fan_out(frozenset(), message(1))

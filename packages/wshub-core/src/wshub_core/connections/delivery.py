@@ -223,10 +223,11 @@ class Delivery:
         self._is_running = True
         self._open_job = None
         try:
-            while self._jobs:
+            # Only what waits now: a log handler that publishes after each failure goes on for ever.
+            for _ in range(len(self._jobs)):
                 self._write_job(self._jobs[0], self._jobs[0].targets)
                 self._drop_job()
-            while self._urgent:
+            for _ in range(len(self._urgent)):
                 self._write(self._urgent.popleft())
             ready, self._ready = self._ready, []
             for connection in ready:
