@@ -104,6 +104,8 @@ class Commands:
             return None
         match read_client_frame(payload):
             case Other(message, frame_id):  # first, because it is the most frequent one
+                if message.type in _COMMANDS:
+                    return self._serve_command(connection, message, frame_id)
                 return self._serve_message(connection, message, frame_id)
             case Ping(frame_id):
                 self._answers.send(
@@ -124,10 +126,10 @@ class Commands:
                 self._counters.ignored_frames += 1
         return None
 
-    def _serve_message(
+    def _serve_command(
         self, connection: ServerConnection, message: Message, frame_id: RequestID
     ) -> Work:
-        match message if message.type in _COMMANDS else None:
+        match message:
             case Message(type=MessageType.AUTHENTICATE, data=str(token)) if (
                 self._admission.accepts_tokens
             ):
@@ -141,6 +143,12 @@ class Commands:
                 self._presence_commands is not None and frame_id is not None
             ):
                 return self._presence_commands.serve(connection, message, frame_id)
+        return self._serve_message(connection, message, frame_id)
+
+    def _serve_message(
+        self, connection: ServerConnection, message: Message, frame_id: RequestID
+    ) -> Work:
+        """Serve a message that is for the application."""
         if self._config.on_message is not None:
             return self._callbacks.run("on_message", self._config.on_message, connection, message)
         # The client has chosen the type, which can fill a message.

@@ -61,6 +61,7 @@ class ServerConnection(Connection):
     __slots__ = (
         "_gone",
         "_inbound",
+        "_is_serving",
         "_owner",
         "context",
         "ending",
@@ -96,6 +97,8 @@ class ServerConnection(Connection):
         # Both exist only while they are needed, so that an idle connection takes little memory.
         self._gone: asyncio.Event | None = None
         self._inbound: InboundQueue | None = None
+        # True while a plain step runs that needed no queue.
+        self._is_serving = False
 
     # The interface for applications; documented on Connection.
 
@@ -128,24 +131,24 @@ class ServerConnection(Connection):
         Args:
             payload: The payload of a text or binary message.
         """
-        if self.ending is None:
-            serve = partial(self._owner.serve_frame, self, payload)
-            if self._inbound is None:
-                self._inbound = InboundQueue(self, self._owner)
-                self._inbound.run(serve)
-            else:
-                self._inbound.push(serve, len(payload))
+        if self.ending is not None:
+            return
+        if self._inbound is None and not self._is_serving:
+            self._serve(self._owner.serve_frame, self, payload)
+        else:
+            step = partial(self._owner.serve_frame, self, payload)
+            self._open_inbound().push(step, len(payload))
 
     def run_on_connect(self, callback: Callable[[], Work]) -> None:
         """Run ``on_connect``, before all frames."""
-        self._open_inbound().run(callback)
+        self._serve(callback)
 
     def run_on_disconnect(self, callback: Callable[[], Work]) -> None:
         """Run ``on_disconnect``, after the running callback has ended or has been abandoned."""
-        if self._inbound is None:
+        if self._inbound is None and not self._is_serving:
             self._open_inbound().run_last(callback)
         else:
-            self._inbound.push_last(callback)
+            self._open_inbound().push_last(callback)
 
     def cancel_callback(self) -> bool:
         """Cancel the running callback of an ended connection, and drop its waiting frames.
@@ -170,8 +173,22 @@ class ServerConnection(Connection):
         if self._inbound is not None:
             await self._inbound.wait_closed(seconds)
 
+    def _serve(self, step: Callable[..., Work], *args: object) -> None:
+        """Run a step before which no other waits; most need no queue."""
+        work: Work = None
+        self._is_serving = True
+        try:
+            work = self.context.run(step, *args)
+        finally:
+            # Also after an exception. Callbacks cannot raise here, so it is a bug in the hub, and
+            # the next frames must still be served.
+            self._is_serving = False
+            if work is not None or self._inbound is not None:
+                self._open_inbound().proceed(work)
+
     def _open_inbound(self) -> InboundQueue:
-        self._inbound = InboundQueue(self, self._owner)
+        if self._inbound is None:
+            self._inbound = InboundQueue(self, self._owner)
         return self._inbound
 
     def close_inbound(self) -> None:

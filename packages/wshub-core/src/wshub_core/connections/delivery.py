@@ -178,21 +178,21 @@ class Delivery:
         would however write the answers to many frames one by one, so such calls keep a distance.
         """
         self._is_held = False
-        writes = len(self._urgent) + len(self._ready)
-        for job in self._jobs:
-            writes += len(job.targets)
-            if writes > _AT_ONCE:
-                break
-        if writes == 0 or self._is_scheduled:
+        if self._is_scheduled or not (self._jobs or self._ready or self._urgent):
             return
         now = self._loop.time()
-        if writes <= _AT_ONCE and now >= self._released_at + _PAUSE_SECONDS:
+        if now >= self._released_at + _PAUSE_SECONDS and self._has_little_work():
             self._released_at = now
             self._work_at_once()
             # Work can bring further work: a log handler may publish.
-            writes = len(self._jobs) + len(self._urgent) + len(self._ready)
-        if writes:
-            self._schedule()
+            if not (self._jobs or self._ready or self._urgent):
+                return
+        self._schedule()
+
+    def _has_little_work(self) -> bool:
+        # Each job has a target, so that more jobs than these are not little work.
+        targets = sum(len(job.targets) for job in islice(self._jobs, _AT_ONCE + 1))
+        return len(self._urgent) + len(self._ready) + targets <= _AT_ONCE
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self._is_held:
@@ -225,13 +225,15 @@ class Delivery:
         try:
             # Only what waits now: a log handler that publishes after each failure goes on for ever.
             for _ in range(len(self._jobs)):
-                self._write_job(self._jobs[0], self._jobs[0].targets)
+                job = self._jobs[0]
+                self._write_job(job, job.targets)
                 self._drop_job()
             for _ in range(len(self._urgent)):
                 self._write(self._urgent.popleft())
-            ready, self._ready = self._ready, []
-            for connection in ready:
-                self._write(connection)
+            if self._ready:
+                ready, self._ready = self._ready, []
+                for connection in ready:
+                    self._write(connection)
         finally:
             self._is_running = False
 

@@ -56,7 +56,7 @@ class InboundQueue:
     A plain step is finished when it returns. Any other step returns a coroutine, which runs in a
     task. While the task runs, further frames wait. The peer is still read, so that its pongs and
     its close frame are noticed; when too many bytes wait, reading pauses. A connection has a queue
-    only while it has steps.
+    only while a step waits or runs in a task.
 
     Args:
         connection: The connection.
@@ -89,15 +89,12 @@ class InboundQueue:
         # Exists only while a task waits for it.
         self._closed: asyncio.Event | None = None
 
-    def run(self, step: Callable[[], Work]) -> None:
-        """Run the first step, and the steps that arrive meanwhile."""
-        try:
-            work = self._connection.context.run(step)
-        except BaseException:
-            # Callbacks cannot raise here, so this is a bug in the hub. Without `_finish` the queue
-            # would stay, and the connection would never be served again.
-            self._finish()
-            raise
+    def proceed(self, work: Work) -> None:
+        """Finish the first step, and run the steps that arrived meanwhile.
+
+        Args:
+            work: What the first step has returned.
+        """
         if work is not None:
             self._start(work)
         elif self._steps:
@@ -164,7 +161,9 @@ class InboundQueue:
                 self._set_backlog(self._backlog_bytes - size)
                 work = self._connection.context.run(step)
                 count += 1
-        except BaseException:  # as in `run`
+        except BaseException:
+            # Callbacks cannot raise here, so this is a bug in the hub. Without `_finish` the queue
+            # would stay, and the connection would never be served again.
             self._finish()
             raise
         if work is None:

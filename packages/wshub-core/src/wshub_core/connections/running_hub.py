@@ -11,7 +11,6 @@ from wshub_core.connections.admission import Admission
 from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
-from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.presence_commands import PresenceCommands
@@ -125,6 +124,8 @@ class RunningHub:
         )
         self.publishing = self._make_publishing(listeners)
         self._commands = self._make_commands()
+        # Documented on ConnectionOwner. No method in between: it is called for each frame.
+        self.serve_frame = self._commands.serve
         self._shutdown = Shutdown(
             hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
         )
@@ -218,7 +219,7 @@ class RunningHub:
             HubClosedError: The hub is over.
             ForkedProcessError: The hub belongs to the parent process.
         """
-        if self.is_over:
+        if self._shutdown.is_over or self._loop.is_closed():
             raise HubClosedError
         self._guard.check()
 
@@ -282,11 +283,6 @@ class RunningHub:
     ) -> None:
         self.check_process()
         self.lifecycle.close(connection, DisconnectCause.SERVER_CLOSED, code, reason)
-
-    def serve_frame(  # noqa: D102
-        self, connection: ServerConnection, payload: bytes | bytearray
-    ) -> Work:
-        return self._commands.serve(connection, payload)
 
     def spawn(  # noqa: D102
         self, work: Coroutine[Any, Any, object], context: Context | None = None

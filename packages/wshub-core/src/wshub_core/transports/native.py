@@ -152,7 +152,9 @@ class NativeTransport(SocketReader):
                         text = read_text(self._unread, self._unread_start, max_bytes)
                         if text is not None:
                             payload, self._unread_start = text
-                            self._receive_text(payload)
+                            # `websockets` has not seen this message.
+                            if not self._receive_message(payload, is_text=True):
+                                self._write_protocol()
                             continue
                     if (end := pong_end(self._unread, self._unread_start)) is not None:
                         self._unread_start = end
@@ -170,11 +172,6 @@ class NativeTransport(SocketReader):
             start = self._unread_start
             self._unread_start += size
             self._parse(self._unread[start : self._unread_start])
-
-    def _receive_text(self, payload: bytes) -> None:
-        """Serve a text message that `websockets` has not seen."""
-        if not self._receive_message(payload, is_text=True):
-            self._write_protocol()
 
     def _parse(self, data: bytes) -> None:
         self._protocol.receive_data(data)

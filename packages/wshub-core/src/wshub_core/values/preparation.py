@@ -43,7 +43,15 @@ def prepare_message(
         MessageTooLargeError: The payload exceeds the limit.
         TypeError: The message is not a `Message`, or the channel is not a `str`.
     """
-    _validate(message, channel)
+    if not isinstance(message, Message):
+        raise TypeError(_explain_type(message, is_broadcast=channel is None))
+    if message.type in _RESERVED or isinstance(message, Reply):
+        raise ReservedTypeError(message.type)
+    # The channel of a broadcast is not checked: a hub without a bridge ignores it.
+    if channel is not None:
+        validate_channel(channel)
+    if message.process_id:
+        validate_process_id(message.process_id)
     return encode_stamped(message, channel or message.channel, max_bytes, reserved_bytes)
 
 
@@ -63,31 +71,9 @@ def encode_stamped(
     return stamped, payload
 
 
-def _validate(message: Message, channel: str | None) -> None:
-    """Raise an error if a message cannot be published or broadcast.
-
-    The ``channel`` field of a broadcast is not checked: a hub without a bridge ignores it.
-
-    Args:
-        message: The message.
-        channel: The channel to publish it to; None for a broadcast.
-
-    Raises:
-        InvalidChannelError: The name of the channel is invalid.
-        InvalidProcessIDError: The process id in the channel or in the message is invalid.
-        ReservedTypeError: Messages of this type are only sent between one client and its hub.
-        TypeError: The message is not a `Message`, or the channel is not a `str`. The error text
-            names the method for plain data.
-    """
-    if not isinstance(message, Message):
-        is_broadcast = channel is None
-        call = "broadcast(message)" if is_broadcast else "publish(channel, message)"
-        other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
-        kind = type(message).__qualname__
-        raise TypeError(f"{call} takes a Message, not {kind}: use {other} for plain data")
-    if message.type in _RESERVED or isinstance(message, Reply):
-        raise ReservedTypeError(message.type)
-    if channel is not None:
-        validate_channel(channel)
-    if message.process_id:
-        validate_process_id(message.process_id)
+def _explain_type(value: object, is_broadcast: bool) -> str:
+    """Return the error text for a value that is no message; it names the method for plain data."""
+    call = "broadcast(message)" if is_broadcast else "publish(channel, message)"
+    other = "send_event(name, data)" if is_broadcast else "publish_event(channel, data)"
+    kind = type(value).__qualname__
+    return f"{call} takes a Message, not {kind}: use {other} for plain data"
