@@ -45,6 +45,7 @@ def test_siblings_are_required_in_the_range_of_this_version() -> None:
 def test_the_core_needs_no_redis() -> None:
     core = project(ROOT / "packages/wshub-core")
     assert sorted(re.split(r"[>=]", each)[0] for each in core["dependencies"]) == [
+        "h11",
         "msgspec",
         "websockets",
     ]

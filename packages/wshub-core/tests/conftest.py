@@ -32,11 +32,13 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
         hubs = []
 
-        async def serve(process_request: Any = None, **settings: Any) -> Served:
+        async def serve(
+            process_request: Any = None, http_app: Any = None, **settings: Any
+        ) -> Served:
             hub = await stack.enter_async_context(Hub(HubConfig(**settings)))
             hubs.append(hub)
             server = await stack.enter_async_context(
-                hub.serve("127.0.0.1", 0, process_request=process_request)
+                hub.serve("127.0.0.1", 0, process_request=process_request, http_app=http_app)
             )
             return Served(hub, server, stack)
 

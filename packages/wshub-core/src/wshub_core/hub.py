@@ -15,6 +15,7 @@ from wshub_core.connections.running_hub import RunningHub
 from wshub_core.hub_channels import HubChannels
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
@@ -134,6 +135,7 @@ class Hub(HubChannels):
         path: str = "/ws",
         ssl: SSLContext | None = None,
         process_request: ProcessRequest | None = None,
+        http_app: ASGIApp | None = None,
     ) -> "Server":
         """Return a server for this hub; the server listens inside ``async with``.
 
@@ -149,6 +151,8 @@ class Hub(HubChannels):
             path: The path at which clients connect.
             ssl: A context with the server's certificate, for ``wss://``.
             process_request: Answers plain HTTP requests to other paths.
+            http_app: An ASGI application for plain HTTP requests to other paths, instead of
+                ``process_request``. Its lifespan is not run.
 
         Raises:
             ServeError: The arguments name no address, or more than one.
@@ -156,7 +160,16 @@ class Hub(HubChannels):
         from wshub_core.transports.server import Server  # a hub without a server does not load it
 
         return Server(
-            self._get_running, self.config, host, port, unix, sockets, path, ssl, process_request
+            self._get_running,
+            self.config,
+            host,
+            port,
+            unix,
+            sockets,
+            path,
+            ssl,
+            process_request,
+            http_app,
         )
 
     def asgi(self) -> "HubApp":

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from wshub_core.hub import Hub
-from wshub_core.transports.asgi import Receive, Scope, Send, read_request, send_response
+from wshub_core.transports.asgi_messages import Receive, Scope, Send, read_request, send_response
 from wshub_core.values.http import Request, Response
 
 _NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")

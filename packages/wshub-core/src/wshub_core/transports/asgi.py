@@ -8,16 +8,23 @@ are those of the hub, as with the native transport.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import Any
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.logs import get_logger
 from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.transports.asgi_messages import (
+    Event,
+    Receive,
+    Scope,
+    Send,
+    read_request,
+    send_response,
+)
 from wshub_core.transports.reading import TURN_SECONDS
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
@@ -26,11 +33,6 @@ from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
 logger = get_logger("wshub.asgi")
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Event: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Event]]
-Send: TypeAlias = Callable[[Event], Awaitable[None]]
 
 _NO_CODES = (None, 1005, 1006)
 """Codes that servers report both without a close frame and for a close frame without a code."""
@@ -311,37 +313,12 @@ class ASGITransport:
             self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-def read_request(scope: Scope) -> Request:
-    """Return the `Request` of an ASGI scope."""
-    values: dict[str, list[str]] = {}
-    for raw_name, value in scope["headers"]:
-        values.setdefault(raw_name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    headers = {name: tuple(each) for name, each in values.items()}
-    # `raw_path` is optional in ASGI. It should hold no query; if it does, the query is cut off.
-    raw_path: bytes | None = scope.get("raw_path")
-    path = quote(scope["path"]) if raw_path is None else raw_path.decode("latin-1")
-    return Request(
-        scope.get("method", "GET"),
-        path.partition("?")[0],
-        scope["query_string"].decode("latin-1"),
-        headers,
-        _format_address(scope.get("client")),
-    )
-
-
 def _payload_of(event: Event) -> bytes:
     """Return the message of an event; empty for an event without a message."""
     # Either field may be absent or None.
     text: str | None = event.get("text")
     payload: bytes = event.get("bytes") or b""
     return payload if text is None else text.encode()
-
-
-def _format_address(client: Sequence[Any] | None) -> str:
-    if client is None:
-        return ""
-    host, port = client
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _accept(request: Request, send: Send) -> None:
@@ -354,29 +331,3 @@ async def _refuse_websocket(scope: Scope, send: Send, response: Response) -> Non
     else:
         # Without the extension, the server responds with 403.
         await send({"type": "websocket.close"})
-
-
-async def send_response(send: Send, kind: str, response: Response) -> None:
-    """Send a response.
-
-    Args:
-        send: Sends an event to the server.
-        kind: First part of the names of the events: ``http`` or ``websocket.http``.
-        response: The response.
-    """
-    headers = {
-        "Content-Type": response.content_type,
-        "Content-Length": str(len(response.body)),
-        **response.headers,
-    }
-    await send(
-        {
-            "type": f"{kind}.response.start",
-            "status": response.status,
-            "headers": [
-                (name.lower().encode("latin-1"), value.encode("latin-1"))
-                for name, value in headers.items()
-            ],
-        }
-    )
-    await send({"type": f"{kind}.response.body", "body": response.body})

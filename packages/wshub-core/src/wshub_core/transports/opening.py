@@ -20,8 +20,10 @@ from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.compressed import CompressedTransport
 from wshub_core.transports.handshake import Handshake, read_handshake
+from wshub_core.transports.http_connection import HTTPConnection
 from wshub_core.transports.http_messages import make_request, read_request, write_response
 from wshub_core.transports.native import NativeTransport
 from wshub_core.transports.sockets import ServerSockets
@@ -50,6 +52,9 @@ response, so the parser never sees these headers.
 
 _REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
 """The first line of an HTTP request, valid or not (RFC 9112 section 3)."""
+
+_HTTP_TARGET = re.compile(rb"[A-Za-z]+ (?:https?://[^/ ]*)?([!-~]+) HTTP/1\.[01]\r?\n")
+"""The first line of a valid HTTP request, and the target in it without the authority."""
 
 _BAD_REQUEST = Response(HTTPStatus.BAD_REQUEST, b"Bad Request\n")
 _HAS_BODY = Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
@@ -151,9 +156,34 @@ class OpeningHandshake(asyncio.Protocol):
         """Read the request; see `Reader.process_chunk`."""
         if self._is_waiting and not self._transport.is_closing():
             self._is_waiting = False
-            if self._made_protocol is not None or not self._read_handshake():
+            app = self._sockets.http_app
+            if self._made_protocol is not None or not (
+                (app is not None and self._pass_on(app)) or self._read_handshake()
+            ):
                 self._parse_request()
         return False
+
+    def _pass_on(self, app: ASGIApp) -> bool:
+        """Pass a request to another path to the HTTP application.
+
+        Returns:
+            False if the request is for the hub or is malformed. True also if the first line, which
+            decides that, has not arrived.
+        """
+        if b"\n" not in self._unread:
+            return len(self._unread) <= _MAX_LINE_BYTES
+        target = _HTTP_TARGET.match(self._unread)
+        if target is None:
+            return False
+        path = target[1].decode().partition("?")[0]
+        if normalize_path(path) == self._sockets.path:
+            return False
+        http = HTTPConnection(self._sockets, app, self._transport)
+        self._transport.set_protocol(http)
+        self._sockets.opening_timeouts.discard(self)
+        self._sockets.replace(self, http)
+        http.open(self._unread)
+        return True
 
     @property
     def _protocol(self) -> ServerProtocol:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.forks import ForkGuard
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.listener import Listener
 from wshub_core.transports.opening import OpeningHandshake
 from wshub_core.transports.sockets import ServerSockets
@@ -41,11 +42,14 @@ class Server:
         path: str,
         ssl: SSLContext | None,
         process_request: ProcessRequest | None,
+        http_app: ASGIApp | None,
     ) -> None:
         if [unix is None, host is None or port is None, not sockets].count(False) != 1:
             raise ServeError(
                 "serve needs a host and a port, or unix= with the path of a socket, or sockets="
             )
+        if process_request is not None and http_app is not None:
+            raise ServeError("serve takes process_request or http_app, not both")
         self._get_hub = get_hub
         self._config = config
         self._host = host or ""
@@ -55,6 +59,7 @@ class Server:
         self._path = _check_path(path)
         self._ssl = ssl
         self._process_request = process_request
+        self._http_app = http_app
         self._guard: ForkGuard | None = None
         self._accepted: ServerSockets | None = None
         self._listeners: list[Listener] = []
@@ -65,7 +70,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._guard = ForkGuard("server")
-        accepted = ServerSockets(self._get_hub(), self._path, self._process_request)
+        accepted = ServerSockets(self._get_hub(), self._path, self._process_request, self._http_app)
         try:
             await self._listen(accepted)
         except OSError as exc:

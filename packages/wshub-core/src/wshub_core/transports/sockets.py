@@ -13,6 +13,7 @@ from wshub_core.connections.running_hub import RunningHub
 from wshub_core.logs import get_logger
 from wshub_core.loop.timeouts import Timeouts
 from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.deflate import Deflate
 from wshub_core.transports.reading import ReadingTurns
 from wshub_core.values.http import ProcessRequest
@@ -42,11 +43,13 @@ class ServerSockets:
         hub: The hub.
         path: Path at which clients connect.
         process_request: The application's callback for requests to other paths.
+        http_app: The ASGI application for requests to other paths, instead of the callback.
 
     Attributes:
         hub: The hub.
         path: Path at which clients connect.
         process_request: The application's callback for requests to other paths.
+        http_app: The ASGI application for requests to other paths.
         max_message_bytes: Maximum size of a message of a client.
         delivery: Delivers the messages of the hub.
         turns: Shares the time for parsing among the sockets.
@@ -54,12 +57,20 @@ class ServerSockets:
         open: The sockets that are not closed.
         opening: Time limit of opening handshakes; expired sockets are aborted.
         closing: Time limit of closing handshakes and final responses; expired sockets are aborted.
+        writing: Time limit of responses that the peer does not read; expired sockets are aborted.
     """
 
-    def __init__(self, hub: RunningHub, path: str, process_request: ProcessRequest | None) -> None:
+    def __init__(
+        self,
+        hub: RunningHub,
+        path: str,
+        process_request: ProcessRequest | None,
+        http_app: ASGIApp | None,
+    ) -> None:
         self.hub = hub
         self.path = path
         self.process_request = process_request
+        self.http_app = http_app
         self.max_message_bytes = hub.config.max_message_bytes
         self.delivery = hub.lifecycle.delivery
         self.turns = ReadingTurns(asyncio.get_running_loop())
@@ -71,6 +82,9 @@ class ServerSockets:
         )
         self.closing_timeouts: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.close_timeout, lambda served: served.abort()
+        )
+        self.writing_timeouts: Timeouts[ServedSocket] = Timeouts(
+            hub.clock, hub.config.write_timeout, lambda served: served.abort()
         )
         # Arguments and result of the last call of `join_frames`.
         self._joined_messages: Sequence[PreparedMessage] = ()
@@ -139,6 +153,7 @@ class ServerSockets:
             logger.error("%d sockets are still open after they were aborted", len(self.open))
         self.opening_timeouts.cancel()
         self.closing_timeouts.cancel()
+        self.writing_timeouts.cancel()
 
     async def _wait_all_closed(self) -> None:
         if self.open:

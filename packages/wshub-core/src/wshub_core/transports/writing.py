@@ -21,10 +21,10 @@ def write_prepared(transport: asyncio.Transport, protocol: ServerProtocol) -> No
         write(transport, b"".join(data_to_send))
         # An empty item stands for the end of the stream, and is always the last one.
         if data_to_send[-1] == SEND_EOF:
-            _end_writing(transport)
+            end_writing(transport)
 
 
-def _end_writing(transport: asyncio.Transport) -> None:
+def end_writing(transport: asyncio.Transport) -> None:
     """Send the end of the stream, or close a TLS connection, which has no half-closed state."""
     if transport.can_write_eof():
         try:

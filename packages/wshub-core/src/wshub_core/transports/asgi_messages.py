@@ -1,0 +1,64 @@
+"""The messages of ASGI 3.0 applications, and their conversions to the HTTP messages of wshub."""
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from wshub_core.values.http import Request, Response
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def read_request(scope: Scope) -> Request:
+    """Return the `Request` of an ASGI scope."""
+    values: dict[str, list[str]] = {}
+    for raw_name, value in scope["headers"]:
+        values.setdefault(raw_name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    headers = {name: tuple(each) for name, each in values.items()}
+    # `raw_path` is optional in ASGI. It should hold no query; if it does, the query is cut off.
+    raw_path: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"]) if raw_path is None else raw_path.decode("latin-1")
+    return Request(
+        scope.get("method", "GET"),
+        path.partition("?")[0],
+        scope["query_string"].decode("latin-1"),
+        headers,
+        _format_address(scope.get("client")),
+    )
+
+
+async def send_response(send: Send, kind: str, response: Response) -> None:
+    """Send a response.
+
+    Args:
+        send: Sends an event to the server.
+        kind: First part of the names of the events: ``http`` or ``websocket.http``.
+        response: The response.
+    """
+    headers = {
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        **response.headers,
+    }
+    await send(
+        {
+            "type": f"{kind}.response.start",
+            "status": response.status,
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in headers.items()
+            ],
+        }
+    )
+    await send({"type": f"{kind}.response.body", "body": response.body})
+
+
+def _format_address(client: Sequence[Any] | None) -> str:
+    if client is None:
+        return ""
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

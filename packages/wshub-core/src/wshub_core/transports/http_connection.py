@@ -1,0 +1,256 @@
+"""Plain HTTP on a socket of the hub's server: requests that an ASGI application answers.
+
+`h11` parses the requests and writes the responses (RFC 9112). A connection serves one request after
+the other, and stays open between them.
+"""
+
+import asyncio
+from email.utils import formatdate
+
+import h11
+
+from wshub_core.transports.asgi_messages import ASGIApp
+from wshub_core.transports.http_exchange import HTTPExchange, make_scope
+from wshub_core.transports.sockets import ServerSockets
+from wshub_core.transports.writing import end_writing, write
+
+_MAX_HEAD_BYTES = 65_536
+"""Largest request line with headers, in bytes."""
+
+_MAX_UNREAD_BYTES = 65_536
+"""Bytes of a body that wait for the application, above which reading from the socket pauses."""
+
+
+class HTTPConnection(asyncio.Protocol):
+    """A socket whose requests an ASGI application answers, one after the other.
+
+    A request has to arrive within the hub's ``open_timeout``, and the rest of its body without a
+    longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted.
+
+    Args:
+        sockets: The sockets of the server.
+        app: The application. Its lifespan is not run.
+        transport: asyncio's transport of the socket.
+    """
+
+    def __init__(self, sockets: ServerSockets, app: ASGIApp, transport: asyncio.Transport) -> None:
+        self._sockets = sockets
+        self._app = app
+        self._transport = transport
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        # The request that is being answered; None between two requests.
+        self._exchange: HTTPExchange | None = None
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        # The beginning of a response, which is written together with the first part of its body.
+        self._unwritten = b""
+        # The server closes, or the peer sends nothing more: this response is the last one.
+        self._is_last = False
+        # The response was sent, and the bytes that still arrive are dropped.
+        self._is_over = False
+
+    def open(self, data: bytes) -> None:
+        """Begin with the bytes that were read before."""
+        self._sockets.opening_timeouts.add(self)
+        self.data_received(data)
+
+    # Called by asyncio.
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes from the socket."""
+        if not self._is_over:
+            self._protocol.receive_data(data)
+            self._parse()
+
+    def eof_received(self) -> bool:
+        """Note that the peer sends nothing more; a response that is under way goes on."""
+        self._is_last = True
+        if self._exchange is None:
+            return False
+        # Streams end. Other responses do not depend on the client.
+        self._exchange.note_disconnected()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Remove the socket, and end the response."""
+        self._is_over = True
+        self._may_write.set()
+        self._sockets.remove(self)
+        self._sockets.writing_timeouts.discard(self)
+        if self._exchange is not None:
+            self._exchange.note_disconnected()
+
+    def pause_writing(self) -> None:
+        """Let the application wait while the kernel takes no bytes."""
+        self._may_write.clear()
+        self._sockets.writing_timeouts.add(self)
+
+    def resume_writing(self) -> None:
+        """Let the application write again."""
+        self._may_write.set()
+        self._sockets.writing_timeouts.discard(self)
+
+    # Called by the server.
+
+    def abort(self) -> None:
+        """Close the socket at once."""
+        self._transport.abort()
+
+    def shut_down(self) -> None:
+        """Close the socket, after the response that is under way."""
+        self._is_last = True
+        if self._exchange is None:
+            self.abort()
+        else:
+            self._exchange.note_disconnected()
+
+    # Requests.
+
+    def _parse(self) -> None:
+        try:
+            while self._handle_event():
+                pass
+        except h11.RemoteProtocolError as exc:
+            self._refuse(exc)
+
+    def _handle_event(self) -> bool:
+        """Handle the next part of a request; return False if it has not arrived, or has to wait."""
+        event = self._protocol.next_event()
+        if isinstance(event, h11.Request):
+            self._begin(event)
+        elif isinstance(event, h11.Data):
+            if self._exchange is not None:
+                self._exchange.add_body(bytes(event.data))
+                if self._exchange.unread_bytes > _MAX_UNREAD_BYTES:
+                    self._transport.pause_reading()
+        elif isinstance(event, h11.EndOfMessage):
+            self._sockets.opening_timeouts.discard(self)
+            if self._exchange is not None:
+                self._exchange.end_body()
+        else:
+            if event is h11.PAUSED:
+                # A further request waits until this one is answered.
+                self._transport.pause_reading()
+            elif self._protocol.their_state is h11.SEND_BODY:
+                # The rest of the body needs a new time limit: each part has shown progress.
+                self._sockets.opening_timeouts.discard(self)
+                self._sockets.opening_timeouts.add(self)
+            return False
+        return True
+
+    def _begin(self, request: h11.Request) -> None:
+        # h11 bounds the bytes that wait for the rest of a head, but not a head that arrives whole.
+        # Each header has a colon, a space and a line end beside its name and value.
+        if sum(len(name) + len(value) + 4 for name, value in request.headers) > _MAX_HEAD_BYTES:
+            raise h11.RemoteProtocolError("the headers are too large", error_status_hint=431)
+        self._exchange = HTTPExchange(self, is_head=request.method == b"HEAD")
+        scope = make_scope(request, self._transport)
+        self._sockets.hub.spawn(self._respond(self._exchange, scope))
+
+    def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Respond to a request that cannot be parsed, unless a response is under way."""
+        self._is_last = True
+        if self._exchange is not None:
+            # The end of the body is unknown, so the application never gets it.
+            self._exchange.note_disconnected()
+        elif self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._sockets.hub.admission.count_refusal()
+            self._send_text(error.error_status_hint, f"{error}\n")
+
+    # Responses.
+
+    async def _respond(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
+        work = self._sockets.hub.callbacks.run(
+            "http_app", self._app, scope, exchange.receive, exchange.send
+        )
+        try:
+            if work is not None:
+                await work
+        except asyncio.CancelledError:
+            # The hub closes and does not wait any longer.
+            self._transport.abort()
+            raise
+        self._finish(exchange)
+
+    def _finish(self, exchange: HTTPExchange) -> None:
+        """Complete the response that the application has left, and go on with the next request."""
+        if not exchange.is_started:
+            self._send_text(500, "Internal Server Error\n")
+        elif not exchange.is_complete:
+            # The client must not take the part for the whole.
+            self._transport.abort()
+        self._exchange = None
+        if self._is_over or self._transport.is_closing():
+            return
+        if self._is_last or self._protocol.our_state is not h11.DONE:
+            self._end()
+        elif self._protocol.their_state is not h11.DONE:
+            # The rest of the body is not wanted, and may be endless.
+            self._end()
+        else:
+            self._protocol.start_next_cycle()
+            self._sockets.opening_timeouts.add(self)
+            self._transport.resume_reading()
+            self._parse()
+
+    def send_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Write the beginning of a response."""
+        names = {name.lower() for name, _ in headers}
+        if b"date" not in names:
+            headers = [(b"date", formatdate(usegmt=True).encode()), *headers]
+        if self._is_last:
+            headers = [*headers, (b"connection", b"close")]
+        # An invalid header raises an error here, and changes nothing.
+        response = h11.Response(status_code=status, headers=headers)
+        self._unwritten = self._protocol.send(response) or b""
+
+    def send_body(self, data: bytes) -> None:
+        """Write a part of the body of a response."""
+        self._write(h11.Data(data=data))
+
+    def end_response(self) -> None:
+        """Write the end of a response."""
+        self._write(h11.EndOfMessage())
+        if self._is_last or self._protocol.our_state is not h11.DONE:
+            self._end()
+
+    def ask_for_body(self) -> None:
+        """Read on; tell a client that waits for permission to send its body that it has it."""
+        if self._protocol.they_are_waiting_for_100_continue:
+            self._write(h11.InformationalResponse(status_code=100, headers=[]))
+        if not self._is_over:
+            self._transport.resume_reading()
+
+    async def wait_writable(self) -> None:
+        """Wait until the kernel has taken most of the written bytes."""
+        await self._may_write.wait()
+
+    def _send_text(self, status: int, text: str) -> None:
+        """Write a whole response."""
+        body = text.encode()
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        self.send_response(status, headers)
+        self.send_body(body)
+        self.end_response()
+
+    def _write(self, event: h11.Event) -> None:
+        data = self._unwritten + (self._protocol.send(event) or b"")
+        self._unwritten = b""
+        if data:
+            write(self._transport, data)
+
+    def _end(self) -> None:
+        """Close the socket behind the response."""
+        self._is_over = True
+        self._sockets.opening_timeouts.discard(self)
+        self._sockets.closing_timeouts.add(self)
+        if self._protocol.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED):
+            self._transport.close()
+        elif not self._transport.is_closing():
+            # Closing a socket with unread bytes would reset it, and the peer could lose the
+            # response. The rest is read and dropped until the peer closes.
+            end_writing(self._transport)
+            self._transport.resume_reading()

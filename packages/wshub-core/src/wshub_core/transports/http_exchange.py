@@ -1,0 +1,140 @@
+"""One HTTP request and its response, as an ASGI application sees them."""
+
+import asyncio
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import h11
+
+from wshub_core.transports.asgi_messages import Event
+
+
+class ExchangeOwner(Protocol):
+    """The parts of a connection that an exchange uses."""
+
+    def send_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Write the beginning of a response."""
+
+    def send_body(self, data: bytes) -> None:
+        """Write a part of the body of a response."""
+
+    def end_response(self) -> None:
+        """Write the end of a response."""
+
+    def ask_for_body(self) -> None:
+        """Read on."""
+
+    async def wait_writable(self) -> None:
+        """Wait until the kernel has taken most of the written bytes."""
+
+
+class HTTPExchange:
+    """The ``receive`` and ``send`` of one request (ASGI 3.0, "HTTP").
+
+    Args:
+        owner: The connection.
+        is_head: Whether the method is HEAD.
+
+    Attributes:
+        is_started: Whether the response has begun.
+        is_complete: Whether the response has ended.
+    """
+
+    def __init__(self, owner: ExchangeOwner, *, is_head: bool) -> None:
+        self._owner = owner
+        self._is_head = is_head
+        self._body = bytearray()
+        self._has_ended_body = False
+        # The application has received the end of the body.
+        self._has_read_body = False
+        self._is_disconnected = False
+        # Set while `receive` has something to return.
+        self._changed = asyncio.Event()
+        self.is_started = False
+        self.is_complete = False
+
+    # Called by the connection.
+
+    @property
+    def unread_bytes(self) -> int:
+        """Number of bytes of the body that the application has not received."""
+        return len(self._body)
+
+    def add_body(self, data: bytes) -> None:
+        """Add a part of the body."""
+        self._body += data
+        self._changed.set()
+
+    def end_body(self) -> None:
+        """Note the end of the body."""
+        self._has_ended_body = True
+        self._changed.set()
+
+    def note_disconnected(self) -> None:
+        """Note that the client has gone, or that the server closes."""
+        self._is_disconnected = True
+        self._changed.set()
+
+    # Called by the application.
+
+    async def receive(self) -> Event:
+        """Return a part of the body, or wait for the end of the client."""
+        while True:
+            if not self._has_read_body and (self._body or self._has_ended_body):
+                return self._next_body()
+            if self._is_disconnected or self.is_complete:
+                return {"type": "http.disconnect"}
+            if not self._has_read_body:
+                self._owner.ask_for_body()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _next_body(self) -> Event:
+        body = bytes(self._body)
+        self._body.clear()
+        self._has_read_body = self._has_ended_body
+        return {"type": "http.request", "body": body, "more_body": not self._has_read_body}
+
+    async def send(self, event: Event) -> None:
+        """Write a part of the response; wait while the client takes no bytes."""
+        if event["type"] == "http.response.start":
+            self._owner.send_response(event["status"], list(event.get("headers", ())))
+            self.is_started = True
+            return
+        # The response to HEAD has the headers alone (RFC 9110 section 9.3.2).
+        if (body := event.get("body")) and not self._is_head:
+            self._owner.send_body(body)
+        if not event.get("more_body"):
+            self._owner.end_response()
+            self.is_complete = True
+            # Another task of the application may wait in `receive`.
+            self._changed.set()
+        await self._owner.wait_writable()
+
+
+def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, Any]:
+    """Return the scope of a request (ASGI 3.0, "HTTP connection scope")."""
+    target, _, query = request.target.partition(b"?")
+    # A target in absolute form has an authority (RFC 9112 section 3.2.2).
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        target = b"/" + rest.partition(b"/")[2]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.http_version.decode(),
+        "method": request.method.decode().upper(),
+        "scheme": "http" if transport.get_extra_info("sslcontext") is None else "https",
+        "path": unquote(target.decode("ascii")),
+        "raw_path": target,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(request.headers),
+        "client": _address(transport, "peername"),
+        "server": _address(transport, "sockname"),
+    }
+
+
+def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    address = transport.get_extra_info(name)
+    return (address[0], address[1]) if isinstance(address, tuple) else None
