@@ -11,7 +11,7 @@ import h11
 
 from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.http_exchange import HTTPExchange, make_scope
-from wshub_core.transports.sockets import ServerSockets
+from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
 
 _MAX_HEAD_BYTES = 65_536
@@ -49,8 +49,16 @@ class HTTPConnection(asyncio.Protocol):
         # The response was sent, and the bytes that still arrive are dropped.
         self._is_over = False
 
-    def open(self, data: bytes) -> None:
-        """Begin with the bytes that were read before."""
+    def open(self, before: ServedSocket, data: bytes) -> None:
+        """Take over the socket.
+
+        Args:
+            before: The object that has served the socket.
+            data: The bytes that were read before.
+        """
+        self._transport.set_protocol(self)
+        self._sockets.opening_timeouts.discard(before)
+        self._sockets.replace(before, self)
         self._sockets.opening_timeouts.add(self)
         self.data_received(data)
 

@@ -20,12 +20,12 @@ from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
-from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.compressed import CompressedTransport
 from wshub_core.transports.handshake import Handshake, read_handshake
 from wshub_core.transports.http_connection import HTTPConnection
 from wshub_core.transports.http_messages import make_request, read_request, write_response
 from wshub_core.transports.native import NativeTransport
+from wshub_core.transports.request_line import MAX_LINE_BYTES, find_path
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
@@ -40,11 +40,6 @@ _MAX_REQUEST_BYTES = 65_536
 whole, which could then have 1 MiB.
 """
 
-_MAX_LINE_BYTES = 8_192
-"""Longest line of a request, in bytes, as in `websockets`. A longer line is passed to `websockets`
-before its end has come, which makes it respond with an error.
-"""
-
 _BODY_HEADERS = (b"content-length:", b"transfer-encoding:")
 """Headers that announce a body, in lower case. websockets 17 drops such requests without a
 response, so the parser never sees these headers.
@@ -52,9 +47,6 @@ response, so the parser never sees these headers.
 
 _REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
 """The first line of an HTTP request, valid or not (RFC 9112 section 3)."""
-
-_HTTP_TARGET = re.compile(rb"[A-Za-z]+ (?:https?://[^/ ]*)?([!-~]+) HTTP/1\.[01]\r?\n")
-"""The first line of a valid HTTP request, and the target in it without the authority."""
 
 _BAD_REQUEST = Response(HTTPStatus.BAD_REQUEST, b"Bad Request\n")
 _HAS_BODY = Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
@@ -156,33 +148,22 @@ class OpeningHandshake(asyncio.Protocol):
         """Read the request; see `Reader.process_chunk`."""
         if self._is_waiting and not self._transport.is_closing():
             self._is_waiting = False
-            app = self._sockets.http_app
-            if self._made_protocol is not None or not (
-                (app is not None and self._pass_on(app)) or self._read_handshake()
-            ):
+            if self._made_protocol is not None or not (self._pass_on() or self._read_handshake()):
                 self._parse_request()
         return False
 
-    def _pass_on(self, app: ASGIApp) -> bool:
-        """Pass a request to another path to the HTTP application.
+    def _pass_on(self) -> bool:
+        """Pass a request to another path to the application; return False for all others.
 
-        Returns:
-            False if the request is for the hub or is malformed. True also if the first line, which
-            decides that, has not arrived.
+        Without the whole first line, that cannot be decided.
         """
+        if (app := self._sockets.http_app) is None:
+            return False
         if b"\n" not in self._unread:
-            return len(self._unread) <= _MAX_LINE_BYTES
-        target = _HTTP_TARGET.match(self._unread)
-        if target is None:
+            return len(self._unread) <= MAX_LINE_BYTES
+        if find_path(self._unread) in (None, self._sockets.path):
             return False
-        path = target[1].decode().partition("?")[0]
-        if normalize_path(path) == self._sockets.path:
-            return False
-        http = HTTPConnection(self._sockets, app, self._transport)
-        self._transport.set_protocol(http)
-        self._sockets.opening_timeouts.discard(self)
-        self._sockets.replace(self, http)
-        http.open(self._unread)
+        HTTPConnection(self._sockets, app, self._transport).open(self, self._unread)
         return True
 
     @property
@@ -214,8 +195,9 @@ class OpeningHandshake(asyncio.Protocol):
         # passed to it line by line, and the bytes behind the empty line stay unread.
         while self._request is None and not self._protocol.eof_sent:
             line, newline, rest = self._unread.partition(b"\n")
-            if not newline and len(line) <= _MAX_LINE_BYTES:
+            if not newline and len(line) <= MAX_LINE_BYTES:
                 return
+            # A longer line is passed on before its end, and `websockets` responds with an error.
             self._unread = rest
             self._parse_line(line + newline)
         if self._request is not None:
