@@ -19,6 +19,7 @@ LAYERS = [
     "history",
     "connections",
     "transports",
+    "endpoints",
     "bridge_port",
     "hub_channels",
     "hub",

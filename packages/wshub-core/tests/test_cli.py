@@ -213,7 +213,8 @@ async def test_a_local_page_is_not_served_under_a_foreign_host_name() -> None:
 
 async def status_of(port: int, path: str, host: str) -> int:
     reader, writer = await asyncio.open_connection("localhost", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    writer.write(request.encode())
     async with asyncio.timeout(10):
         answer = await reader.read()
     writer.close()

@@ -8,30 +8,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from http import HTTPStatus
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
+from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
-from wshub_core.page.page import PROCESS_HISTORY, LivePage
+from wshub_core.page.page import PROCESS_HISTORY
 from wshub_core.process.runner import run_process
-from wshub_core.transports.server import Server, bind
+from wshub_core.transports.server import bind
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, validate_process_id
 from wshub_core.values.compression import Compression
-from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import ProcessStartError, ServeError, WSHubError
 from wshub_core.values.history import HistoryLimits
-from wshub_core.values.http import Request, Response
 from wshub_core.values.messages import Message, MessageType
-from wshub_core.values.origins import is_loopback_host, origin_allowed
-
-_ALL_ADDRESSES = ("", "0.0.0.0", "::")
-"""Hosts that stand for all addresses: a server can listen at them, a client cannot connect."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,7 +172,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         )
     _history_of(arguments)
     # A wrong URL is reported here, once, and not by every worker.
-    _new_bridge(Hub(), arguments.redis)
+    new_bridge(Hub(), arguments.redis)
     sockets = await bind(arguments.host, arguments.port)
     port = sockets[0].getsockname()[1]
     return await run_workers(
@@ -187,7 +180,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         _serve_worker,
         arguments,
         sockets,
-        on_ready=lambda: _print_addresses(arguments.host, port),
+        on_ready=lambda: print_addresses(arguments.host, port),
     )
 
 
@@ -211,23 +204,16 @@ async def _serve_here(
         settings["compression"] = Compression()
     if arguments.allow_publish:
         settings["publish_authorizer"] = lambda *_: True
-    async with _serve_page(arguments, arguments.redis, sockets, **settings) as (_, server):
+    async with open_site(arguments.host, arguments.port, arguments.redis, sockets, **settings) as (
+        _,
+        server,
+    ):
         if report_ready is None:
-            _print_addresses(arguments.host, server.port)
+            print_addresses(arguments.host, server.port)
         else:
             report_ready()
         await server.serve_forever()
     return 0
-
-
-def _new_bridge(hub: Hub, url: str) -> Any:
-    """Return a bridge of the package wshub-redis."""
-    try:
-        return import_module("wshub_redis").RedisBridge(hub, url)
-    except ModuleNotFoundError as exc:
-        raise WSHubError(
-            "--redis needs the package wshub-redis: install it beside wshub-core"
-        ) from exc
 
 
 async def _run(arguments: argparse.Namespace) -> int:
@@ -238,9 +224,9 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with _serve_page(arguments) as (hub, server):
+    async with open_site(arguments.host, arguments.port) as (hub, server):
         # Standard output belongs to the command.
-        print(_address(arguments.host, server.port), file=sys.stderr, flush=True)
+        print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_Echo())
         exit_code = await run_process(hub, arguments.id, *command)
     return _shell_status(exit_code)
@@ -269,78 +255,6 @@ class _Echo:
             self._is_read = False
             # Python flushes standard output at its exit, which would report the broken pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _LoopbackGuard:
-    """Refuses requests of foreign web pages at a server that listens on loopback only.
-
-    A foreign page can reach a local server by DNS rebinding: its own host name then resolves to a
-    loopback address. Such requests have that name in the ``Host`` header.
-
-    Attributes:
-        is_local: Whether the server listens on loopback only.
-        hub: The hub, which checks the same rule for WebSockets.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        # True before the server listens, so that no early request passes.
-        self.is_local = True
-        self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
-
-    def admits(self, request: Request) -> bool:
-        """Return whether the ``Host`` header of a request may name this server."""
-        return not self.is_local or is_loopback_host(request.header("host"))
-
-    def _check_origin(self, request: Request) -> bool:
-        return self.admits(request) and origin_allowed(request, None)
-
-
-@asynccontextmanager
-async def _serve_page(
-    arguments: argparse.Namespace,
-    redis: str | None = None,
-    sockets: Sequence[socket.socket] = (),
-    **settings: Any,
-) -> AsyncIterator[tuple[Hub, Server]]:
-    guard = _LoopbackGuard(**settings)
-    hub = guard.hub
-    page = LivePage(hub)
-
-    def answer(request: Request) -> Response | None:
-        if not guard.admits(request):
-            return Response(HTTPStatus.FORBIDDEN, b"Forbidden: this page is for this machine\n")
-        return page.process_request(request)
-
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(hub)
-        if redis is not None:
-            await stack.enter_async_context(_new_bridge(hub, redis))
-            await page.join()
-        if sockets:
-            server = hub.serve(sockets=sockets, process_request=answer)
-        else:
-            server = hub.serve(arguments.host, arguments.port, process_request=answer)
-        await stack.enter_async_context(server)
-        # From the bound addresses: a host name does not show whether it stands for loopback.
-        guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
-        yield hub, server
-
-
-def _print_addresses(host: str, port: int) -> None:
-    """Print the address of the page and the address for clients."""
-    address = _address(host, port)
-    print(address, f"ws{address.removeprefix('http')}ws", sep="\n", flush=True)
-
-
-def _address(host: str, port: int) -> str:
-    """Return the address at which a browser on this machine finds the page."""
-    name = "localhost" if host in _ALL_ADDRESSES else _bracket(host)
-    return f"http://{name}:{port}/"
-
-
-def _bracket(host: str) -> str:
-    """Return a host in the form for a URL, with brackets around an IPv6 address."""
-    return f"[{host}]" if ":" in host else host
 
 
 async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:

@@ -1,0 +1,1 @@
+"""ASGI applications for plain HTTP beside a hub."""
