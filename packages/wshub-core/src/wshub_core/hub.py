@@ -12,7 +12,7 @@ from wshub_core.bridge_port import BridgePort
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
-from wshub_core.hub_channels import HubChannels
+from wshub_core.hub_endpoints import HubEndpoints
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
 from wshub_core.transports.asgi_messages import ASGIApp
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wshub_core.transports.server import Server
 
 
-class Hub(HubChannels):
+class Hub(HubEndpoints):
     """The connections, channels and subscriptions of one process.
 
     Enter the hub before use; it then belongs to that event loop::

@@ -62,7 +62,7 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    routes = Routes({}, page.process_request, admit)
+    routes = Routes({"/sse": hub.sse()}, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if redis is not None:
