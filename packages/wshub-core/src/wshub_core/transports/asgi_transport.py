@@ -177,5 +177,10 @@ class ASGITransport:
         """Serve messages again; see `Transport.resume_reading`."""
 
     def _end_within(self, seconds: float) -> None:
-        if not self._has_ended and not self._time_limit.expired():
-            self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
+        if self._has_ended or self._time_limit.expired():
+            return
+        end = asyncio.get_running_loop().time() + seconds
+        before = self._time_limit.when()
+        # A close behind an abort must not give the connection more time.
+        if before is None or end < before:
+            self._time_limit.reschedule(end)
