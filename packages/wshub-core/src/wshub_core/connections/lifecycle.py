@@ -19,6 +19,7 @@ from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.timeouts import Timeouts
+from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.outbox import Outbox
 from wshub_core.protocol.registry import Registry
@@ -63,7 +64,7 @@ class Lifecycle:
         callbacks: Callbacks,
         tasks: Tasks,
     ) -> None:
-        self.delivery = Delivery(loop, counters, self.close)
+        self.delivery = Delivery(PreciseLoop(loop), counters, self.close)
         self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
             clock, config.write_timeout, self.delivery, self._abort_stalled
