@@ -190,9 +190,11 @@ class Delivery:
         self._schedule()
 
     def _has_little_work(self) -> bool:
-        # Each job has a target.
-        targets = sum(len(job.targets) for job in islice(self._jobs, _AT_ONCE + 1))
-        return len(self._urgent) + len(self._ready) + targets <= _AT_ONCE
+        writes = len(self._urgent) + len(self._ready) + len(self._jobs)
+        if writes <= _AT_ONCE:
+            for job in self._jobs:
+                writes += len(job.targets) - 1
+        return writes <= _AT_ONCE
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self._is_held:
