@@ -55,8 +55,7 @@ class Delivery:
     If all waiting messages have the same targets, the fan-out phase writes them at once to the
     connections with an empty outbox.
 
-    The class is one unit, although it has many methods: it alone writes to outboxes, and every way
-    into an outbox has to keep the order.
+    The class is one unit, although it has many methods: every way into an outbox keeps the order.
 
     A message to a single connection does not wait for the fan-out to all others. The delivery
     first catches up with all earlier messages of that connection, so their order holds, and writes
@@ -190,10 +189,9 @@ class Delivery:
         self._schedule()
 
     def _has_little_work(self) -> bool:
-        writes = len(self._urgent) + len(self._ready) + len(self._jobs)
-        if writes <= _AT_ONCE:
-            for job in self._jobs:
-                writes += len(job.targets) - 1
+        writes = len(self._urgent) + len(self._ready)
+        for job in islice(self._jobs, _AT_ONCE + 1):
+            writes += len(job.targets)
         return writes <= _AT_ONCE
 
     def _schedule(self) -> None:
