@@ -204,7 +204,7 @@ NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (WSHUB, ("--workers", "2"), "several workers need --redis URL"),
+        (WSHUB, ("--workers", "2"), "several workers need redis"),
         (WSHUB, ("--workers", "0"), "must be 1 or more"),
         (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
         (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),

@@ -139,7 +139,7 @@ async def test_run_ends_its_command_on_a_signal() -> None:
     [
         (("run", "--port", "0"), "wshub: no command given: use `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
-        (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
+        (("serve", "--port", "99999"), "wshub: port must be 0 to 65535, not 99999"),
         (
             ("serve", "--port", "0", "--history-messages", "-1"),
             "wshub: HistoryLimits.messages must be above 0, not -1",
@@ -209,6 +209,20 @@ async def test_a_local_page_is_not_served_under_a_foreign_host_name() -> None:
                 origin=Origin(f"http://evil.example:{port}"),
                 proxy=None,
             )
+
+
+async def test_a_proxy_on_this_machine_may_pass_on_the_host_of_an_allowed_origin() -> None:
+    origin = "https://app.example"
+    async with wshub("serve", "--port", "0", "--allowed-origins", origin) as process:
+        address = await first_line(process.stdout)
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        assert await status_of(port, "/channels", "app.example") == 200
+        assert await status_of(port, "/channels", "evil.example") == 403
+        url = f"ws://app.example:{port}/ws"
+        async with connect(url, host="localhost", origin=Origin(origin), proxy=None) as socket:
+            await WireClient(socket).sync()
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(url, host="localhost", origin=Origin("https://b.example"), proxy=None)
 
 
 async def status_of(port: int, path: str, host: str) -> int:
