@@ -5,7 +5,6 @@ import asyncio
 import io
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,6 +16,7 @@ import wshub_core
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
 from wshub_core.cli.sources import add_flags, read_settings
+from wshub_core.cli.termination import drain_when_terminated, until_terminated
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
 from wshub_core.process.runner import run_process
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_to_end(work: Coroutine[Any, Any, int]) -> int:
     try:
-        return _new_event_loop_runner()(_until_terminated(work))
+        return _new_event_loop_runner()(until_terminated(work))
     except WSHubError as exc:
         for line in str(exc).splitlines():
             print(f"wshub: {line}", file=sys.stderr)
@@ -132,6 +132,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         settings,
         sockets,
         on_ready=lambda: print_addresses(settings.host, port),
+        drain_window=settings.drain_window,
     )
 
 
@@ -151,13 +152,21 @@ async def _serve_here(
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
     async with open_site(
-        settings.host, settings.port, settings.redis, sockets, **settings.hub_settings()
-    ) as (_, server):
+        settings.host,
+        settings.port,
+        settings.redis,
+        sockets,
+        ready_needs_redis=settings.ready_needs_redis,
+        **settings.hub_settings(),
+    ) as (hub, server):
         if report_ready is None:
             print_addresses(settings.host, server.port)
         else:
             report_ready()
-        await server.serve_forever()
+        if settings.drain_window:
+            await drain_when_terminated(hub, settings.drain_window)
+        else:
+            await server.serve_forever()
     return 0
 
 
@@ -200,15 +209,6 @@ class _Echo:
             self._is_read = False
             # Python flushes standard output at its exit, which would report the broken pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
-    """Await a coroutine; SIGTERM cancels it as Ctrl-C does, so that it can clean up."""
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    if sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work
 
 
 def _new_event_loop_runner() -> Callable[[Coroutine[Any, Any, int]], int]:

@@ -6,6 +6,7 @@ fields of `ServeSettings`, so a new setting is one new field.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any
 
 from wshub_core.page.page import PROCESS_HISTORY
@@ -54,6 +55,12 @@ class ServeSettings:
         "join the hubs that use the same Redis, such as redis://localhost:6379",
         metavar="URL",
         secret=True,
+    )
+    ready_needs_redis: bool = _setting(False, "let /readyz fail while Redis cannot be reached")
+    drain_window: float = _setting(
+        0.0,
+        "after SIGTERM, close the connections over so many seconds; 0: all at once",
+        metavar="S",
     )
     allow_publish: bool = _setting(
         False, "let every client publish: `wshub send`, `wshub run --to`"
@@ -116,6 +123,10 @@ class ServeSettings:
         if self.workers > 1 and self.redis is None:
             raise InvalidConfigError(
                 "several workers need redis: each worker is a hub of its own, which Redis joins"
+            )
+        if not (isfinite(self.drain_window) and self.drain_window >= 0):
+            raise InvalidConfigError(
+                f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
             )
         if not 0 <= self.port <= 65_535:
             raise InvalidConfigError(f"port must be 0 to 65535, not {self.port}")

@@ -64,9 +64,11 @@ async def open_site(
     port: int,
     redis: str | None = None,
     sockets: Sequence[socket.socket] = (),
+    *,
+    ready_needs_redis: bool = False,
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page."""
+    """Run a hub and its server, with the live page and the health checks."""
     guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
@@ -74,7 +76,8 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    routes = Routes({}, page.process_request, admit)
+    health = hub.health(needs_bridge=ready_needs_redis)
+    routes = Routes({"/healthz": health, "/readyz": health}, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if redis is not None:

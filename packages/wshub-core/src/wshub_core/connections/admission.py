@@ -17,7 +17,7 @@ from wshub_core.values.errors import (
     AuthError,
     TooManyAttemptsError,
 )
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import DrainingResponse, Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = get_logger("wshub.admission")
@@ -32,9 +32,9 @@ ANONYMOUS = AuthResult(True)
 class Admission:
     """Accepts or refuses the opening requests of clients.
 
-    The checks run in this order: 503 if the hub is closed or full, 403 if the origin is not
-    allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full runs no
-    callback of the application.
+    The checks run in this order: 503 if the hub is closed, drained or full, 403 if the origin is
+    not allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full
+    runs no callback of the application.
 
     Args:
         config: The hub's settings.
@@ -51,6 +51,7 @@ class Admission:
         count_connections: Callable[[], int],
     ) -> None:
         self._is_closed = False
+        self._drain_seconds_left: Callable[[], float] | None = None
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
@@ -59,6 +60,14 @@ class Admission:
     def close(self) -> None:
         """Refuse every further request with 503."""
         self._is_closed = True
+
+    def drain(self, seconds_left: Callable[[], float]) -> None:
+        """Refuse every further request with 503, because the hub is being drained.
+
+        Args:
+            seconds_left: Returns the time until the end of the drain, in seconds.
+        """
+        self._drain_seconds_left = seconds_left
 
     async def admit(self, request: Request, context: Context) -> AuthResult | Response:
         """Run all checks on a request.
@@ -95,6 +104,11 @@ class Admission:
         """Check that the hub can take one more connection; return the refusal, or None."""
         if self._is_closed:
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
+        if self._drain_seconds_left is not None:
+            self.count_refusal()
+            retry_after = str(max(ceil(self._drain_seconds_left()), 1))
+            headers = {"Retry-After": retry_after}
+            return DrainingResponse(HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is restarting\n", headers)
         limit = self._config.max_connections
         if limit is not None and self._count_connections() >= limit:
             return self._refusal(
