@@ -82,17 +82,14 @@ async def test_a_client_gets_its_queued_messages_then_1012_with_the_hint() -> No
         assert ends == [Disconnect(DisconnectCause.SERVER_CLOSED, 1012, "retry-after: 0", 0)]
 
 
-async def test_a_drained_hub_refuses_clients_and_says_for_how_long() -> None:
+async def test_a_drained_hub_refuses_clients_during_the_drain_and_after_it() -> None:
     clock = ManualClock()
     async with Hub(clock=clock) as hub:
         for _ in range(2):
             await connect(hub)
         async with draining(hub, 10.0):
-            clock.advance(2.5)
-            with pytest.raises(HandshakeRefusedError) as caught:
+            with pytest.raises(HandshakeRefusedError, match="503: Hub is restarting"):
                 await connect(hub)
-            assert caught.value.response.status == 503
-            assert caught.value.response.headers["Retry-After"] == "8"
             clock.advance(10)
         with pytest.raises(HandshakeRefusedError) as caught:
             await connect(hub)

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import wshub_core
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
+from wshub_core.cli.socket_activation import take_inherited_sockets
 from wshub_core.cli.sources import add_flags, read_settings
 from wshub_core.cli.termination import drain_when_terminated, until_terminated
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
@@ -120,20 +122,27 @@ def _check(settings: ServeSettings) -> None:
 
 async def _serve(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
+    sockets = take_inherited_sockets()
+    # The service manager knows the addresses of its sockets.
+    print_ready = _print_nothing if sockets else partial(print_addresses, settings.host)
     if settings.workers == 1:
-        return await _serve_here(settings)
+        return await _serve_here(settings, sockets, print_ready)
     # A wrong URL is reported here, once, and not by every worker.
     _check(settings)
-    sockets = await bind(settings.host, settings.port)
+    sockets = sockets or await bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]
     return await run_workers(
         settings.workers,
         _serve_worker,
         settings,
         sockets,
-        on_ready=lambda: print_addresses(settings.host, port),
+        on_ready=lambda: print_ready(port),
         drain_window=settings.drain_window,
     )
+
+
+def _print_nothing(port: int) -> None:
+    pass
 
 
 def _serve_worker(
@@ -141,14 +150,16 @@ def _serve_worker(
 ) -> None:
     """Serve in a worker process."""
     report_ready = prepare_worker(ready)
-    sys.exit(_run_to_end(cancel_with_parent(_serve_here(settings, sockets, report_ready))))
+    serving = _serve_here(settings, sockets, lambda _: report_ready())
+    sys.exit(_run_to_end(cancel_with_parent(serving)))
 
 
 async def _serve_here(
     settings: ServeSettings,
-    sockets: Sequence[socket.socket] = (),
-    report_ready: Callable[[], None] | None = None,
+    sockets: Sequence[socket.socket],
+    report_ready: Callable[[int], object],
 ) -> int:
+    """Serve in this process; call a function with the port when the server listens."""
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
     async with open_site(
@@ -159,10 +170,7 @@ async def _serve_here(
         ready_needs_redis=settings.ready_needs_redis,
         **settings.hub_settings(),
     ) as (hub, server):
-        if report_ready is None:
-            print_addresses(settings.host, server.port)
-        else:
-            report_ready()
+        report_ready(server.port)
         if settings.drain_window:
             await drain_when_terminated(hub, settings.drain_window)
         else:

@@ -25,6 +25,13 @@ logger = get_logger("wshub.admission")
 _RETRY_AFTER_SECONDS = "5"
 """Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
 
+_DRAINING = DrainingResponse(
+    HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is restarting\n", {"Retry-After": "1"}
+)
+"""The refusal of a hub that is being drained. A load balancer notices the drain within about a
+second, and then passes the client on to another hub.
+"""
+
 ANONYMOUS = AuthResult(True)
 """The identity of every client of a hub without an authenticator."""
 
@@ -51,7 +58,7 @@ class Admission:
         count_connections: Callable[[], int],
     ) -> None:
         self._is_closed = False
-        self._drain_seconds_left: Callable[[], float] | None = None
+        self._is_draining = False
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
@@ -61,13 +68,9 @@ class Admission:
         """Refuse every further request with 503."""
         self._is_closed = True
 
-    def drain(self, seconds_left: Callable[[], float]) -> None:
-        """Refuse every further request with 503, because the hub is being drained.
-
-        Args:
-            seconds_left: Returns the time until the end of the drain, in seconds.
-        """
-        self._drain_seconds_left = seconds_left
+    def drain(self) -> None:
+        """Refuse every further request with 503, because the hub is being drained."""
+        self._is_draining = True
 
     async def admit(self, request: Request, context: Context) -> AuthResult | Response:
         """Run all checks on a request.
@@ -104,11 +107,9 @@ class Admission:
         """Check that the hub can take one more connection; return the refusal, or None."""
         if self._is_closed:
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
-        if self._drain_seconds_left is not None:
+        if self._is_draining:
             self.count_refusal()
-            retry_after = str(max(ceil(self._drain_seconds_left()), 1))
-            headers = {"Retry-After": retry_after}
-            return DrainingResponse(HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is restarting\n", headers)
+            return _DRAINING
         limit = self._config.max_connections
         if limit is not None and self._count_connections() >= limit:
             return self._refusal(

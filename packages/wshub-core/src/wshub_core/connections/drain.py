@@ -57,7 +57,7 @@ class Drain:
         if self._draining is None:
             self.has_begun = True
             self._deadline = self._clock.time() + window
-            self._admission.drain(lambda: self._deadline - self._clock.time())
+            self._admission.drain()
             # A separate task goes on when the caller is cancelled.
             self._draining = asyncio.create_task(self._drain())
         await asyncio.shield(self._draining)
