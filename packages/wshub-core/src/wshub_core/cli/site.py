@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
@@ -37,13 +38,24 @@ class _LoopbackGuard:
         # True before the server listens, so that no early request passes.
         self.is_local = True
         self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
+        # A proxy on this machine passes the host of its own pages on.
+        origins = self.hub.config.allowed_origins or ()
+        self._hosts = {urlsplit(origin).hostname for origin in origins} - {None}
 
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
-        return not self.is_local or is_loopback_host(request.header("host"))
+        host = request.header("host")
+        return (
+            not self.is_local
+            or is_loopback_host(host)
+            or (host is not None and host.partition(":")[0] in self._hosts)
+        )
 
     def _check_origin(self, request: Request) -> bool:
-        return self.admits(request) and origin_allowed(request, None)
+        config = self.hub.config
+        return self.admits(request) and origin_allowed(
+            request, config.allowed_origins, require_origin=config.require_origin
+        )
 
 
 @asynccontextmanager
@@ -52,9 +64,11 @@ async def open_site(
     port: int,
     redis: str | None = None,
     sockets: Sequence[socket.socket] = (),
+    *,
+    ready_needs_redis: bool = False,
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page."""
+    """Run a hub and its server, with the live page and the health checks."""
     guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
@@ -62,7 +76,8 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    routes = Routes({}, page.process_request, admit)
+    health = hub.health(needs_bridge=ready_needs_redis)
+    routes = Routes({"/healthz": health, "/readyz": health}, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if redis is not None:
@@ -74,7 +89,9 @@ async def open_site(
             server = hub.serve(host, port, http_app=routes)
         await stack.enter_async_context(server)
         # From the bound addresses: a host name does not show whether it stands for loopback.
-        guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
+        # A server at a unix socket has no address, and web pages cannot reach it.
+        local = [is_loopback_host(_bracket(each)) for each in server.addresses]
+        guard.is_local = bool(local) and all(local)
         yield hub, server
 
 
@@ -101,5 +118,5 @@ def new_bridge(hub: Hub, url: str) -> Any:
         return import_module("wshub_redis").RedisBridge(hub, url)
     except ModuleNotFoundError as exc:
         raise WSHubError(
-            "--redis needs the package wshub-redis: install it beside wshub-core"
+            "redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
