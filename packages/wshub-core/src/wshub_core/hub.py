@@ -16,6 +16,7 @@ from wshub_core.hub_connections import HubConnections
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
 from wshub_core.transports.asgi_messages import ASGIApp
+from wshub_core.values.auth import Authenticator
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
@@ -181,6 +182,23 @@ class Hub(HubChannels, HubConnections):
         from wshub_core.transports.asgi import HubApp  # a hub outside of ASGI does not load it
 
         return HubApp(self._get_running, self)
+
+    def api(self, authenticator: Authenticator) -> ASGIApp:
+        """Return an ASGI application with the HTTP API of this hub.
+
+        Mount it in your application, or serve it with ``hub.serve(http_app=…)``.
+
+        Args:
+            authenticator: The authenticator of the clients of the API. A client may use the
+                operations of the scopes in its claim ``scopes``, a list of ``publish``, ``read``
+                and ``manage``; without the claim it may use none.
+
+        Raises:
+            InvalidConfigError: The authenticator is not a function.
+        """
+        from wshub_core.endpoints.api.app import API  # a hub without the API does not load it
+
+        return API(self, authenticator, lambda: self._get_running().admission)
 
     @property
     def clock(self) -> Clock:
