@@ -14,7 +14,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
-from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
+from wshub_core.cli.site import (
+    address_of,
+    new_authenticator,
+    new_bridge,
+    open_site,
+    print_addresses,
+)
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
 from wshub_core.page.page import PROCESS_HISTORY
@@ -104,6 +110,11 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--api-keys",
+        metavar="FILE",
+        help="serve the HTTP API at /api, for the keys whose digests are in this file",
+    )
+    parser.add_argument(
         "--compression", action="store_true", help="compress messages for clients that support it"
     )
     limits = PROCESS_HISTORY
@@ -171,8 +182,10 @@ async def _serve(arguments: argparse.Namespace) -> int:
             "several workers need --redis URL: each worker is a hub of its own, which Redis joins"
         )
     _history_of(arguments)
-    # A wrong URL is reported here, once, and not by every worker.
+    # A wrong URL or file is reported here, once, and not by every worker.
     new_bridge(Hub(), arguments.redis)
+    if arguments.api_keys is not None:
+        new_authenticator(arguments.api_keys)
     sockets = await bind(arguments.host, arguments.port)
     port = sockets[0].getsockname()[1]
     return await run_workers(
@@ -204,10 +217,10 @@ async def _serve_here(
         settings["compression"] = Compression()
     if arguments.allow_publish:
         settings["publish_authorizer"] = lambda *_: True
-    async with open_site(arguments.host, arguments.port, arguments.redis, sockets, **settings) as (
-        _,
-        server,
-    ):
+    site = open_site(
+        arguments.host, arguments.port, arguments.redis, arguments.api_keys, sockets, **settings
+    )
+    async with site as (_, server):
         if report_ready is None:
             print_addresses(arguments.host, server.port)
         else:

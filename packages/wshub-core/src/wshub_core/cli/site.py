@@ -51,10 +51,11 @@ async def open_site(
     host: str,
     port: int,
     redis: str | None = None,
+    api_keys: str | None = None,
     sockets: Sequence[socket.socket] = (),
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page."""
+    """Run a hub and its server, with the live page, and with the HTTP API if there are keys."""
     guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
@@ -62,7 +63,8 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    routes = Routes({}, page.process_request, admit)
+    apps = {} if api_keys is None else {"/api": hub.api(new_authenticator(api_keys))}
+    routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if redis is not None:
@@ -103,3 +105,15 @@ def new_bridge(hub: Hub, url: str) -> Any:
         raise WSHubError(
             "--redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
+
+
+def new_authenticator(path: str) -> Any:
+    """Return an authenticator of the package wshub-auth for the keys in a file."""
+    try:
+        return import_module("wshub_auth").APIKeyAuthenticator.from_file(path)
+    except ModuleNotFoundError as exc:
+        raise WSHubError(
+            "--api-keys needs the package wshub-auth: install it beside wshub-core"
+        ) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise WSHubError(f"the file of --api-keys cannot be read: {exc}") from exc
