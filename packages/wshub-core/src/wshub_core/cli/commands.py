@@ -15,7 +15,13 @@ from typing import Any
 
 import wshub_core
 from wshub_core.cli.settings import ServeSettings
-from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
+from wshub_core.cli.site import (
+    address_of,
+    new_authenticator,
+    new_bridge,
+    open_site,
+    print_addresses,
+)
 from wshub_core.cli.socket_activation import take_inherited_sockets
 from wshub_core.cli.sources import add_flags, read_settings
 from wshub_core.cli.termination import drain_when_terminated, until_terminated
@@ -118,6 +124,8 @@ def _check(settings: ServeSettings) -> None:
     """Raise the errors of settings that other packages check."""
     if settings.redis is not None:
         new_bridge(Hub(), settings.redis)
+    if settings.api_keys is not None:
+        new_authenticator(settings.api_keys)
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
@@ -162,14 +170,7 @@ async def _serve_here(
     """Serve in this process; call a function with the port when the server listens."""
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
-    async with open_site(
-        settings.host,
-        settings.port,
-        settings.redis,
-        sockets,
-        ready_needs_redis=settings.ready_needs_redis,
-        **settings.hub_settings(),
-    ) as (hub, server):
+    async with open_site(settings, sockets) as (hub, server):
         report_ready(server.port)
         if settings.drain_window:
             await drain_when_terminated(hub, settings.drain_window)
@@ -186,7 +187,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with open_site(arguments.host, arguments.port) as (hub, server):
+    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as (hub, server):
         # Standard output belongs to the command.
         print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_Echo())

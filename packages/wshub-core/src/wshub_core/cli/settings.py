@@ -56,6 +56,9 @@ class ServeSettings:
         metavar="URL",
         secret=True,
     )
+    api_keys: str | None = _setting(
+        None, "serve the HTTP API at /api, for the keys of this file", metavar="FILE"
+    )
     ready_needs_redis: bool = _setting(False, "let /readyz fail while Redis cannot be reached")
     drain_window: float = _setting(
         0.0,

@@ -23,6 +23,7 @@ from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.outbox import Outbox
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
@@ -43,6 +44,7 @@ class Lifecycle:
         clock: The hub's clock.
         counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
+        users: The connections of each user.
         subscriptions: Subscribes connections to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
@@ -60,6 +62,7 @@ class Lifecycle:
         clock: Clock,
         counters: Counters,
         registry: Registry[ServerConnection],
+        users: UserIndex[ServerConnection],
         subscriptions: Subscriptions,
         callbacks: Callbacks,
         tasks: Tasks,
@@ -73,6 +76,7 @@ class Lifecycle:
         self._clock = clock
         self._counters = counters
         self._registry = registry
+        self._users = users
         self._subscriptions = subscriptions
         self._callbacks = callbacks
         self._tasks = tasks
@@ -126,6 +130,7 @@ class Lifecycle:
         self.auth_expiry.set(connection, identity.expires_at)
         self._connections.add(connection)
         self._registry.add(connection)
+        self._users.add(connection.user_id, connection)
         self._heartbeat.add(connection)
         self._counters.connections += 1
         logger.debug("%r connected", connection)
@@ -142,6 +147,7 @@ class Lifecycle:
         # First: it reads the subscriptions, which `Registry.remove` deletes.
         self._subscriptions.cancel_pending(connection)
         if self._registry.remove(connection):
+            self._users.remove(connection.user_id, connection)
             self._heartbeat.discard(connection)
             self.auth_expiry.discard(connection)
             self.delivery.close_outbox(connection)

@@ -29,6 +29,7 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
@@ -60,6 +61,7 @@ class RunningHub:
         config: The hub's settings.
         clock: The clock of all timeouts and of the heartbeat.
         registry: The connections and their subscriptions.
+        users: The connections of each user.
         tasks: The tasks that the hub waits for when it closes.
         callbacks: Calls of the application's callbacks.
         relay: Forwards messages to the bridge.
@@ -93,6 +95,7 @@ class RunningHub:
             # Without presence, the end of a subscription costs nothing more.
             self._leave_presence if config.presence else None,
         )
+        self.users: UserIndex[ServerConnection] = UserIndex()
         self.tasks = Tasks(loop)
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
@@ -120,6 +123,7 @@ class RunningHub:
             clock,
             self._counters,
             self.registry,
+            self.users,
             self.subscriptions,
             self.callbacks,
             self.tasks,

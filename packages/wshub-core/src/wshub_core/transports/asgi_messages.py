@@ -31,6 +31,22 @@ def read_request(scope: Scope) -> Request:
     )
 
 
+def path_below_mount(scope: Scope) -> str:
+    """Return the path of a request below the mount point of its application."""
+    # Some frameworks leave the mount point in ``path``, others remove it.
+    path: str = scope["path"]
+    root = mount_point_of(scope)
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
+
+
+def mount_point_of(scope: Scope) -> str:
+    """Return the path at which an application is mounted, without a slash at the end."""
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/")
+
+
 async def send_response(send: Send, kind: str, response: Response) -> None:
     """Send a response.
 
