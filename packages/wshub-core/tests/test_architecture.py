@@ -25,6 +25,7 @@ LAYERS = [
     "hub",
     "process",
     "page",
+    "admin",
     "cli",
 ]
 

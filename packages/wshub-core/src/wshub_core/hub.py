@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -12,6 +13,7 @@ from wshub_core.bridge_port import BridgePort
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
+from wshub_core.connections.tracing import Trace, TraceListener
 from wshub_core.hub_channels import HubChannels
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
@@ -324,6 +326,31 @@ class Hub(HubChannels):
         """
         self._listeners.append(listener)
 
+    def remove_publish_listener(self, listener: PublishListener) -> None:
+        """Remove a function that `add_publish_listener` has added."""
+        self._listeners.remove(listener)
+
+    @contextmanager
+    def trace(
+        self, matches: Callable[[Connection], bool], listener: TraceListener
+    ) -> Iterator[None]:
+        """Show the frames of some connections to a function, inside of ``with``.
+
+        A trace is for admin views and for debugging. It costs time for each frame of the hub.
+
+        Args:
+            matches: Returns whether a connection is traced, also for connections that come later.
+            listener: Gets the connection, ``"in"`` or ``"out"``, and the payload of each frame, on
+                the event loop of the hub. It must not raise.
+        """
+        running = self._get_running()
+        trace = Trace(matches, listener)
+        running.start_trace(trace)
+        try:
+            yield
+        finally:
+            running.stop_trace(trace)
+
     def add_shutdown_hook(self, hook: ShutdownHook) -> None:
         """Add a function that is awaited when the hub begins to close.
 
@@ -387,6 +414,11 @@ class Hub(HubChannels):
         return tuple(
             sorted(connections, key=lambda each: (each.user_id, each.remote_address, each.id))
         )
+
+    @property
+    def connection_set(self) -> frozenset[Connection]:
+        """Current connections, in no order; cheap also for thousands of connections."""
+        return frozenset() if self._running is None else self._running.registry.connections
 
     def stats(self) -> HubStats:
         """Return the current numbers and the running totals of this process."""

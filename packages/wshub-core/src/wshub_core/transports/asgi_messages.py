@@ -62,3 +62,28 @@ def _format_address(client: Sequence[Any] | None) -> str:
         return ""
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def redirect_below_mount(scope: Scope) -> Response:
+    """Return the response to a request for the mount point itself.
+
+    The links of a page are relative, so its address must end with a slash. The redirect is relative
+    too, because a proxy in front may have removed a part of the path.
+    """
+    name = quote(_root_of(scope).rpartition("/")[2])
+    return Response(307, headers={"Location": f"./{name}/"})
+
+
+def path_below_mount(scope: Scope) -> str:
+    """Return the path below the mount point."""
+    # Some frameworks leave the mount point in ``path``, others remove it.
+    path: str = scope["path"]
+    root = _root_of(scope)
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
+
+
+def _root_of(scope: Scope) -> str:
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/")
