@@ -51,7 +51,7 @@ async def stream_traffic(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
     await send({"type": "http.response.body"})
 
 
