@@ -67,8 +67,8 @@ async def test_without_keys_there_is_no_api() -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (None, "wshub: the file of --api-keys cannot be read: "),
-        (b"\xff\xfe", "wshub: the file of --api-keys cannot be read: "),
+        (None, "wshub: the file of api_keys cannot be read: "),
+        (b"\xff\xfe", "wshub: the file of api_keys cannot be read: "),
         (b"# keys\nsecret-key backend", "line 2: expected sha256:<64 hex digits>"),
     ],
 )
@@ -93,7 +93,7 @@ async def test_without_wshub_auth_the_error_names_the_package(keys: str) -> None
         async with asyncio.timeout(PATIENCE_SECONDS):
             _, errors = await process.communicate()
     assert errors.decode() == (
-        "wshub: --api-keys needs the package wshub-auth: install it beside wshub-core\n"
+        "wshub: api_keys needs the package wshub-auth: install it beside wshub-core\n"
     )
 
 

@@ -23,6 +23,7 @@ LAYERS = [
     "bridge_port",
     "hub_channels",
     "hub_connections",
+    "hub_operation",
     "hub",
     "process",
     "page",

@@ -14,7 +14,7 @@ from wshub_core.testing import MemoryBridge, MemoryExchange
 
 
 async def test_a_body_that_ends_early_is_not_used_although_it_is_whole_json() -> None:
-    # quater 30: an adapter that takes the end of the client for the end of the body publishes a part.
+    # quater 30: an adapter that takes the end of the client for the end of the body uses a part.
     async with Hub() as hub:
         events: list[Any] = [
             {"type": "http.request", "body": b'{"channel": "a"}', "more_body": True},
@@ -56,7 +56,8 @@ async def test_a_batch_with_errors_is_not_published_again(serve: Serve) -> None:
 
 
 async def test_a_failure_is_not_repeated_for_the_next_attempt(serve: Serve) -> None:
-    # IdempotentAPI 37, Truxify 2869: if failures were kept, the attempt behind an outage would still get the old failure.
+    # IdempotentAPI 37, Truxify 2869: if failures were kept, the attempt behind an outage would
+    # still get the old failure.
     served = await serve_api(serve, max_message_bytes=1_000)
     body = {"channel": "a", "data": "x" * 1_000}
     async with connected(served) as peer:
@@ -118,7 +119,8 @@ async def test_thousands_of_channels_are_read_in_pages(serve: Serve) -> None:
 
 
 async def test_a_disconnected_user_is_told_not_to_come_back(serve: Serve) -> None:
-    # rapidpro 6836: a code for which clients connect again lets a banned user return every few seconds.
+    # rapidpro 6836: a code for which clients connect again lets a banned user return every few
+    # seconds.
     served = await serve_api(serve, authenticator=by_user)
     url = f"ws://127.0.0.1:{served.server.port}/ws?a"
     async with connect(url, proxy=None) as socket, connected(served) as peer:

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.server import Server
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import WSHubError
@@ -37,13 +39,24 @@ class _LoopbackGuard:
         # True before the server listens, so that no early request passes.
         self.is_local = True
         self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
+        # A proxy on this machine passes the host of its own pages on.
+        origins = self.hub.config.allowed_origins or ()
+        self._hosts = {urlsplit(origin).hostname for origin in origins} - {None}
 
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
-        return not self.is_local or is_loopback_host(request.header("host"))
+        host = request.header("host")
+        return (
+            not self.is_local
+            or is_loopback_host(host)
+            or (host is not None and host.partition(":")[0] in self._hosts)
+        )
 
     def _check_origin(self, request: Request) -> bool:
-        return self.admits(request) and origin_allowed(request, None)
+        config = self.hub.config
+        return self.admits(request) and origin_allowed(
+            request, config.allowed_origins, require_origin=config.require_origin
+        )
 
 
 @asynccontextmanager
@@ -51,11 +64,13 @@ async def open_site(
     host: str,
     port: int,
     redis: str | None = None,
-    api_keys: str | None = None,
     sockets: Sequence[socket.socket] = (),
+    *,
+    ready_needs_redis: bool = False,
+    api_keys: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page, and with the HTTP API if there are keys."""
+    """Run a hub and its server, with the live page, the health checks and the HTTP API."""
     guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
@@ -63,7 +78,10 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    apps = {} if api_keys is None else {"/api": hub.api(new_authenticator(api_keys))}
+    health = hub.health(needs_bridge=ready_needs_redis)
+    apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health}
+    if api_keys is not None:
+        apps["/api"] = hub.api(new_authenticator(api_keys))
     routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
@@ -76,7 +94,9 @@ async def open_site(
             server = hub.serve(host, port, http_app=routes)
         await stack.enter_async_context(server)
         # From the bound addresses: a host name does not show whether it stands for loopback.
-        guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
+        # A server at a unix socket has no address, and web pages cannot reach it.
+        local = [is_loopback_host(_bracket(each)) for each in server.addresses]
+        guard.is_local = bool(local) and all(local)
         yield hub, server
 
 
@@ -103,7 +123,7 @@ def new_bridge(hub: Hub, url: str) -> Any:
         return import_module("wshub_redis").RedisBridge(hub, url)
     except ModuleNotFoundError as exc:
         raise WSHubError(
-            "--redis needs the package wshub-redis: install it beside wshub-core"
+            "redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
 
 
@@ -113,7 +133,7 @@ def new_authenticator(path: str) -> Any:
         return import_module("wshub_auth").APIKeyAuthenticator.from_file(path)
     except ModuleNotFoundError as exc:
         raise WSHubError(
-            "--api-keys needs the package wshub-auth: install it beside wshub-core"
+            "api_keys needs the package wshub-auth: install it beside wshub-core"
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise WSHubError(f"the file of --api-keys cannot be read: {exc}") from exc
+        raise WSHubError(f"the file of api_keys cannot be read: {exc}") from exc

@@ -19,6 +19,7 @@ from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.timeouts import Timeouts
+from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.outbox import Outbox
 from wshub_core.protocol.registry import Registry
@@ -66,7 +67,7 @@ class Lifecycle:
         callbacks: Callbacks,
         tasks: Tasks,
     ) -> None:
-        self.delivery = Delivery(loop, counters, self.close)
+        self.delivery = Delivery(PreciseLoop(loop), counters, self.close)
         self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
             clock, config.write_timeout, self.delivery, self._abort_stalled
@@ -217,9 +218,18 @@ class Lifecycle:
         Every wait is bounded by ``close_timeout``: for the closing handshakes, for aborted
         transports, for the callbacks that run, and for cancelled callbacks.
         """
-        connections = tuple(self._connections)
-        for connection in connections:
+        for connection in tuple(self._connections):
             self.close(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+        await self.end_transports()
+        await self._finish_callbacks()
+        self.stalled_writes.cancel()
+
+    async def end_transports(self) -> None:
+        """Wait until the transports of all closed connections have ended; abort the late ones.
+
+        Both waits are bounded by ``close_timeout``.
+        """
+        connections = tuple(self._connections)
         # Transports apply the same timeout by the hub's clock. This wait uses the event loop's
         # clock, so it ends even if the hub's clock stands still.
         await self._wait_gone(connections)
@@ -229,8 +239,6 @@ class Lifecycle:
         for connection in self._connections & {*connections}:
             logger.error("the transport of %r did not end after its abort", connection)
             self.note_disconnected(connection, DisconnectCause.LOST, 1006, "")
-        await self._finish_callbacks()
-        self.stalled_writes.cancel()
 
     async def _wait_gone(self, connections: Sequence[ServerConnection]) -> None:
         with contextlib.suppress(TimeoutError):

@@ -11,6 +11,7 @@ from wshub_core.connections.admission import Admission
 from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.drain import Drain
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.presence_commands import PresenceCommands
@@ -69,6 +70,7 @@ class RunningHub:
         presence: The members of channels; None if no channel has presence.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
+        drain: Closes the connections spread over a window.
         publishing: Publishes and delivers messages.
     """
 
@@ -126,6 +128,7 @@ class RunningHub:
             self.callbacks,
             self.tasks,
         )
+        self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
         self._commands = self._make_commands()
         # Documented on ConnectionOwner. No method in between: it is called for each frame.
@@ -244,6 +247,7 @@ class RunningHub:
     async def _close_connections(self, code: int, reason: str) -> None:
         # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
+        self.drain.stop()
         self.histories.cancel()
         await self.lifecycle.close_all(code, reason)
         if self.presence is not None:
