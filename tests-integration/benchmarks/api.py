@@ -1,8 +1,8 @@
 """Cost of messages that are published over HTTP, one by one and in batches.
 
-    hatch run bench:http
-    hatch run bench:http --seconds 5 --connections 32
-    hatch run bench:http --centrifugo ~/go/bin/centrifugo
+    hatch run bench:api
+    hatch run bench:api --seconds 5 --connections 32
+    hatch run bench:api --centrifugo ~/go/bin/centrifugo
 
 The server is `wshub serve --api-keys`, a process of its own, on uvloop if it is installed. The
 client keeps its connections open, and sends the next request on a connection when the answer to the
