@@ -135,7 +135,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     print_ready = _print_nothing if sockets else partial(print_addresses, settings.host)
     if settings.workers == 1:
         return await _serve_here(settings, sockets, print_ready)
-    # A wrong URL is reported here, once, and not by every worker.
+    # A wrong URL or file is reported here, once, and not by every worker.
     _check(settings)
     sockets = sockets or await bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]
