@@ -61,6 +61,7 @@ def test_an_event_is_encoded_once() -> None:
 
 
 def test_a_close_that_asks_for_a_wait_tells_it() -> None:
+    assert encode_close(1012, "retry-after: 0").startswith(b"retry: 1000\n\n")
     assert encode_close(1013, "retry-after: 7").startswith(b"retry: 7000\n\nevent: close\n")
     assert encode_close(1000, "x\ny") == b'event: close\ndata: {"code":1000,"reason":"x\\ny"}\n\n'
 

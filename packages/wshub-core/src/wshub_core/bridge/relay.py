@@ -61,6 +61,11 @@ class Relay:
         return self._bridge is not None
 
     @property
+    def bridge_state(self) -> BridgeState | None:
+        """The state of the bridge; None without one."""
+        return None if self._bridge is None else self._bridge.state
+
+    @property
     def reserved_bytes(self) -> int:
         """Number of bytes that the bridge adds to each message."""
         return 0 if self._bridge is None else self._bridge.overhead_bytes

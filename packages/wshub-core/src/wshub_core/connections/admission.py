@@ -17,13 +17,20 @@ from wshub_core.values.errors import (
     AuthError,
     TooManyAttemptsError,
 )
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import DrainingResponse, Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = get_logger("wshub.admission")
 
 _RETRY_AFTER_SECONDS = "5"
 """Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
+
+_DRAINING = DrainingResponse(
+    HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is restarting\n", {"Retry-After": "1"}
+)
+"""The refusal of a hub that is being drained. A load balancer notices the drain within about a
+second, and then passes the client on to another hub.
+"""
 
 ANONYMOUS = AuthResult(True)
 """The identity of every client of a hub without an authenticator."""
@@ -32,9 +39,9 @@ ANONYMOUS = AuthResult(True)
 class Admission:
     """Accepts or refuses the opening requests of clients.
 
-    The checks run in this order: 503 if the hub is closed or full, 403 if the origin is not
-    allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full runs no
-    callback of the application.
+    The checks run in this order: 503 if the hub is closed, drained or full, 403 if the origin is
+    not allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full
+    runs no callback of the application.
 
     Args:
         config: The hub's settings.
@@ -51,6 +58,7 @@ class Admission:
         count_connections: Callable[[], int],
     ) -> None:
         self._is_closed = False
+        self._is_draining = False
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
@@ -59,6 +67,10 @@ class Admission:
     def close(self) -> None:
         """Refuse every further request with 503."""
         self._is_closed = True
+
+    def drain(self) -> None:
+        """Refuse every further request with 503, because the hub is being drained."""
+        self._is_draining = True
 
     async def admit(self, request: Request, context: Context) -> AuthResult | Response:
         """Run all checks on a request.
@@ -95,6 +107,9 @@ class Admission:
         """Check that the hub can take one more connection; return the refusal, or None."""
         if self._is_closed:
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
+        if self._is_draining:
+            self.count_refusal()
+            return _DRAINING
         limit = self._config.max_connections
         if limit is not None and self._count_connections() >= limit:
             return self._refusal(
@@ -112,7 +127,7 @@ class Admission:
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANONYMOUS
-        result = await self._run_authenticator(authenticator, request, context)
+        result = await self.run_authenticator(authenticator, request, context)
         if result.valid:
             return result
         # The text of an AuthError holds no secret. The text of another exception may hold one, so
@@ -141,11 +156,18 @@ class Admission:
     async def authenticate_token(self, token: str, context: Context) -> AuthResult:
         """Authenticate a connected client by a new token, within ``open_timeout``."""
         authenticator = cast("TokenAuthenticator", self._config.authenticator)
-        return await self._run_authenticator(authenticator.authenticate_token, token, context)
+        return await self.run_authenticator(authenticator.authenticate_token, token, context)
 
-    async def _run_authenticator(
+    async def run_authenticator(
         self, authenticate: Callable[..., Any], presented: Request | str, context: Context
     ) -> AuthResult:
+        """Call an authenticator, within ``open_timeout``; a failed call is a refusal.
+
+        Args:
+            authenticate: The authenticator.
+            presented: The request or the token that it checks.
+            context: Context of the calling task, in which an async authenticator runs too.
+        """
         failed = AuthResult(False, error=AuthenticatorError())
         result = await self._callbacks.call_within(
             self._config.open_timeout, context, "authenticator", failed, authenticate, presented

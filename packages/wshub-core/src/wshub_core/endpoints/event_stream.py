@@ -46,7 +46,7 @@ _PREFLIGHT_HEADERS = {
 
 
 class EventStreamApp:
-    """An ASGI application whose responses are event streams of a hub; made by `Hub.sse`.
+    """An ASGI application whose responses are event streams of a hub; see `Hub.sse`.
 
     It serves every path, because the application that mounts it chooses the path.
 
@@ -75,7 +75,7 @@ class EventStreamApp:
         elif request.method == "OPTIONS":
             refusal = hub.admission.check_before_auth(request)
             headers = {**_cors_headers(request), **_PREFLIGHT_HEADERS}
-            await send_response(send, "http", refusal or Response(204, headers=headers))
+            await send_response(send, "http", refusal or Response(200, headers=headers))
         else:
             await send_response(send, "http", _METHOD_NOT_ALLOWED)
 

@@ -94,7 +94,9 @@ def encode_close(code: int, reason: str) -> bytes:
     """Return the event that tells a client the close code and the close reason."""
     data = msgspec.json.encode({"code": code, "reason": reason})
     match = _RETRY_AFTER.fullmatch(reason)
-    retry = encode_retry(int(match[1])) if match else b""
+    # A drained hub spreads its clients itself and tells them 0. A browser would keep that time for
+    # all further attempts, also if the next hub is down.
+    retry = encode_retry(max(1, int(match[1]))) if match else b""
     return retry + b"event: close\ndata: " + data + b"\n\n"
 
 
