@@ -228,6 +228,17 @@ async def test_the_close_policy_is_the_same(client: JSClient) -> None:
         assert (end["name"], end["code"]) == ("ClosedError", 4500)
 
 
+async def test_a_close_during_the_dial_is_a_failure_with_backoff(client: JSClient) -> None:
+    async def close(connection: Connection) -> None:
+        await connection.close(1013, "")
+
+    async with run_site(on_connect=close) as site:
+        await client.start(site.url, **site.options, fallback_after=0, max_attempts=3)
+        (end,) = await wait_event(client, "end")
+        assert end["name"] == "RetriesExhaustedError"
+        assert site.hub.stats().connections == 4
+
+
 async def test_tokens_and_refusals(client: JSClient) -> None:
     presented: list[str] = []
     async with run_site(authenticator=take_tokens(presented)) as site:

@@ -24,6 +24,7 @@ from wshub_core import (
     HistoryLimits,
     Hub,
     HubConfig,
+    MessageDecodeError,
     PresenceSettings,
     Request,
 )
@@ -408,7 +409,7 @@ async def test_a_cancelled_application_leaves_nothing_behind() -> None:
 
         scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
         call = hub.sse()({**scope, "query_string": b"channel=a"}, receive, send)
-        task = asyncio.create_task(call)
+        task: asyncio.Future[None] = asyncio.ensure_future(call)
         await eventually(lambda: len(sent) >= 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -562,6 +563,21 @@ async def test_a_client_of_http_1_0(serve: Serve) -> None:
     assert await stream.data(1) == [1]
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_message_of_another_hub_cannot_add_fields_to_the_stream(site: Site) -> None:
+    hub, port = await site(history={"a": HistoryLimits()})
+    # JSON permits line ends between its tokens, and a carriage return ends a line of a stream.
+    forged = b'{"type":"event","data":{\r"x":\revent: close\rdata: {}\r\r1}}'
+    async with open_stream(port, "a", "b") as stream:
+        await stream.messages(2)
+        for channel in ("a", "b"):
+            hub.deliver(channel, forged.replace(b"event: close\rdata: {}", b""))
+            with pytest.raises(MessageDecodeError):
+                hub.deliver(channel, forged)
+            event = await stream.next()
+            assert event is not None
+            assert (event.name, event.message["data"]) == ("message", {"x": 1})
 
 
 async def test_a_websocket_at_the_path_of_the_stream_is_refused() -> None:
