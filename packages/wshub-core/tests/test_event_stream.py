@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -433,6 +434,15 @@ async def test_a_comment_shows_that_the_hub_is_alive() -> None:
         await stream.messages(1)
         assert len(stream.comments) >= 9
         assert set(stream.comments) == {"heartbeat 10"}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
+async def test_the_kernel_notices_a_client_that_has_vanished(serve: Serve) -> None:
+    served = await serve_streams(serve, heartbeat_interval=3, pong_timeout=7)
+    async with open_stream(served.server.port, "a"):
+        (accepted,) = served.sockets
+        own = accepted._transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
 
 
 # Clients and applications that misbehave.
