@@ -170,15 +170,7 @@ async def _serve_here(
     """Serve in this process; call a function with the port when the server listens."""
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
-    async with open_site(
-        settings.host,
-        settings.port,
-        settings.redis,
-        sockets,
-        ready_needs_redis=settings.ready_needs_redis,
-        api_keys=settings.api_keys,
-        **settings.hub_settings(),
-    ) as (hub, server):
+    async with open_site(settings, sockets) as (hub, server):
         report_ready(server.port)
         if settings.drain_window:
             await drain_when_terminated(hub, settings.drain_window)
@@ -195,7 +187,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with open_site(arguments.host, arguments.port) as (hub, server):
+    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as (hub, server):
         # Standard output belongs to the command.
         print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
         hub.add_publish_listener(_Echo())

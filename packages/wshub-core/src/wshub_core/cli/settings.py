@@ -56,14 +56,14 @@ class ServeSettings:
         metavar="URL",
         secret=True,
     )
+    api_keys: str | None = _setting(
+        None, "serve the HTTP API at /api, for the keys of this file", metavar="FILE"
+    )
     ready_needs_redis: bool = _setting(False, "let /readyz fail while Redis cannot be reached")
     drain_window: float = _setting(
         0.0,
         "after SIGTERM, close the connections over so many seconds; 0: all at once",
         metavar="S",
-    )
-    api_keys: str | None = _setting(
-        None, "serve the HTTP API at /api, for the keys in this file", metavar="FILE"
     )
     allow_publish: bool = _setting(
         False, "let every client publish: `wshub send`, `wshub run --to`"

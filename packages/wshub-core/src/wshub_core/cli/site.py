@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from wshub_core.cli.settings import ServeSettings
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
@@ -61,37 +62,30 @@ class _LoopbackGuard:
 
 @asynccontextmanager
 async def open_site(
-    host: str,
-    port: int,
-    redis: str | None = None,
-    sockets: Sequence[socket.socket] = (),
-    *,
-    ready_needs_redis: bool = False,
-    api_keys: str | None = None,
-    **settings: Any,
+    settings: ServeSettings, sockets: Sequence[socket.socket] = ()
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page, the health checks and the HTTP API."""
-    guard = _LoopbackGuard(**settings)
+    """Run a hub and its server, with the live page and the endpoints of the settings."""
+    guard = _LoopbackGuard(**settings.hub_settings())
     hub = guard.hub
     page = LivePage(hub)
 
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    health = hub.health(needs_bridge=ready_needs_redis)
+    health = hub.health(needs_bridge=settings.ready_needs_redis)
     apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health}
-    if api_keys is not None:
-        apps["/api"] = hub.api(new_authenticator(api_keys))
+    if settings.api_keys is not None:
+        apps["/api"] = hub.api(new_authenticator(settings.api_keys))
     routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
-        if redis is not None:
-            await stack.enter_async_context(new_bridge(hub, redis))
+        if settings.redis is not None:
+            await stack.enter_async_context(new_bridge(hub, settings.redis))
             await page.join()
         if sockets:
             server = hub.serve(sockets=sockets, http_app=routes)
         else:
-            server = hub.serve(host, port, http_app=routes)
+            server = hub.serve(settings.host, settings.port, http_app=routes)
         await stack.enter_async_context(server)
         # From the bound addresses: a host name does not show whether it stands for loopback.
         # A server at a unix socket has no address, and web pages cannot reach it.
