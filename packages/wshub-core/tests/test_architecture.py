@@ -27,6 +27,7 @@ LAYERS = [
     "hub",
     "process",
     "page",
+    "admin",
     "cli",
 ]
 

@@ -341,6 +341,10 @@ class Hub(HubChannels, HubConnections, HubOperation):
         """
         self._listeners.append(listener)
 
+    def remove_publish_listener(self, listener: PublishListener) -> None:
+        """Remove a function that `add_publish_listener` has added."""
+        self._listeners.remove(listener)
+
     def add_shutdown_hook(self, hook: ShutdownHook) -> None:
         """Add a function that is awaited when the hub begins to close.
 

@@ -170,12 +170,14 @@ async def _serve_here(
     """Serve in this process; call a function with the port when the server listens."""
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
-    async with open_site(settings, sockets) as (hub, server):
-        report_ready(server.port)
+    async with open_site(settings, sockets) as site:
+        report_ready(site.server.port)
+        if site.admin_address is not None:
+            print(f"admin view: {site.admin_address}", flush=True)
         if settings.drain_window:
-            await drain_when_terminated(hub, settings.drain_window)
+            await drain_when_terminated(site.hub, settings.drain_window)
         else:
-            await server.serve_forever()
+            await site.server.serve_forever()
     return 0
 
 
@@ -187,11 +189,11 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as (hub, server):
+    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as site:
         # Standard output belongs to the command.
-        print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
-        hub.add_publish_listener(_Echo())
-        exit_code = await run_process(hub, arguments.id, *command)
+        print(address_of(arguments.host, site.server.port), file=sys.stderr, flush=True)
+        site.hub.add_publish_listener(_Echo())
+        exit_code = await run_process(site.hub, arguments.id, *command)
     return _shell_status(exit_code)
 
 

@@ -1,13 +1,15 @@
 """The site of the ``wshub`` command: a hub, its server and the endpoints beside it."""
 
+import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from wshub_core.admin.app import AdminApp
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
@@ -60,10 +62,24 @@ class _LoopbackGuard:
         )
 
 
+class Site(NamedTuple):
+    """A running site.
+
+    Attributes:
+        hub: The hub.
+        server: The server of the hub.
+        admin_address: The address of the admin view, with a new key; None without the view.
+    """
+
+    hub: Hub
+    server: Server
+    admin_address: str | None
+
+
 @asynccontextmanager
 async def open_site(
     settings: ServeSettings, sockets: Sequence[socket.socket] = ()
-) -> AsyncIterator[tuple[Hub, Server]]:
+) -> AsyncIterator[Site]:
     """Run a hub and its server, with the live page and the endpoints of the settings."""
     guard = _LoopbackGuard(**settings.hub_settings())
     hub = guard.hub
@@ -91,7 +107,21 @@ async def open_site(
         # A server at a unix socket has no address, and web pages cannot reach it.
         local = [is_loopback_host(_bracket(each)) for each in server.addresses]
         guard.is_local = bool(local) and all(local)
-        yield hub, server
+        admin_address = None
+        if settings.admin:
+            admin_address = await stack.enter_async_context(_open_admin(hub, settings))
+        yield Site(hub, server, admin_address)
+
+
+@asynccontextmanager
+async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
+    """Serve the admin view; yield its address."""
+    key = settings.admin_key or secrets.token_urlsafe(24)
+    app = AdminApp(hub, key)
+    async with hub.serve(settings.admin_host, settings.admin_port, http_app=app) as server:
+        address = address_of(settings.admin_host, server.port)
+        # A key of the settings is a secret that the operator knows.
+        yield address if settings.admin_key else f"{address}#key={key}"
 
 
 def print_addresses(host: str, port: int) -> None:

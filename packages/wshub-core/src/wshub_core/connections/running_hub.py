@@ -12,6 +12,7 @@ from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.drain import Drain
+from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.presence_commands import PresenceCommands
@@ -19,6 +20,7 @@ from wshub_core.connections.publishing import Publishing, PublishListener
 from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.tracing import Trace, Tracing
 from wshub_core.connections.transport import Transport
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
@@ -97,6 +99,7 @@ class RunningHub:
         )
         self.users: UserIndex[ServerConnection] = UserIndex()
         self.tasks = Tasks(loop)
+        self._tracing = Tracing()
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
             clock,
@@ -127,6 +130,7 @@ class RunningHub:
             self.subscriptions,
             self.callbacks,
             self.tasks,
+            self._tracing,
         )
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
@@ -272,6 +276,21 @@ class RunningHub:
             ignored_frames=counters.ignored_frames,
             callback_errors=counters.callback_errors,
         )
+
+    def start_trace(self, trace: Trace) -> None:
+        """Start a trace; see `Hub.trace`."""
+        self._tracing.start(trace, self.registry.connections)
+        self.serve_frame = self._serve_traced
+
+    def stop_trace(self, trace: Trace) -> None:
+        """Stop a trace."""
+        self._tracing.stop(trace, self.registry.connections)
+        if not self._tracing.is_active:
+            self.serve_frame = self._commands.serve
+
+    def _serve_traced(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
+        self._tracing.show(connection, "in", bytes(payload))
+        return self._commands.serve(connection, payload)
 
     def count_saved_bytes(self, count: int) -> None:
         """Count the bytes by which compression has made a delivery smaller."""

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import quote
 
 from wshub_core.hub import Hub
 from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
-    mount_point_of,
     path_below_mount,
     read_request,
+    redirect_below_mount,
     send_response,
 )
 from wshub_core.values.http import Request, Response
@@ -51,8 +50,5 @@ class LivePageApp:
     def _respond(self, scope: Scope) -> Response:
         path = path_below_mount(scope)
         if path == "":
-            # The links of the page are relative, so its address must end with a slash. The redirect
-            # is relative too, because a proxy in front may have removed a part of the path.
-            name = quote(mount_point_of(scope).rpartition("/")[2])
-            return Response(HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": f"./{name}/"})
+            return redirect_below_mount(scope)
         return self._answer(replace(read_request(scope), path=path)) or _NOT_FOUND

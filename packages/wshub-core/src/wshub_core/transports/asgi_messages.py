@@ -78,3 +78,13 @@ def _format_address(client: Sequence[Any] | None) -> str:
         return ""
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def redirect_below_mount(scope: Scope) -> Response:
+    """Return the response to a request for the mount point itself.
+
+    The links of a page are relative, so its address must end with a slash. The redirect is relative
+    too, because a proxy in front may have removed a part of the path.
+    """
+    name = quote(mount_point_of(scope).rpartition("/")[2])
+    return Response(307, headers={"Location": f"./{name}/"})
