@@ -353,7 +353,8 @@ async def test_half_a_request_publishes_nothing_and_logs_nothing(
     await eventually(lambda: not served.sockets)
     assert served.hub.stats().messages == 0
     assert served.hub.stats().callback_errors == 0
-    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    # asyncio's own records are about slow turns of a busy machine.
+    assert not [each for each in caplog.records if each.name.startswith("wshub")]
 
 
 async def test_a_flood_of_refused_requests_does_not_fill_the_log(

@@ -16,7 +16,7 @@ from wshub_core.endpoints.api.bodies import (
     decode_body,
     read_body,
 )
-from wshub_core.endpoints.api.errors import JSON_TYPE, APIError, explain
+from wshub_core.endpoints.api.errors import HUB_ERRORS, JSON_TYPE, APIError, explain
 from wshub_core.endpoints.api.idempotency import IdempotentAnswers, check_key
 from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.endpoints.api.openapi import openapi_document
@@ -36,7 +36,6 @@ from wshub_core.values.errors import (
     AuthError,
     InvalidConfigError,
     TooManyAttemptsError,
-    WSHubError,
 )
 from wshub_core.values.http import Request, Response
 
@@ -92,7 +91,7 @@ class API:
             return
         except APIError as error:
             response = error.response
-        except WSHubError as error:
+        except HUB_ERRORS as error:
             response = explain(error).response
         except Exception:
             # Code of the application runs in some operations, such as a store of histories.
