@@ -132,7 +132,7 @@ def _take_bounded(messages: tuple[Message, ...]) -> Iterator[Message]:
     size = 0
     for message in messages:
         size += len(encode_message(message))
-        if 0 < _MAX_HISTORY_BYTES < size and message is not messages[0]:
+        if size > _MAX_HISTORY_BYTES and message is not messages[0]:
             return
         yield message
 
