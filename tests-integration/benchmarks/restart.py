@@ -3,8 +3,8 @@
     hatch run bench:restart
     hatch run bench:restart --clients 1000 --window 10
 
-Clients follow a channel with history through nginx, while each hub is drained and started again. The
-benchmark checks that each client gets each message once and in order. It prints the number of
+Clients follow a channel with history through nginx, while each hub is drained and started again.
+The benchmark checks that each client gets each message once and in order. It prints the number of
 reconnects in each second of each drain, and fails if a second has more than the stated share. The
 hubs, nginx and a Redis-compatible server are processes of their own; the clients share one process.
 The benchmark needs Linux and nginx.
