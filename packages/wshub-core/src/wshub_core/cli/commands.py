@@ -15,7 +15,13 @@ from typing import Any
 
 import wshub_core
 from wshub_core.cli.settings import ServeSettings
-from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
+from wshub_core.cli.site import (
+    address_of,
+    new_authenticator,
+    new_bridge,
+    open_site,
+    print_addresses,
+)
 from wshub_core.cli.socket_activation import take_inherited_sockets
 from wshub_core.cli.sources import add_flags, read_settings
 from wshub_core.cli.termination import drain_when_terminated, until_terminated
@@ -118,6 +124,8 @@ def _check(settings: ServeSettings) -> None:
     """Raise the errors of settings that other packages check."""
     if settings.redis is not None:
         new_bridge(Hub(), settings.redis)
+    if settings.api_keys is not None:
+        new_authenticator(settings.api_keys)
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
@@ -127,7 +135,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     print_ready = _print_nothing if sockets else partial(print_addresses, settings.host)
     if settings.workers == 1:
         return await _serve_here(settings, sockets, print_ready)
-    # A wrong URL is reported here, once, and not by every worker.
+    # A wrong URL or file is reported here, once, and not by every worker.
     _check(settings)
     sockets = sockets or await bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]
@@ -162,19 +170,14 @@ async def _serve_here(
     """Serve in this process; call a function with the port when the server listens."""
     # The process id tells the log lines of several workers apart.
     logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
-    async with open_site(
-        settings.host,
-        settings.port,
-        settings.redis,
-        sockets,
-        ready_needs_redis=settings.ready_needs_redis,
-        **settings.hub_settings(),
-    ) as (hub, server):
-        report_ready(server.port)
+    async with open_site(settings, sockets) as site:
+        report_ready(site.server.port)
+        if site.admin_address is not None:
+            print(f"admin view: {site.admin_address}", flush=True)
         if settings.drain_window:
-            await drain_when_terminated(hub, settings.drain_window)
+            await drain_when_terminated(site.hub, settings.drain_window)
         else:
-            await server.serve_forever()
+            await site.server.serve_forever()
     return 0
 
 
@@ -186,11 +189,11 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with open_site(arguments.host, arguments.port) as (hub, server):
+    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as site:
         # Standard output belongs to the command.
-        print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
-        hub.add_publish_listener(_Echo())
-        exit_code = await run_process(hub, arguments.id, *command)
+        print(address_of(arguments.host, site.server.port), file=sys.stderr, flush=True)
+        site.hub.add_publish_listener(_Echo())
+        exit_code = await run_process(site.hub, arguments.id, *command)
     return _shell_status(exit_code)
 
 

@@ -56,6 +56,15 @@ class ServeSettings:
         metavar="URL",
         secret=True,
     )
+    api_keys: str | None = _setting(
+        None, "serve the HTTP API at /api, for the keys of this file", metavar="FILE"
+    )
+    admin: bool = _setting(False, "serve the admin view at an address of its own")
+    admin_host: str = _setting("localhost", "where to listen for the admin view")
+    admin_port: int = _setting(8081, "the TCP port of the admin view; 0: any free")
+    admin_key: str | None = _setting(
+        None, "the key of the admin view; without it, a new one is printed", "KEY", secret=True
+    )
     ready_needs_redis: bool = _setting(False, "let /readyz fail while Redis cannot be reached")
     drain_window: float = _setting(
         0.0,
@@ -124,12 +133,15 @@ class ServeSettings:
             raise InvalidConfigError(
                 "several workers need redis: each worker is a hub of its own, which Redis joins"
             )
+        if self.workers > 1 and self.admin:
+            raise InvalidConfigError("admin needs one worker: it shows the hub of one process")
         if not (isfinite(self.drain_window) and self.drain_window >= 0):
             raise InvalidConfigError(
                 f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
             )
-        if not 0 <= self.port <= 65_535:
-            raise InvalidConfigError(f"port must be 0 to 65535, not {self.port}")
+        for name, port in (("port", self.port), ("admin_port", self.admin_port)):
+            if not 0 <= port <= 65_535:
+                raise InvalidConfigError(f"{name} must be 0 to 65535, not {port}")
         try:
             HubConfig(**self.hub_settings())
         except InvalidConfigError as exc:

@@ -1,16 +1,20 @@
 """The site of the ``wshub`` command: a hub, its server and the endpoints beside it."""
 
+import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from wshub_core.admin.app import AdminApp
+from wshub_core.cli.settings import ServeSettings
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.server import Server
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import WSHubError
@@ -58,41 +62,66 @@ class _LoopbackGuard:
         )
 
 
+class Site(NamedTuple):
+    """A running site.
+
+    Attributes:
+        hub: The hub.
+        server: The server of the hub.
+        admin_address: The address of the admin view, with a new key; None without the view.
+    """
+
+    hub: Hub
+    server: Server
+    admin_address: str | None
+
+
 @asynccontextmanager
 async def open_site(
-    host: str,
-    port: int,
-    redis: str | None = None,
-    sockets: Sequence[socket.socket] = (),
-    *,
-    ready_needs_redis: bool = False,
-    **settings: Any,
-) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page and the health checks."""
-    guard = _LoopbackGuard(**settings)
+    settings: ServeSettings, sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[Site]:
+    """Run a hub and its server, with the live page and the endpoints of the settings."""
+    guard = _LoopbackGuard(**settings.hub_settings())
     hub = guard.hub
     page = LivePage(hub)
 
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    health = hub.health(needs_bridge=ready_needs_redis)
-    routes = Routes({"/healthz": health, "/readyz": health}, page.process_request, admit)
+    health = hub.health(needs_bridge=settings.ready_needs_redis)
+    apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health}
+    if settings.api_keys is not None:
+        apps["/api"] = hub.api(new_authenticator(settings.api_keys))
+    routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
-        if redis is not None:
-            await stack.enter_async_context(new_bridge(hub, redis))
+        if settings.redis is not None:
+            await stack.enter_async_context(new_bridge(hub, settings.redis))
             await page.join()
         if sockets:
             server = hub.serve(sockets=sockets, http_app=routes)
         else:
-            server = hub.serve(host, port, http_app=routes)
+            server = hub.serve(settings.host, settings.port, http_app=routes)
         await stack.enter_async_context(server)
         # From the bound addresses: a host name does not show whether it stands for loopback.
         # A server at a unix socket has no address, and web pages cannot reach it.
         local = [is_loopback_host(_bracket(each)) for each in server.addresses]
         guard.is_local = bool(local) and all(local)
-        yield hub, server
+        admin_address = None
+        if settings.admin:
+            admin_address = await stack.enter_async_context(_open_admin(hub, settings))
+        yield Site(hub, server, admin_address)
+
+
+@asynccontextmanager
+async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
+    """Serve the admin view; yield its address."""
+    key = settings.admin_key or secrets.token_urlsafe(24)
+    app = AdminApp(hub, key)
+    async with hub.serve(settings.admin_host, settings.admin_port, http_app=app) as server:
+        address = address_of(settings.admin_host, server.port)
+        # A key of the settings is a secret that the operator knows.
+        yield address if settings.admin_key else f"{address}#key={key}"
 
 
 def print_addresses(host: str, port: int) -> None:
@@ -120,3 +149,15 @@ def new_bridge(hub: Hub, url: str) -> Any:
         raise WSHubError(
             "redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
+
+
+def new_authenticator(path: str) -> Any:
+    """Return an authenticator of the package wshub-auth for the keys in a file."""
+    try:
+        return import_module("wshub_auth").APIKeyAuthenticator.from_file(path)
+    except ModuleNotFoundError as exc:
+        raise WSHubError(
+            "api_keys needs the package wshub-auth: install it beside wshub-core"
+        ) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise WSHubError(f"the file of api_keys cannot be read: {exc}") from exc

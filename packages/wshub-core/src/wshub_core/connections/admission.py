@@ -127,7 +127,7 @@ class Admission:
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANONYMOUS
-        result = await self._run_authenticator(authenticator, request, context)
+        result = await self.run_authenticator(authenticator, request, context)
         if result.valid:
             return result
         # The text of an AuthError holds no secret. The text of another exception may hold one, so
@@ -156,11 +156,18 @@ class Admission:
     async def authenticate_token(self, token: str, context: Context) -> AuthResult:
         """Authenticate a connected client by a new token, within ``open_timeout``."""
         authenticator = cast("TokenAuthenticator", self._config.authenticator)
-        return await self._run_authenticator(authenticator.authenticate_token, token, context)
+        return await self.run_authenticator(authenticator.authenticate_token, token, context)
 
-    async def _run_authenticator(
+    async def run_authenticator(
         self, authenticate: Callable[..., Any], presented: Request | str, context: Context
     ) -> AuthResult:
+        """Call an authenticator, within ``open_timeout``; a failed call is a refusal.
+
+        Args:
+            authenticate: The authenticator.
+            presented: The request or the token that it checks.
+            context: Context of the calling task, in which an async authenticator runs too.
+        """
         failed = AuthResult(False, error=AuthenticatorError())
         result = await self._callbacks.call_within(
             self._config.open_timeout, context, "authenticator", failed, authenticate, presented

@@ -14,14 +14,17 @@ from wshub_core.connections.heartbeat import Heartbeat
 from wshub_core.connections.stalled_writes import StalledWrites
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
+from wshub_core.connections.watching import Watches
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.timeouts import Timeouts
+from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.outbox import Outbox
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
@@ -42,9 +45,11 @@ class Lifecycle:
         clock: The hub's clock.
         counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
+        users: The connections of each user.
         subscriptions: Subscribes connections to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
+        watches: Show the frames of watched connections.
 
     Attributes:
         delivery: Delivers messages to the connections.
@@ -59,11 +64,14 @@ class Lifecycle:
         clock: Clock,
         counters: Counters,
         registry: Registry[ServerConnection],
+        users: UserIndex[ServerConnection],
         subscriptions: Subscriptions,
         callbacks: Callbacks,
         tasks: Tasks,
+        watches: Watches,
     ) -> None:
-        self.delivery = Delivery(loop, counters, self.close)
+        self._watches = watches
+        self.delivery = Delivery(PreciseLoop(loop), counters, self.close)
         self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
             clock, config.write_timeout, self.delivery, self._abort_stalled
@@ -72,6 +80,7 @@ class Lifecycle:
         self._clock = clock
         self._counters = counters
         self._registry = registry
+        self._users = users
         self._subscriptions = subscriptions
         self._callbacks = callbacks
         self._tasks = tasks
@@ -125,8 +134,11 @@ class Lifecycle:
         self.auth_expiry.set(connection, identity.expires_at)
         self._connections.add(connection)
         self._registry.add(connection)
+        self._users.add(connection.user_id, connection)
         self._heartbeat.add(connection)
         self._counters.connections += 1
+        if self._watches.is_active:
+            self._watches.note_connected(connection)
         logger.debug("%r connected", connection)
         # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect
@@ -141,6 +153,7 @@ class Lifecycle:
         # First: it reads the subscriptions, which `Registry.remove` deletes.
         self._subscriptions.cancel_pending(connection)
         if self._registry.remove(connection):
+            self._users.remove(connection.user_id, connection)
             self._heartbeat.discard(connection)
             self.auth_expiry.discard(connection)
             self.delivery.close_outbox(connection)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -174,6 +174,11 @@ class Publishing:
         prepared = KeptMessage(payload) if is_kept else PreparedMessage(payload)
         self._delivery.send_one(connection, prepared)
         return True
+
+    def send_to(self, connections: Collection[ServerConnection], message: Message) -> None:
+        """Send to the connections of a user; see `Hub.send_to_user`."""
+        _, payload = self._prepare(message, None, True, None)
+        self._delivery.fan_out(connections, PreparedMessage(payload))
 
     def _prepare(
         self,

@@ -12,6 +12,7 @@ from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.drain import Drain
+from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.presence_commands import PresenceCommands
@@ -20,6 +21,7 @@ from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
+from wshub_core.connections.watching import Watch, Watches
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
@@ -29,6 +31,7 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
@@ -60,6 +63,7 @@ class RunningHub:
         config: The hub's settings.
         clock: The clock of all timeouts and of the heartbeat.
         registry: The connections and their subscriptions.
+        users: The connections of each user.
         tasks: The tasks that the hub waits for when it closes.
         callbacks: Calls of the application's callbacks.
         relay: Forwards messages to the bridge.
@@ -93,7 +97,9 @@ class RunningHub:
             # Without presence, the end of a subscription costs nothing more.
             self._leave_presence if config.presence else None,
         )
+        self.users: UserIndex[ServerConnection] = UserIndex()
         self.tasks = Tasks(loop)
+        self._watches = Watches()
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
             clock,
@@ -120,9 +126,11 @@ class RunningHub:
             clock,
             self._counters,
             self.registry,
+            self.users,
             self.subscriptions,
             self.callbacks,
             self.tasks,
+            self._watches,
         )
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
@@ -268,6 +276,21 @@ class RunningHub:
             ignored_frames=counters.ignored_frames,
             callback_errors=counters.callback_errors,
         )
+
+    def start_watch(self, watch: Watch) -> None:
+        """Start a watch; see `Hub.watch_frames`."""
+        self._watches.start(watch, self.registry.connections)
+        self.serve_frame = self._serve_watched
+
+    def stop_watch(self, watch: Watch) -> None:
+        """Stop a watch."""
+        self._watches.stop(watch, self.registry.connections)
+        if not self._watches.is_active:
+            self.serve_frame = self._commands.serve
+
+    def _serve_watched(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
+        self._watches.show(connection, "in", bytes(payload))
+        return self._commands.serve(connection, payload)
 
     def count_saved_bytes(self, count: int) -> None:
         """Count the bytes by which compression has made a delivery smaller."""
