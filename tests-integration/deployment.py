@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -140,8 +141,6 @@ async def _run(command: tuple[str, ...], port: int, **environment: str) -> Async
 
 
 def _accepts(port: int) -> bool:
-    import socket
-
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except OSError:
