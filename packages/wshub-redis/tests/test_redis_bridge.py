@@ -16,6 +16,7 @@ from redis_servers import RedisServer, find_free_port, run_server
 from wshub_core import (
     BridgeAttachedError,
     BridgeState,
+    BridgeStats,
     BridgeUnavailableError,
     Hub,
     HubConfig,
@@ -29,7 +30,6 @@ from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import MemoryBridge, MemoryClient, MemoryExchange, connect
 from wshub_redis import (
     AsyncRedisPublisher,
-    BridgeStats,
     InvalidPrefixError,
     RedisBridge,
     RedisPublisher,

@@ -13,6 +13,7 @@ from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.hub_channels import HubChannels
+from wshub_core.hub_monitoring import HubMonitoring
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
 from wshub_core.transports.asgi_messages import ASGIApp
@@ -30,14 +31,13 @@ from wshub_core.values.message_factories import (
     process_status_message,
 )
 from wshub_core.values.messages import JSON, Message
-from wshub_core.values.stats import HubStats
 
 if TYPE_CHECKING:
     from wshub_core.transports.asgi import HubApp
     from wshub_core.transports.server import Server
 
 
-class Hub(HubChannels):
+class Hub(HubChannels, HubMonitoring):
     """The connections, channels and subscriptions of one process.
 
     Enter the hub before use; it then belongs to that event loop::
@@ -387,12 +387,6 @@ class Hub(HubChannels):
         return tuple(
             sorted(connections, key=lambda each: (each.user_id, each.remote_address, each.id))
         )
-
-    def stats(self) -> HubStats:
-        """Return the current numbers and the running totals of this process."""
-        if self._running is None:
-            return HubStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        return self._running.stats()
 
 
 def running_hub(hub: Hub) -> RunningHub:

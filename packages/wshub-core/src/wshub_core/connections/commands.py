@@ -102,6 +102,8 @@ class Commands:
         # The frame may have waited in the queue while the hub closed the connection.
         if connection.ending is not None:
             return None
+        self._counters.received_messages += 1
+        self._counters.received_bytes += len(payload)
         match read_client_frame(payload):
             case Other(message, frame_id):  # first, because it is the most frequent one
                 if message.type in _COMMANDS:

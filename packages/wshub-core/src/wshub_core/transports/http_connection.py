@@ -6,11 +6,12 @@ the other, and stays open between them.
 
 import asyncio
 from email.utils import formatdate
+from time import perf_counter
 
 import h11
 
 from wshub_core.transports.asgi_messages import ASGIApp
-from wshub_core.transports.http_exchange import HTTPExchange, make_scope
+from wshub_core.transports.http_exchange import HTTPExchange, log_request, make_scope
 from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
 
@@ -162,12 +163,14 @@ class HTTPConnection(asyncio.Protocol):
             # The end of the body is unknown, so the application never gets it.
             self._exchange.note_disconnected()
         elif self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._sockets.hub.admission.count_refusal()
-            self._send_text(error.error_status_hint, f"{error}\n")
+            status = error.error_status_hint
+            self._sockets.note_refusal(self._transport, status, "malformed_request")
+            self._send_text(status, f"{error}\n")
 
     # Responses.
 
     async def _respond(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
+        started = perf_counter()
         work = self._sockets.hub.callbacks.run(
             "http_app", self._app, scope, exchange.receive, exchange.send
         )
@@ -179,6 +182,7 @@ class HTTPConnection(asyncio.Protocol):
             self._transport.abort()
             raise
         self._finish(exchange)
+        log_request(scope, exchange, perf_counter() - started)
 
     def _finish(self, exchange: HTTPExchange) -> None:
         """Complete the response that the application has left, and go on with the next request."""
