@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import io
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
+from wshub_core.cli.log_output import add_log_arguments, configure_log
 from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
@@ -79,7 +79,11 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="serve the port with so many processes, joined by --redis (1)",
     )
+    serve.add_argument(
+        "--metrics", action="store_true", help="serve metrics for Prometheus at /metrics"
+    )
     _add_hub_arguments(serve)
+    add_log_arguments(serve)
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser(
@@ -170,6 +174,12 @@ async def _serve(arguments: argparse.Namespace) -> int:
         raise ServeError(
             "several workers need --redis URL: each worker is a hub of its own, which Redis joins"
         )
+    if arguments.metrics:
+        raise ServeError(
+            "--metrics needs a process with a port of its own: a request for /metrics would reach "
+            "any one of the workers"
+        )
+    configure_log(arguments)
     _history_of(arguments)
     # A wrong URL is reported here, once, and not by every worker.
     new_bridge(Hub(), arguments.redis)
@@ -197,17 +207,20 @@ async def _serve_here(
     sockets: Sequence[socket.socket] = (),
     report_ready: Callable[[], None] | None = None,
 ) -> int:
-    # The process id tells the log lines of several workers apart.
-    logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
+    configure_log(arguments)
     settings: dict[str, Any] = {"history": _history_of(arguments)}
     if arguments.compression:
         settings["compression"] = Compression()
     if arguments.allow_publish:
         settings["publish_authorizer"] = lambda *_: True
-    async with open_site(arguments.host, arguments.port, arguments.redis, sockets, **settings) as (
-        _,
-        server,
-    ):
+    async with open_site(
+        arguments.host,
+        arguments.port,
+        arguments.redis,
+        sockets,
+        with_metrics=arguments.metrics,
+        **settings,
+    ) as (_, server):
         if report_ready is None:
             print_addresses(arguments.host, server.port)
         else:

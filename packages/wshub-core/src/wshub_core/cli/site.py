@@ -10,6 +10,7 @@ from typing import Any
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
+from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.server import Server
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import WSHubError
@@ -52,9 +53,11 @@ async def open_site(
     port: int,
     redis: str | None = None,
     sockets: Sequence[socket.socket] = (),
+    *,
+    with_metrics: bool = False,
     **settings: Any,
 ) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page."""
+    """Run a hub and its server, with the live page and the wanted endpoints."""
     guard = _LoopbackGuard(**settings)
     hub = guard.hub
     page = LivePage(hub)
@@ -62,7 +65,8 @@ async def open_site(
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    routes = Routes({}, page.process_request, admit)
+    apps = {"/metrics": _metrics_of(hub)} if with_metrics else {}
+    routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if redis is not None:
@@ -93,6 +97,13 @@ def address_of(host: str, port: int) -> str:
 def _bracket(host: str) -> str:
     """Return a host in the form for a URL, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host
+
+
+def _metrics_of(hub: Hub) -> ASGIApp:
+    try:
+        return hub.metrics()
+    except ImportError as exc:
+        raise WSHubError("--metrics needs prometheus-client: install wshub-core[metrics]") from exc
 
 
 def new_bridge(hub: Hub, url: str) -> Any:

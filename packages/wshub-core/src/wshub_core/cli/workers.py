@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from wshub_core.logs import get_logger
 from wshub_core.protocol.backoff import Backoff
+
+logger = get_logger("wshub.workers")
 
 _STOP_SECONDS = 20.0
 """Seconds between SIGTERM and SIGKILL for a worker that does not end."""
@@ -92,7 +94,7 @@ class _Slot:
             if loop.time() - started > _STABLE_SECONDS:
                 backoff.reset()
             backoff.fail()
-            print(f"wshub: worker {pid} has ended with {status}, starting another", file=sys.stderr)
+            logger.warning("worker %s has ended with %s, starting another", pid, status)
             await asyncio.sleep(backoff.delay())
             # If no process can be started now, the next round tries again.
             with contextlib.suppress(OSError):

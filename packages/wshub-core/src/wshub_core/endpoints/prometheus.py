@@ -19,6 +19,8 @@ from wshub_core.endpoints.metrics import FAN_OUTS, METRICS, MeasuredHub
 from wshub_core.transports.asgi_messages import Receive, Scope, Send, read_request, send_response
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Response
 
+_OPENMETRICS = "application/openmetrics-text"
+
 
 class HubCollector(Collector):
     """A collector of the metrics of a hub; made by `Hub.collector`.
@@ -69,12 +71,10 @@ class MetricsApp:
         if request.method not in ("GET", "HEAD"):
             await send_response(send, "http", METHOD_NOT_ALLOWED)
             return
-        await send_response(send, "http", self._expose(request.header("accept") or ""))
-
-    def _expose(self, accept: str) -> Response:
-        """Return the metrics in the format that the scraper prefers."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except ValueError:  # the header has a version that is no number
-            encode, content_type = choose_encoder("")
-        return Response(200, encode(self._registry), content_type=content_type)
+        accepted = ",".join(request.headers.get("accept", ())).split(",")
+        is_open = any(each.partition(";")[0].strip() == _OPENMETRICS for each in accepted)
+        # Not the header itself: prometheus-client 0.26 fails for some versions in it, and repeats
+        # others in the response.
+        encode, content_type = choose_encoder(_OPENMETRICS if is_open else "")
+        response = Response(200, encode(self._registry), content_type=content_type)
+        await send_response(send, "http", response)
