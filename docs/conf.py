@@ -34,7 +34,8 @@ nitpick_ignore_regex = [
     ("py:class", r"wshub_core\.testing\.history_.*"),  # the parts of the contract
     ("py:class", r"wshub_core\.loop\.clock\.Clock"),  # an event loop, or a ManualClock
     ("py:class", r"HubApp|wshub_core\.page\.app\.LivePageApp"),  # ASGI applications, nothing more
-    ("py:class", r".*(RunningHub|HubChannels)"),  # internal
+    ("py:class", r"Collector|MeterProvider"),  # of prometheus-client and of OpenTelemetry
+    ("py:class", r".*(RunningHub|HubChannels|HubMonitoring)"),  # internal
 ]
 
 

@@ -9,8 +9,7 @@ from wshub_core.values.stats import HubStats
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
-
-    from wshub_core.endpoints.prometheus import HubCollector
+    from prometheus_client.registry import Collector
 
 
 class HubMonitoring:
@@ -46,7 +45,7 @@ class HubMonitoring:
 
         return MetricsApp(self.collector())
 
-    def collector(self) -> "HubCollector":
+    def collector(self) -> "Collector":
         """Return a collector of the metrics of this hub, for a registry of prometheus-client.
 
         Use it if your application serves metrics of its own. It needs ``wshub-core[metrics]``.

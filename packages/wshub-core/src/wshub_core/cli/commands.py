@@ -79,11 +79,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="serve the port with so many processes, joined by --redis (1)",
     )
-    serve.add_argument(
-        "--metrics", action="store_true", help="serve metrics for Prometheus at /metrics"
-    )
     _add_hub_arguments(serve)
-    add_log_arguments(serve)
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser(
@@ -107,6 +103,10 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
+    add_log_arguments(parser)
+    parser.add_argument(
+        "--metrics", action="store_true", help="serve metrics for Prometheus at /metrics"
+    )
     parser.add_argument(
         "--compression", action="store_true", help="compress messages for clients that support it"
     )
