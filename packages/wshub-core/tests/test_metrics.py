@@ -78,6 +78,22 @@ async def test_ends_are_counted_by_their_cause() -> None:
         assert value(samples, "wshub_disconnects_total", cause="server_closed") == 0
 
 
+async def test_neither_refused_nor_lost_clients_distort_the_number_of_connections() -> None:
+    async with serve_metrics(max_connections=2) as served:
+        clients = [await served.connect() for _ in range(2)]
+        for _ in range(3):
+            with pytest.raises(InvalidStatus):
+                await served.connect()
+        assert value(await scrape(served.server.port), "wshub_connections") == 2
+        for client in clients:
+            client.socket.transport.abort()
+        await eventually(lambda: served.hub.stats().clients == 0)
+        samples = await scrape(served.server.port)
+        assert value(samples, "wshub_connections") == 0
+        assert value(samples, "wshub_connects_total") == 2
+        assert value(samples, "wshub_refusals_total", status="503") == 3
+
+
 async def test_bytes_that_wait_for_a_slow_client_are_shown_until_it_is_evicted() -> None:
     async with serve_metrics(max_outbox_bytes=200_000) as served:
         client = await served.connect(max_queue=1)

@@ -16,6 +16,7 @@ from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.tracing import make_tracing
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.client_frames import (
@@ -82,6 +83,7 @@ class Commands:
         presence_commands: PresenceCommands | None,
     ) -> None:
         self._config = config
+        self._tracing = make_tracing(config)
         self._counters = counters
         self._registry = registry
         self._callbacks = callbacks
@@ -151,8 +153,11 @@ class Commands:
         self, connection: ServerConnection, message: Message, frame_id: RequestID
     ) -> Work:
         """Serve a message that is for the application."""
-        if self._config.on_message is not None:
-            return self._callbacks.run("on_message", self._config.on_message, connection, message)
+        on_message = self._config.on_message
+        if on_message is not None:
+            if self._tracing is not None and message.traceparent:
+                on_message = self._tracing.continue_in("on_message", message, on_message)
+            return self._callbacks.run("on_message", on_message, connection, message)
         # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"
         self._answers.send(

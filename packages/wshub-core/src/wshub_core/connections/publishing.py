@@ -10,6 +10,7 @@ from typing import TypeAlias
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.delivery import Delivery
+from wshub_core.connections.tracing import make_tracing
 from wshub_core.history.histories import Histories
 from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
@@ -59,6 +60,7 @@ class Publishing:
         listeners: Sequence[PublishListener],
     ) -> None:
         self._max_message_bytes = config.max_message_bytes
+        self._tracing = make_tracing(config)
         self._loop = loop
         self._thread_id = threading.get_ident()
         self._registry = registry
@@ -176,6 +178,18 @@ class Publishing:
         return True
 
     def _prepare(
+        self,
+        message: Message,
+        channel: str | None,
+        local_only: bool,
+        limits: HistoryLimits | None,
+    ) -> tuple[Message, bytes]:
+        if self._tracing is None or not isinstance(message, Message):
+            return self._encode(message, channel, local_only, limits)
+        with self._tracing.publish(message, channel) as traced:
+            return self._encode(traced, channel, local_only, limits)
+
+    def _encode(
         self,
         message: Message,
         channel: str | None,
