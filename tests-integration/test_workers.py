@@ -28,11 +28,10 @@ def redis() -> Iterator[RedisServer]:
 
 
 @asynccontextmanager
-async def serve(redis: RedisServer, workers: int) -> AsyncIterator[tuple[Any, str]]:
+async def serve(redis: RedisServer, workers: int, *options: str) -> AsyncIterator[tuple[Any, str]]:
     """Serve; give the process and its address."""
-    async with wshub(
-        "serve", "--port", "0", "--redis", redis.url, "--workers", str(workers), "--allow-publish"
-    ) as process:
+    arguments = ("--port", "0", "--redis", redis.url, "--workers", str(workers), "--allow-publish")
+    async with wshub("serve", *arguments, *options) as process:
         assert process.stdout is not None
         async with asyncio.timeout(40):
             address = (await process.stdout.readline()).decode().strip()
@@ -144,6 +143,45 @@ async def test_what_a_worker_without_a_hub_publishes_is_listed_by_every_process(
 
 
 @linux
+@pytest.mark.parametrize("is_service", [False, True])
+async def test_workers_drain_after_sigterm(redis: RedisServer, is_service: bool) -> None:
+    async with serve(redis, 2, "--drain-window", "2") as (process, address):
+        clients = [await open_client(address) for _ in range(40)]
+        workers = workers_of(process.pid)
+        # A service manager sends the signal to all processes of a service.
+        for pid in [process.pid, *(workers if is_service else ())]:
+            os.kill(pid, signal.SIGTERM)
+        began = asyncio.get_running_loop().time()
+        ends = []
+        for client in clients:
+            await client.socket.wait_closed()
+            ends.append((client.socket.close_code, client.socket.close_reason))
+        assert ends == [(1012, "retry-after: 0")] * 40
+        assert asyncio.get_running_loop().time() - began > 1
+        assert await process.wait() == 0
+        running = {each.name for each in Path("/proc").iterdir()}  # noqa: ASYNC240 - no disk
+        assert not running & {str(pid) for pid in workers}
+
+
+@linux
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT,)])
+async def test_workers_end_at_once(redis: RedisServer, numbers: tuple[signal.Signals]) -> None:
+    async with serve(redis, 2, "--drain-window", "600") as (process, address):
+        clients = [await open_client(address) for _ in range(40)]
+        for number in numbers:
+            process.send_signal(number)
+            # The first signal begins the drain, which closes a connection at once.
+            if number != numbers[-1]:
+                waiting = {asyncio.create_task(each.socket.wait_closed()) for each in clients}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for client in clients:
+            await client.socket.wait_closed()
+        codes = [client.socket.close_code for client in clients]
+        assert codes.count(1001) >= 35
+        assert await process.wait() == 130
+
+
+@linux
 async def test_a_worker_that_dies_is_replaced(redis: RedisServer) -> None:
     async with serve(redis, 2) as (process, address):
         first = workers_of(process.pid)
@@ -204,7 +242,7 @@ NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (WSHUB, ("--workers", "2"), "several workers need --redis URL"),
+        (WSHUB, ("--workers", "2"), "several workers need redis"),
         (WSHUB, ("--workers", "0"), "must be 1 or more"),
         (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
         (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),

@@ -91,6 +91,54 @@ class RetryContract:
             await wait_state(client, "disconnected")
             assert names(await client.events()) == ["error"]
 
+    async def test_restart_of_a_drained_hub_counts_no_failure(
+        self, client: ClientUnderTest
+    ) -> None:
+        async with run_hub() as running:
+            await client.start(running.url, **QUICK)
+            await wait_event(client, "connect")
+            await running.hub.drain_connections(0)
+            lost, *_ = await wait_event(client, "error")
+            assert holds(lost, name="LostError", code=1012, reason="retry-after: 0")
+
+        async def script(peer: Peer) -> None:
+            await peer.open()
+            if peer.number < 6:
+                await peer.socket.close(1012, "retry-after: 0")
+            await peer.serve()
+
+        async with run_script(script) as server:
+            await client.start(server.url, max_attempts=1, stable_after=60.0, **QUICK)
+            await wait_event(client, "reconnect", 5)
+            assert named(await client.events(), "end") == []
+
+    async def test_restart_waits_as_long_as_the_hub_asks(self, client: ClientUnderTest) -> None:
+        closed_at: list[float] = []
+
+        async def script(peer: Peer) -> None:
+            await peer.open()
+            if peer.number == 1:
+                closed_at.append(time.monotonic())
+                await peer.socket.close(1012, "retry-after: 1")
+            await peer.serve()
+
+        async with run_script(script) as server:
+            await client.start(server.url, **QUICK)
+            await wait_event(client, "reconnect")
+            assert 0.95 < server.dialed_at[1] - closed_at[0] < 3
+
+    async def test_restart_before_the_first_pong_is_a_failed_dial(
+        self, client: ClientUnderTest
+    ) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.socket.close(1012, "retry-after: 0")
+
+        async with run_script(script) as server:
+            await client.start(server.url, max_attempts=2, **QUICK)
+            [end] = await wait_event(client, "end")
+            assert end["name"] == "RetriesExhaustedError"
+            assert len(server.peers) == 3
+
     async def test_exhausted_after_more_failures_than_max_attempts(
         self, client: ClientUnderTest
     ) -> None:

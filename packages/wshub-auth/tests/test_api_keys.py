@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wshub_auth import APIKeyAuthenticator, Cookie, hash_api_key
+from wshub_auth import APIKeyAuthenticator, APIKeyUser, Cookie, hash_api_key
 from wshub_core import AuthResult, InvalidConfigError, Request
 
 ALICE = "Bearer secret-key-1"
@@ -123,6 +123,10 @@ def test_a_key_file_contains_digests_and_user_ids(tmp_path: Path) -> None:
         hash_api_key("secret-key-1"),
         hash_api_key("secret-key-1").upper() + " alice",
         hash_api_key("secret-key-1").removeprefix("sha256:") + " alice",
+        hash_api_key("secret-key-1") + " [publish alice",
+        hash_api_key("secret-key-1") + " [publish]",
+        hash_api_key("secret-key-1") + " [publish]alice",
+        hash_api_key("secret-key-1") + " [publish] [read] alice",
     ],
 )
 def test_the_error_for_a_malformed_line_has_its_number_but_not_its_content(
@@ -138,3 +142,45 @@ def test_the_error_for_a_malformed_line_has_its_number_but_not_its_content(
 def test_a_missing_key_file_raises_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         APIKeyAuthenticator.from_file(tmp_path / "keys")
+
+
+def test_a_key_can_have_scopes() -> None:
+    authenticator = APIKeyAuthenticator(
+        {
+            "secret-key-1": APIKeyUser("alice", scopes=["publish", "read"]),
+            "secret-key-2": APIKeyUser("alice"),
+            "secret-key-3": APIKeyUser(" "),
+        }
+    )
+    accepted = authenticate(authenticator, ALICE)
+    assert accepted.user_id == "alice"
+    assert accepted.claims == {"auth_method": "api_key", "scopes": ("publish", "read")}
+    without = authenticate(authenticator, "Bearer secret-key-2")
+    assert (without.user_id, without.claims) == ("alice", {"auth_method": "api_key"})
+    assert not authenticate(authenticator, "Bearer secret-key-3").valid
+
+
+def test_scopes_are_no_single_string() -> None:
+    with pytest.raises(InvalidConfigError, match="must be a list of scopes"):
+        APIKeyUser("alice", scopes="publish")
+
+
+def test_a_key_file_can_contain_scopes(tmp_path: Path) -> None:
+    lines = {
+        "k1": "[publish read] alice",
+        "k2": "[]  bob",
+        "k3": "[ manage ]\tcarol the admin [x]",
+        "k4": "dave [publish]",
+    }
+    path = tmp_path / "keys"
+    path.write_text("\n".join(f"{hash_api_key(key)} {rest}" for key, rest in lines.items()))
+    authenticator = APIKeyAuthenticator.from_file(path)
+    found = {key: authenticate(authenticator, f"Bearer {key}") for key in lines}
+    assert {
+        key: (each.user_id, (each.claims or {}).get("scopes")) for key, each in found.items()
+    } == {
+        "k1": ("alice", ("publish", "read")),
+        "k2": ("bob", None),
+        "k3": ("carol the admin [x]", ("manage",)),
+        "k4": ("dave [publish]", None),
+    }

@@ -66,10 +66,10 @@ class Served:
         accepted = self.server._accepted
         return () if accepted is None else cast("tuple[NativeTransport, ...]", tuple(accepted.open))
 
-    async def connect(self, **options: Any) -> WireClient:
+    async def connect(self, query: str = "", **options: Any) -> WireClient:
         options = {"proxy": None, "compression": None, **options}
         socket = await self._stack.enter_async_context(
-            connect(f"ws://127.0.0.1:{self.server.port}/ws", **options)
+            connect(f"ws://127.0.0.1:{self.server.port}/ws{query}", **options)
         )
         return WireClient(socket)
 

@@ -108,6 +108,62 @@ async def test_serve_closes_its_clients_on_a_signal(number: signal.Signals) -> N
         assert await finish(process) == (130, "", "")
 
 
+async def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
+    options = ("--drain-window", "600", "--log-level", "warning")
+    async with wshub("serve", "--port", "0", *options) as process:
+        await first_line(process.stdout)
+        url = await first_line(process.stdout)
+        port = int(url.rsplit(":", 1)[1].removesuffix("/ws"))
+        assert await status_of(port, "/readyz", "localhost") == 200
+        async with connect(url, proxy=None) as first, connect(url, proxy=None) as second:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait(
+                {asyncio.create_task(each.wait_closed()) for each in (first, second)},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            assert await status_of(port, "/readyz", "localhost") == 503
+            assert await status_of(port, "/healthz", "localhost") == 200
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(url, proxy=None)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.gather(first.wait_closed(), second.wait_closed())
+            assert {first.close_code, second.close_code} == {1012, 1001}
+        assert await finish(process) == (130, "", "")
+
+
+async def test_a_drain_without_clients_ends_at_once_with_status_0() -> None:
+    async with wshub("serve", "--port", "0", "--drain-window", "600") as process:
+        await first_line(process.stdout)
+        async with connect(await first_line(process.stdout), proxy=None) as socket:
+            process.send_signal(signal.SIGTERM)
+            await socket.wait_closed()
+            assert (socket.close_code, socket.close_reason) == (1012, "retry-after: 0")
+        assert await finish(process) == (0, "", "")
+
+
+async def test_ctrl_c_does_not_drain() -> None:
+    async with wshub("serve", "--port", "0", "--drain-window", "600") as process:
+        await first_line(process.stdout)
+        async with connect(await first_line(process.stdout), proxy=None) as socket:
+            process.send_signal(signal.SIGINT)
+            await socket.wait_closed()
+            assert socket.close_code == 1001
+        assert await finish(process) == (130, "", "")
+
+
+async def test_sigterm_during_the_start_ends_the_command() -> None:
+    # The signal comes while the command reads its settings, before the event loop runs.
+    code = (
+        "import os, signal\nfrom wshub_core.cli import commands\nread = commands.read_settings\n"
+        "def read_slowly(arguments):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return read(arguments)\n"
+        f"commands.read_settings = read_slowly\n{WSHUB}"
+    )
+    async with wshub("serve", "--port", "0", "--drain-window", "600", code=code) as process:
+        assert await finish(process) == (130, "", "")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", ""])
 async def test_serve_prints_an_address_that_can_be_opened(host: str) -> None:
     async with wshub("serve", "--host", host, "--port", "0") as process:
@@ -139,7 +195,7 @@ async def test_run_ends_its_command_on_a_signal() -> None:
     [
         (("run", "--port", "0"), "wshub: no command given: use `wshub run -- COMMAND`"),
         (("run", "--port", "0", "--id", "a:b", "--", "true"), "wshub: invalid process ID 'a:b'"),
-        (("serve", "--port", "99999"), "wshub: cannot listen on port 99999"),
+        (("serve", "--port", "99999"), "wshub: port must be 0 to 65535, not 99999"),
         (
             ("serve", "--port", "0", "--history-messages", "-1"),
             "wshub: HistoryLimits.messages must be above 0, not -1",
@@ -209,6 +265,20 @@ async def test_a_local_page_is_not_served_under_a_foreign_host_name() -> None:
                 origin=Origin(f"http://evil.example:{port}"),
                 proxy=None,
             )
+
+
+async def test_a_proxy_on_this_machine_may_pass_on_the_host_of_an_allowed_origin() -> None:
+    origin = "https://app.example"
+    async with wshub("serve", "--port", "0", "--allowed-origins", origin) as process:
+        address = await first_line(process.stdout)
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        assert await status_of(port, "/channels", "app.example") == 200
+        assert await status_of(port, "/channels", "evil.example") == 403
+        url = f"ws://app.example:{port}/ws"
+        async with connect(url, host="localhost", origin=Origin(origin), proxy=None) as socket:
+            await WireClient(socket).sync()
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(url, host="localhost", origin=Origin("https://b.example"), proxy=None)
 
 
 async def status_of(port: int, path: str, host: str) -> int:

@@ -17,14 +17,15 @@ from wshub_core.testing import ManualClock
 
 
 class ManualLoop:
-    """A loop that runs a callback on request. Each reading of its clock takes one millisecond."""
+    """A loop that runs a callback on request. Each reading of its clock takes a step of time."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.step = 0.001
         self.ready: list[Callable[[], object]] = []
 
     def time(self) -> float:
-        self.now += 0.001
+        self.now += self.step
         return self.now
 
     def call_soon(self, callback: Callable[[], object], /) -> None:
@@ -111,6 +112,12 @@ class Audience:
             )
             for number, transport in enumerate(self.transports)
         ]
+
+    def serve_frame(self, answer: PreparedMessage) -> None:
+        """Answer a frame of a client."""
+        self.delivery.hold()
+        self.delivery.fan_out(frozenset(self.connections), answer)
+        self.delivery.release()
 
     def end(
         self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
@@ -362,3 +369,23 @@ def test_each_connection_gets_all_its_messages_once_and_in_order(
         audience.delivery.resume(connection)
     audience.loop.run_all()
     assert [transport.sent for transport in audience.transports] == expected
+
+
+def test_the_answer_to_a_single_frame_does_not_wait_for_a_turn_of_the_loop() -> None:
+    audience = Audience(1)
+    for number in range(3):
+        audience.loop.now += 0.001
+        audience.serve_frame(message(number))
+        assert len(audience.transports[0].writes) == number + 1
+    assert not audience.loop.run_one()
+
+
+def test_the_answers_to_many_frames_of_one_turn_share_a_write() -> None:
+    audience = Audience(1)
+    audience.loop.now, audience.loop.step = 1.0, 0.000_001
+    for number in range(10):
+        audience.serve_frame(message(number))
+        # The event loop needs a few microseconds from one ready socket to the next.
+        audience.loop.now += 0.000_005
+    audience.loop.run_all()
+    assert [len(each) for each in audience.transports[0].writes] == [1, 9]

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
+from itertools import pairwise
 
-from wshub_core.loop.turns import Turns
+from wshub_core.loop.turns import PreciseLoop, Turns
 
 
 class TurnCounter:
@@ -68,3 +69,10 @@ async def test_cancelled_tasks_do_not_hold_up_the_others() -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert went_on == [0, *range(15, 20)]
+
+
+async def test_the_clock_of_turns_moves_within_a_millisecond() -> None:
+    loop = PreciseLoop(asyncio.get_running_loop())
+    times = {loop.time() for _ in range(1_000)}
+    assert len(times) > 10
+    assert min(b - a for a, b in pairwise(sorted(times))) < 0.000_1

@@ -6,7 +6,7 @@ which needs the extra ``wshub-auth[jwt]``.
 """
 
 from wshub_auth.addresses import client_address
-from wshub_auth.api_keys import APIKeyAuthenticator, hash_api_key
+from wshub_auth.api_keys import APIKeyAuthenticator, APIKeyUser, hash_api_key
 from wshub_auth.channels import all_of, allow, allow_claimed, any_of
 from wshub_auth.credentials import (
     BearerHeader,
@@ -44,6 +44,7 @@ from wshub_auth.tokens import (
 
 __all__ = [
     "APIKeyAuthenticator",
+    "APIKeyUser",
     "BearerHeader",
     "BearerSubprotocol",
     "BearerTokenAuth",

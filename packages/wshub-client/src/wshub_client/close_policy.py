@@ -1,11 +1,12 @@
 """The rules that decide whether a client tries again after a close or a refused handshake.
 
-They are the rows "refused", "terminal closes" and "retry after" of the client behavior.
+They are the rows "refused", "terminal closes", "retry after" and "restart" of the client behavior.
 """
 
 import re
 from collections.abc import Mapping
 
+from wshub_client.errors import ClientError, LostError
 from wshub_core import CloseCode
 
 _TERMINAL_CODES = {
@@ -22,6 +23,15 @@ _MAX_RETRY_AFTER = 3_600.0
 def is_terminal_close(code: int) -> bool:
     """Tell whether a close code ends the client."""
     return code in _TERMINAL_CODES or 4500 <= code <= 4999
+
+
+def is_planned_restart(failure: ClientError) -> bool:
+    """Tell whether the hub has closed a connection for a restart, and tells when to come back."""
+    return (
+        isinstance(failure, LostError)
+        and failure.code == CloseCode.SERVICE_RESTART
+        and failure.retry_after is not None
+    )
 
 
 def is_terminal_status(status: int, headers: Mapping[str, str]) -> bool:

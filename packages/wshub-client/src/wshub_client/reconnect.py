@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from wshub_client.callbacks import Callbacks
+from wshub_client.close_policy import is_planned_restart
 from wshub_client.errors import (
     ClientClosedError,
     ClientError,
@@ -212,7 +213,9 @@ class ReconnectLoop:
             else:
                 failure = await self._serve(connection, early, dials)
                 dials = 0
-            self._backoff.fail()
+            # `dials` is 0 after a connection.
+            if dials or not is_planned_restart(failure):
+                self._backoff.fail()
             terminal = self._find_terminal_error(failure)
             # `_serve` has reported why the connection ended, so the same error is not reported
             # twice. `dials` is 0 in this case.

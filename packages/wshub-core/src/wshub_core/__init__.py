@@ -3,6 +3,7 @@
 Start with `Hub`. `HubConfig` holds its settings, and `Message` is the unit that it sends.
 """
 
+from wshub_core.admin.app import AdminApp
 from wshub_core.bridge.history_store import HistoryStore, StoredPage
 from wshub_core.bridge.presence_store import (
     PresenceOutcome,
@@ -110,6 +111,7 @@ __all__ = [
     "BROADCAST",
     "JSON",
     "V1_SUBPROTOCOL",
+    "AdminApp",
     "AuthError",
     "AuthExpiredError",
     "AuthResult",

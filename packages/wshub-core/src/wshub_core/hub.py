@@ -6,21 +6,22 @@ import socket
 from collections.abc import Sequence
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from wshub_core.bridge_port import BridgePort
-from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.hub_channels import HubChannels
+from wshub_core.hub_connections import HubConnections
 from wshub_core.hub_monitoring import HubMonitoring
+from wshub_core.hub_operation import HubOperation
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
 from wshub_core.transports.asgi_messages import ASGIApp
+from wshub_core.values.auth import Authenticator
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.config import HubConfig
-from wshub_core.values.connection import Connection
 from wshub_core.values.errors import HubAlreadyStartedError, HubClosedError, HubNotStartedError
 from wshub_core.values.http import ProcessRequest
 from wshub_core.values.message_factories import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from wshub_core.transports.server import Server
 
 
-class Hub(HubChannels, HubMonitoring):
+class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
     """The connections, channels and subscriptions of one process.
 
     Enter the hub before use; it then belongs to that event loop::
@@ -183,6 +184,23 @@ class Hub(HubChannels, HubMonitoring):
 
         return HubApp(self._get_running, self)
 
+    def api(self, authenticator: Authenticator) -> ASGIApp:
+        """Return an ASGI application with the HTTP API of this hub.
+
+        Mount it in your application, or serve it with ``hub.serve(http_app=…)``.
+
+        Args:
+            authenticator: The authenticator of the clients of the API. A client may use the
+                operations of the scopes in its claim ``scopes``, a list of ``publish``, ``read``
+                and ``manage``; without the claim it may use none.
+
+        Raises:
+            InvalidConfigError: The authenticator is not a function.
+        """
+        from wshub_core.endpoints.api.app import API  # a hub without the API does not load it
+
+        return API(self, authenticator, lambda: self._get_running().admission)
+
     @property
     def clock(self) -> Clock:
         """The clock of timeouts and of the heartbeat."""
@@ -324,6 +342,10 @@ class Hub(HubChannels, HubMonitoring):
         """
         self._listeners.append(listener)
 
+    def remove_publish_listener(self, listener: PublishListener) -> None:
+        """Remove a function that `add_publish_listener` has added."""
+        self._listeners.remove(listener)
+
     def add_shutdown_hook(self, hook: ShutdownHook) -> None:
         """Add a function that is awaited when the hub begins to close.
 
@@ -336,57 +358,6 @@ class Hub(HubChannels, HubMonitoring):
     def remove_shutdown_hook(self, hook: ShutdownHook) -> None:
         """Remove a hook that `add_shutdown_hook` has added."""
         self._hooks.remove(hook)
-
-    # Subscriptions.
-
-    async def subscribe(self, connection: Connection, channel: str) -> None:
-        """Subscribe a connection to a channel, under the same rules as for its own frames.
-
-        Subscribing again changes nothing; neither does subscribing a connection that has ended.
-        With a bridge, this method returns when messages of other hubs arrive too. If the bridge is
-        not up, or needs longer than a second, the method returns earlier, and those messages arrive
-        as soon as the bridge delivers them.
-
-        Raises:
-            InvalidChannelError: The channel name is not allowed.
-            InvalidProcessIDError: The channel is a process's, and the id is not allowed.
-            SubscriptionDeniedError: The channel authorizer did not allow it, or failed.
-            SubscriptionLimitError: The connection has ``max_subscriptions`` already.
-        """
-        subscriptions = self._get_running().subscriptions
-        await subscriptions.subscribe_and_wait(cast("ServerConnection", connection), channel)
-
-    def subscribe_nowait(self, connection: Connection, channel: str) -> None:
-        """Start to subscribe a connection to a channel, without waiting for the result.
-
-        Without a channel authorizer, or with a plain one, the subscription is decided when this
-        method returns. An async authorizer decides later, and is called once at a time for the same
-        connection and channel. A refusal is not reported. Call it on the hub's event loop.
-
-        Raises:
-            InvalidChannelError: The channel name is not allowed.
-            InvalidProcessIDError: The channel is a process's, and the id is not allowed.
-            TypeError: The channel is not a `str`.
-        """
-        subscriptions = self._get_running().subscriptions
-        subscriptions.subscribe_nowait(cast("ServerConnection", connection), channel)
-
-    def unsubscribe(self, connection: Connection, channel: str) -> None:
-        """End a connection's subscription to a channel, if there is one."""
-        subscriptions = self._get_running().subscriptions
-        subscriptions.unsubscribe(cast("ServerConnection", connection), channel)
-
-    # State.
-
-    @property
-    def connections(self) -> tuple[Connection, ...]:
-        """Current connections, sorted by user id, remote address and id."""
-        if self._running is None:
-            return ()
-        connections = self._running.registry.connections
-        return tuple(
-            sorted(connections, key=lambda each: (each.user_id, each.remote_address, each.id))
-        )
 
 
 def running_hub(hub: Hub) -> RunningHub:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.values.measurements import Measurements
-from wshub_core.values.stats import HubStats
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -19,10 +18,6 @@ class HubMonitoring:
     """
 
     _running: RunningHub | None
-
-    def stats(self) -> HubStats:
-        """Return the current numbers and the running totals of this process."""
-        return Measurements().stats if self._running is None else self._running.stats()
 
     def measure(self) -> Measurements:
         """Return the numbers for monitoring.

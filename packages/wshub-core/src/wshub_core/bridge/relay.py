@@ -65,8 +65,8 @@ class Relay:
         return self._bridge is not None
 
     @property
-    def state(self) -> BridgeState | None:
-        """The state of the bridge; None without a bridge."""
+    def bridge_state(self) -> BridgeState | None:
+        """The state of the bridge; None without one."""
         return None if self._bridge is None else self._bridge.state
 
     def stats(self) -> BridgeStats | None:

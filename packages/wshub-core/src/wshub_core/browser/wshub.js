@@ -9,6 +9,7 @@ const OPTIONS = {
 const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
 const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
 
+const SERVICE_RESTART = 1012;
 const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
 // The HTTP statuses that these close codes stand for, if they come before the first pong: a page
 // cannot read the status of a failed handshake.
@@ -270,21 +271,25 @@ export class ReconnectingClient extends EventTarget {
       this.#end(new ClosedError(`closed for good: ${code} ${reason}`, { code, reason }));
     } else {
       const [Kind, what] = wasConnected ? [LostError, "lost"] : [DialError, "not made"];
-      this.#lose(new Kind(`connection ${what}: ${code} ${reason}`, { code, reason, retryAfter }));
+      const error = new Kind(`connection ${what}: ${code} ${reason}`, { code, reason, retryAfter });
+      const isPlanned = wasConnected && code === SERVICE_RESTART && match !== null;
+      this.#lose(error, isPlanned);
     }
   }
 
-  #lose(error) {
+  #lose(error, isPlanned = false) {
     const { initialBackoff, maxBackoff, backoffMultiplier, maxAttempts } = this.#options;
     const hasHeld = secondsSince(this.#connectedAt ?? Infinity) >= this.#options.stableAfter;
-    this.#failures = hasHeld ? 1 : this.#failures + 1;
+    // A planned restart is no failure.
+    this.#failures = (hasHeld ? 0 : this.#failures) + (isPlanned ? 0 : 1);
     if (this.#failures > maxAttempts) {
       const text = `max retries (${maxAttempts}) exceeded`;
       return this.#end(new RetriesExhaustedError(text, { cause: error }), error);
     }
     const events = this.#drop(error);
     // Full jitter: clients that have lost the same hub reconnect at different times.
-    const bound = Math.min(maxBackoff, initialBackoff * backoffMultiplier ** (this.#failures - 1));
+    const exponent = Math.max(0, this.#failures - 1);
+    const bound = Math.min(maxBackoff, initialBackoff * backoffMultiplier ** exponent);
     this.#arm((error.retryAfter ?? 0) + Math.random() * bound, () => this.#dial());
     this.#emit(["error", error], ...events);
   }

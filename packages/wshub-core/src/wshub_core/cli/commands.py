@@ -4,26 +4,33 @@ import argparse
 import asyncio
 import io
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
-from wshub_core.cli.log_output import add_log_arguments, configure_log
-from wshub_core.cli.site import address_of, new_bridge, open_site, print_addresses
+from wshub_core.cli.log_output import configure_log
+from wshub_core.cli.settings import ServeSettings
+from wshub_core.cli.site import (
+    address_of,
+    new_authenticator,
+    new_bridge,
+    open_site,
+    print_addresses,
+)
+from wshub_core.cli.socket_activation import take_inherited_sockets
+from wshub_core.cli.sources import add_flags, read_settings
+from wshub_core.cli.termination import drain_when_terminated, until_terminated
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
-from wshub_core.page.page import PROCESS_HISTORY
 from wshub_core.process.runner import run_process
 from wshub_core.transports.server import bind
-from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX, validate_process_id
-from wshub_core.values.compression import Compression
-from wshub_core.values.errors import ProcessStartError, ServeError, WSHubError
-from wshub_core.values.history import HistoryLimits
+from wshub_core.values.channels import validate_process_id
+from wshub_core.values.errors import ProcessStartError, WSHubError
 from wshub_core.values.messages import Message, MessageType
 
 
@@ -39,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_to_end(work: Coroutine[Any, Any, int]) -> int:
     try:
-        return _new_event_loop_runner()(_until_terminated(work))
+        return _new_event_loop_runner()(until_terminated(work))
     except WSHubError as exc:
-        print(f"wshub: {exc}", file=sys.stderr)
+        for line in str(exc).splitlines():
+            print(f"wshub: {line}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         # Ctrl-C or SIGTERM, after the cleanup. Shells report Ctrl-C as 130.
@@ -59,28 +67,13 @@ def _make_parser() -> argparse.ArgumentParser:
     address.add_argument("--host", default="localhost", help="where to listen (localhost)")
     address.add_argument("--port", type=int, default=8080, help="the TCP port (8080; 0: any free)")
 
-    serve = commands.add_parser(
-        "serve", parents=[address], help="run a hub, with a page at / that shows its channels"
-    )
-    serve.add_argument(
-        "--allow-publish",
-        action="store_true",
-        help="let every client publish: `wshub send`, `wshub run --to`",
-    )
-    serve.add_argument(
-        "--redis",
-        metavar="URL",
-        help="join the hubs that use the same Redis, such as redis://localhost:6379",
-    )
-    serve.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="serve the port with so many processes, joined by --redis (1)",
-    )
-    _add_hub_arguments(serve)
+    serve = commands.add_parser("serve", help="run a hub, with a page at / that shows its channels")
+    add_flags(serve)
     serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check-config", help="check a configuration file")
+    check.add_argument("file", metavar="FILE", help="the TOML file")
+    check.set_defaults(run=_check_config)
 
     run = commands.add_parser(
         "run", parents=[address], help="run a command, and a hub with a page that follows it"
@@ -102,50 +95,6 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
-    add_log_arguments(parser)
-    parser.add_argument(
-        "--metrics", action="store_true", help="serve metrics for Prometheus at /metrics"
-    )
-    parser.add_argument(
-        "--compression", action="store_true", help="compress messages for clients that support it"
-    )
-    limits = PROCESS_HISTORY
-    parser.add_argument(
-        "--history-messages",
-        type=int,
-        default=limits.messages,
-        metavar="N",
-        help="keep so many messages of each process; 0: none (%(default)s)",
-    )
-    parser.add_argument(
-        "--history-bytes",
-        type=int,
-        default=limits.bytes,
-        metavar="N",
-        help="keep so many bytes of the messages of each process (%(default)s)",
-    )
-    parser.add_argument(
-        "--history-seconds",
-        type=float,
-        default=limits.seconds,
-        metavar="S",
-        help="keep each message so many seconds (%(default)s)",
-    )
-
-
-def _history_of(arguments: argparse.Namespace) -> dict[str, HistoryLimits | None]:
-    """Return the setting ``HubConfig.history`` for the arguments of ``serve``."""
-    limits = None
-    if arguments.history_messages:
-        limits = HistoryLimits(
-            messages=arguments.history_messages,
-            bytes=arguments.history_bytes,
-            seconds=arguments.history_seconds,
-        )
-    return {f"{PROCESS_CHANNEL_PREFIX}*": limits}
-
-
 class _ClientMissingError(WSHubError):
     def __init__(self) -> None:
         super().__init__(
@@ -165,67 +114,70 @@ async def _raise_client_missing(arguments: argparse.Namespace) -> int:
     raise _ClientMissingError
 
 
+async def _check_config(arguments: argparse.Namespace) -> int:
+    _check(read_settings(argparse.Namespace(config=arguments.file), {}))
+    print(f"{arguments.file} is valid")
+    return 0
+
+
+def _check(settings: ServeSettings) -> None:
+    """Raise the errors of settings that other packages check."""
+    if settings.redis is not None:
+        new_bridge(Hub(), settings.redis)
+    if settings.api_keys is not None:
+        new_authenticator(settings.api_keys)
+
+
 async def _serve(arguments: argparse.Namespace) -> int:
-    if arguments.workers < 1:
-        raise ServeError(f"--workers must be 1 or more, not {arguments.workers}")
-    if arguments.workers == 1:
-        return await _serve_here(arguments)
-    if arguments.redis is None:
-        raise ServeError(
-            "several workers need --redis URL: each worker is a hub of its own, which Redis joins"
-        )
-    if arguments.metrics:
-        raise ServeError(
-            "--metrics needs a process with a port of its own: a request for /metrics would reach "
-            "any one of the workers"
-        )
-    configure_log(arguments)
-    _history_of(arguments)
+    settings = read_settings(arguments)
+    sockets = take_inherited_sockets()
+    # The service manager knows the addresses of its sockets.
+    print_ready = _print_nothing if sockets else partial(print_addresses, settings.host)
+    if settings.workers == 1:
+        return await _serve_here(settings, sockets, print_ready)
+    configure_log(settings)
     # A wrong URL is reported here, once, and not by every worker.
-    new_bridge(Hub(), arguments.redis)
-    sockets = await bind(arguments.host, arguments.port)
+    _check(settings)
+    sockets = sockets or await bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]
     return await run_workers(
-        arguments.workers,
+        settings.workers,
         _serve_worker,
-        arguments,
+        settings,
         sockets,
-        on_ready=lambda: print_addresses(arguments.host, port),
+        on_ready=lambda: print_ready(port),
+        drain_window=settings.drain_window,
     )
 
 
+def _print_nothing(port: int) -> None:
+    pass
+
+
 def _serve_worker(
-    ready: Connection, arguments: argparse.Namespace, sockets: Sequence[socket.socket]
+    ready: Connection, settings: ServeSettings, sockets: Sequence[socket.socket]
 ) -> None:
     """Serve in a worker process."""
     report_ready = prepare_worker(ready)
-    sys.exit(_run_to_end(cancel_with_parent(_serve_here(arguments, sockets, report_ready))))
+    serving = _serve_here(settings, sockets, lambda _: report_ready())
+    sys.exit(_run_to_end(cancel_with_parent(serving)))
 
 
 async def _serve_here(
-    arguments: argparse.Namespace,
-    sockets: Sequence[socket.socket] = (),
-    report_ready: Callable[[], None] | None = None,
+    settings: ServeSettings,
+    sockets: Sequence[socket.socket],
+    report_ready: Callable[[int], object],
 ) -> int:
-    configure_log(arguments)
-    settings: dict[str, Any] = {"history": _history_of(arguments)}
-    if arguments.compression:
-        settings["compression"] = Compression()
-    if arguments.allow_publish:
-        settings["publish_authorizer"] = lambda *_: True
-    async with open_site(
-        arguments.host,
-        arguments.port,
-        arguments.redis,
-        sockets,
-        with_metrics=arguments.metrics,
-        **settings,
-    ) as (_, server):
-        if report_ready is None:
-            print_addresses(arguments.host, server.port)
+    """Serve in this process; call a function with the port when the server listens."""
+    configure_log(settings)
+    async with open_site(settings, sockets) as site:
+        report_ready(site.server.port)
+        if site.admin_address is not None:
+            print(f"admin view: {site.admin_address}", flush=True)
+        if settings.drain_window:
+            await drain_when_terminated(site.hub, settings.drain_window)
         else:
-            report_ready()
-        await server.serve_forever()
+            await site.server.serve_forever()
     return 0
 
 
@@ -237,11 +189,11 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         status: int = await _client_commands().run_to(arguments.to, arguments.id, command)
         return _shell_status(status)
-    async with open_site(arguments.host, arguments.port) as (hub, server):
+    async with open_site(ServeSettings(host=arguments.host, port=arguments.port)) as site:
         # Standard output belongs to the command.
-        print(address_of(arguments.host, server.port), file=sys.stderr, flush=True)
-        hub.add_publish_listener(_Echo())
-        exit_code = await run_process(hub, arguments.id, *command)
+        print(address_of(arguments.host, site.server.port), file=sys.stderr, flush=True)
+        site.hub.add_publish_listener(_Echo())
+        exit_code = await run_process(site.hub, arguments.id, *command)
     return _shell_status(exit_code)
 
 
@@ -268,15 +220,6 @@ class _Echo:
             self._is_read = False
             # Python flushes standard output at its exit, which would report the broken pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-async def _until_terminated(work: Coroutine[Any, Any, int]) -> int:
-    """Await a coroutine; SIGTERM cancels it as Ctrl-C does, so that it can clean up."""
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    if sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work
 
 
 def _new_event_loop_runner() -> Callable[[Coroutine[Any, Any, int]], int]:

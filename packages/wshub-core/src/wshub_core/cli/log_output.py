@@ -1,46 +1,28 @@
 """The log of ``wshub serve``: its format, and the level of each logger."""
 
-import argparse
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 
-_LEVELS = ("debug", "info", "warning", "error")
+from wshub_core.cli.settings import ServeSettings
 
 _NOT_FIELDS = {*vars(logging.makeLogRecord({})), "asctime", "kind", "message"}
 """The attributes of every record, and of wshub's throttle. All others are fields of the line."""
 
 
-def add_log_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments about the log."""
-    parser.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        help="the form of the log on standard error (text in a terminal, else json)",
-    )
-    parser.add_argument(
-        "--log-level", choices=_LEVELS, default="info", help="the lowest level (%(default)s)"
-    )
-    parser.add_argument(
-        "--access-log",
-        action="store_true",
-        help="log each HTTP request, and the beginning and the end of each connection",
-    )
-
-
-def configure_log(arguments: argparse.Namespace) -> None:
+def configure_log(settings: ServeSettings) -> None:
     """Send the log to standard error."""
     handler = logging.StreamHandler()
-    if (arguments.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
+    if (settings.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
         handler.setFormatter(JSONFormatter())
     else:
         # The process id tells the lines of several workers apart.
         handler.setFormatter(logging.Formatter("wshub[%(process)d]: %(message)s"))
     # Other packages may log secrets at lower levels, such as the headers of requests.
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("wshub").setLevel(arguments.log_level.upper())
-    access_level = logging.DEBUG if arguments.access_log else logging.INFO
+    logging.getLogger("wshub").setLevel(settings.log_level.upper())
+    access_level = logging.DEBUG if settings.access_log else logging.INFO
     logging.getLogger("wshub.access").setLevel(access_level)
 
 

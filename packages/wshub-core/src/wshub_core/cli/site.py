@@ -1,12 +1,16 @@
 """The site of the ``wshub`` command: a hub, its server and the endpoints beside it."""
 
+import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from wshub_core.admin.app import AdminApp
+from wshub_core.cli.settings import ServeSettings
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
@@ -38,48 +42,88 @@ class _LoopbackGuard:
         # True before the server listens, so that no early request passes.
         self.is_local = True
         self.hub = Hub(HubConfig(check_origin=self._check_origin, **settings))
+        # A proxy on this machine passes the host of its own pages on.
+        origins = self.hub.config.allowed_origins or ()
+        self._hosts = {urlsplit(origin).hostname for origin in origins} - {None}
 
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
-        return not self.is_local or is_loopback_host(request.header("host"))
+        host = request.header("host")
+        return (
+            not self.is_local
+            or is_loopback_host(host)
+            or (host is not None and host.partition(":")[0] in self._hosts)
+        )
 
     def _check_origin(self, request: Request) -> bool:
-        return self.admits(request) and origin_allowed(request, None)
+        config = self.hub.config
+        return self.admits(request) and origin_allowed(
+            request, config.allowed_origins, require_origin=config.require_origin
+        )
+
+
+class Site(NamedTuple):
+    """A running site.
+
+    Attributes:
+        hub: The hub.
+        server: The server of the hub.
+        admin_address: The address of the admin view, with a new key; None without the view.
+    """
+
+    hub: Hub
+    server: Server
+    admin_address: str | None
 
 
 @asynccontextmanager
 async def open_site(
-    host: str,
-    port: int,
-    redis: str | None = None,
-    sockets: Sequence[socket.socket] = (),
-    *,
-    with_metrics: bool = False,
-    **settings: Any,
-) -> AsyncIterator[tuple[Hub, Server]]:
-    """Run a hub and its server, with the live page and the wanted endpoints."""
-    guard = _LoopbackGuard(**settings)
+    settings: ServeSettings, sockets: Sequence[socket.socket] = ()
+) -> AsyncIterator[Site]:
+    """Run a hub and its server, with the live page and the endpoints of the settings."""
+    guard = _LoopbackGuard(**settings.hub_settings())
     hub = guard.hub
     page = LivePage(hub)
 
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
 
-    apps = {"/metrics": _metrics_of(hub)} if with_metrics else {}
+    health = hub.health(needs_bridge=settings.ready_needs_redis)
+    apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health}
+    if settings.metrics:
+        apps["/metrics"] = _metrics_of(hub)
+    if settings.api_keys is not None:
+        apps["/api"] = hub.api(new_authenticator(settings.api_keys))
     routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
-        if redis is not None:
-            await stack.enter_async_context(new_bridge(hub, redis))
+        if settings.redis is not None:
+            await stack.enter_async_context(new_bridge(hub, settings.redis))
             await page.join()
         if sockets:
             server = hub.serve(sockets=sockets, http_app=routes)
         else:
-            server = hub.serve(host, port, http_app=routes)
+            server = hub.serve(settings.host, settings.port, http_app=routes)
         await stack.enter_async_context(server)
         # From the bound addresses: a host name does not show whether it stands for loopback.
-        guard.is_local = all(is_loopback_host(_bracket(each)) for each in server.addresses)
-        yield hub, server
+        # A server at a unix socket has no address, and web pages cannot reach it.
+        local = [is_loopback_host(_bracket(each)) for each in server.addresses]
+        guard.is_local = bool(local) and all(local)
+        admin_address = None
+        if settings.admin:
+            admin_address = await stack.enter_async_context(_open_admin(hub, settings))
+        yield Site(hub, server, admin_address)
+
+
+@asynccontextmanager
+async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
+    """Serve the admin view; yield its address."""
+    key = settings.admin_key or secrets.token_urlsafe(24)
+    app = AdminApp(hub, key)
+    async with hub.serve(settings.admin_host, settings.admin_port, http_app=app) as server:
+        address = address_of(settings.admin_host, server.port)
+        # A key of the settings is a secret that the operator knows.
+        yield address if settings.admin_key else f"{address}#key={key}"
 
 
 def print_addresses(host: str, port: int) -> None:
@@ -103,7 +147,7 @@ def _metrics_of(hub: Hub) -> ASGIApp:
     try:
         return hub.metrics()
     except ImportError as exc:
-        raise WSHubError("--metrics needs prometheus-client: install wshub-core[metrics]") from exc
+        raise WSHubError("metrics needs prometheus-client: install wshub-core[metrics]") from exc
 
 
 def new_bridge(hub: Hub, url: str) -> Any:
@@ -112,5 +156,17 @@ def new_bridge(hub: Hub, url: str) -> Any:
         return import_module("wshub_redis").RedisBridge(hub, url)
     except ModuleNotFoundError as exc:
         raise WSHubError(
-            "--redis needs the package wshub-redis: install it beside wshub-core"
+            "redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
+
+
+def new_authenticator(path: str) -> Any:
+    """Return an authenticator of the package wshub-auth for the keys in a file."""
+    try:
+        return import_module("wshub_auth").APIKeyAuthenticator.from_file(path)
+    except ModuleNotFoundError as exc:
+        raise WSHubError(
+            "api_keys needs the package wshub-auth: install it beside wshub-core"
+        ) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise WSHubError(f"the file of api_keys cannot be read: {exc}") from exc

@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from wshub_core.cli.termination import END_NOW, wait_for_sigterm
 from wshub_core.logs import get_logger
 from wshub_core.protocol.backoff import Backoff
 
 logger = get_logger("wshub.workers")
 
 _STOP_SECONDS = 20.0
-"""Seconds between SIGTERM and SIGKILL for a worker that does not end."""
+"""Seconds between the signal that ends a worker and SIGKILL, if the worker does not end."""
 
 _STABLE_SECONDS = 10.0
 """Seconds after which a worker counts as stable; the restart backoff then begins again."""
@@ -26,9 +28,13 @@ arguments."""
 
 
 async def run_workers(
-    count: int, work: Work, *arguments: object, on_ready: Callable[[], object]
+    count: int,
+    work: Work,
+    *arguments: object,
+    on_ready: Callable[[], object],
+    drain_window: float = 0.0,
 ) -> int:
-    """Run a function in several worker processes until this task is cancelled.
+    """Run a function in several worker processes until SIGTERM, or until this task is cancelled.
 
     A worker that dies is replaced. If a worker ends before it is ready, all workers are stopped.
 
@@ -37,10 +43,11 @@ async def run_workers(
         work: The function. It must be importable, because each worker is a new interpreter.
         *arguments: Further arguments of the function; they are pickled.
         on_ready: Called once, when all workers are ready.
+        drain_window: Time in seconds that the workers take to end after SIGTERM. With 0, SIGTERM
+            cancels this task.
 
     Returns:
-        The exit status of a worker that ended before it was ready. Otherwise this function does
-        not return.
+        The exit status of a worker that ended before it was ready; 0 after SIGTERM.
     """
     slots = [_Slot(work, arguments) for _ in range(count)]
     try:
@@ -51,11 +58,14 @@ async def run_workers(
                 return status or 1
         on_ready()
         async with asyncio.TaskGroup() as group:
-            for slot in slots:
-                group.create_task(slot.keep())
+            keeping = [group.create_task(slot.keep()) for slot in slots]
+            await (wait_for_sigterm() if drain_window else asyncio.Event().wait())
+            for task in keeping:
+                task.cancel()
+        await asyncio.gather(*(slot.end(signal.SIGTERM, drain_window) for slot in slots))
     finally:
-        await asyncio.gather(*(slot.stop() for slot in slots))
-    raise AssertionError("workers are replaced until the task is cancelled")
+        await asyncio.gather(*(slot.end(END_NOW) for slot in slots))
+    return 0
 
 
 class _Slot:
@@ -100,14 +110,20 @@ class _Slot:
             with contextlib.suppress(OSError):
                 await self.start()
 
-    async def stop(self) -> None:
-        """Stop the process with SIGTERM, and with SIGKILL if it does not end in time."""
+    async def end(self, number: signal.Signals, seconds: float = 0.0) -> None:
+        """End the process with a signal, and with SIGKILL if it does not end in time.
+
+        Args:
+            number: The signal.
+            seconds: Time that the process may take in addition.
+        """
         process = self._process
-        if process is None:
+        if process is None or not process.is_alive():
             return
-        process.terminate()
+        assert process.pid is not None, "the process was started"
+        os.kill(process.pid, number)
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(seconds + _STOP_SECONDS):
                 await self._wait_ended(process)
         except TimeoutError:
             process.kill()
@@ -143,7 +159,10 @@ def prepare_worker(ready: Connection) -> Callable[[], None]:
 
 
 async def cancel_with_parent(work: Coroutine[Any, Any, int]) -> int:
-    """Await a coroutine; cancel it if the parent process dies, so that no worker is left behind."""
+    """Await the work of a worker; cancel it if the parent dies, or ends the worker at once.
+
+    Without the first, the death of a parent would leave its workers behind.
+    """
     parent = multiprocessing.parent_process()
     task = asyncio.current_task()
     assert parent is not None, "a worker has a parent"
@@ -155,4 +174,5 @@ async def cancel_with_parent(work: Coroutine[Any, Any, int]) -> int:
         task.cancel()
 
     loop.add_reader(parent.sentinel, end)
+    loop.add_signal_handler(END_NOW, task.cancel)
     return await work

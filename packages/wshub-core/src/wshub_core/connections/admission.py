@@ -18,7 +18,7 @@ from wshub_core.values.errors import (
     AuthError,
     TooManyAttemptsError,
 )
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import DrainingResponse, Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = get_logger("wshub.admission")
@@ -29,6 +29,13 @@ _MAX_LOGGED = 200
 _RETRY_AFTER_SECONDS = "5"
 """Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
 
+_DRAINING = DrainingResponse(
+    HTTPStatus.SERVICE_UNAVAILABLE, b"Hub is restarting\n", {"Retry-After": "1"}
+)
+"""The refusal of a hub that is being drained. A load balancer notices the drain within about a
+second, and then passes the client on to another hub.
+"""
+
 ANONYMOUS = AuthResult(True)
 """The identity of every client of a hub without an authenticator."""
 
@@ -36,9 +43,9 @@ ANONYMOUS = AuthResult(True)
 class Admission:
     """Accepts or refuses the opening requests of clients.
 
-    The checks run in this order: 503 if the hub is closed or full, 403 if the origin is not
-    allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full runs no
-    callback of the application.
+    The checks run in this order: 503 if the hub is closed, drained or full, 403 if the origin is
+    not allowed, 401 or 429 if the authenticator does not accept the request. A hub that is full
+    runs no callback of the application.
 
     Args:
         config: The hub's settings.
@@ -55,6 +62,7 @@ class Admission:
         count_connections: Callable[[], int],
     ) -> None:
         self._is_closed = False
+        self._is_draining = False
         self._config = config
         self._callbacks = callbacks
         self._counters = counters
@@ -63,6 +71,10 @@ class Admission:
     def close(self) -> None:
         """Refuse every further request with 503."""
         self._is_closed = True
+
+    def drain(self) -> None:
+        """Refuse every further request with 503, because the hub is being drained."""
+        self._is_draining = True
 
     async def admit(self, request: Request, context: Context) -> AuthResult | Response:
         """Run all checks on a request.
@@ -99,6 +111,9 @@ class Admission:
         if self._is_closed:
             self._note(unavailable, "hub_not_running", request)
             return Response(unavailable, b"Hub is not running\n")
+        if self._is_draining:
+            self._note(unavailable, "draining", request)
+            return _DRAINING
         limit = self._config.max_connections
         if limit is not None and self._count_connections() >= limit:
             self._note(unavailable, "too_many_connections", request)
@@ -114,7 +129,7 @@ class Admission:
         authenticator = self._config.authenticator
         if authenticator is None:
             return ANONYMOUS
-        result = await self._run_authenticator(authenticator, request, context)
+        result = await self.run_authenticator(authenticator, request, context)
         if result.valid:
             return result
         on_auth_failure = self._config.on_auth_failure
@@ -138,11 +153,18 @@ class Admission:
     async def authenticate_token(self, token: str, context: Context) -> AuthResult:
         """Authenticate a connected client by a new token, within ``open_timeout``."""
         authenticator = cast("TokenAuthenticator", self._config.authenticator)
-        return await self._run_authenticator(authenticator.authenticate_token, token, context)
+        return await self.run_authenticator(authenticator.authenticate_token, token, context)
 
-    async def _run_authenticator(
+    async def run_authenticator(
         self, authenticate: Callable[..., Any], presented: Request | str, context: Context
     ) -> AuthResult:
+        """Call an authenticator, within ``open_timeout``; a failed call is a refusal.
+
+        Args:
+            authenticate: The authenticator.
+            presented: The request or the token that it checks.
+            context: Context of the calling task, in which an async authenticator runs too.
+        """
         failed = AuthResult(False, error=AuthenticatorError())
         result = await self._callbacks.call_within(
             self._config.open_timeout, context, "authenticator", failed, authenticate, presented

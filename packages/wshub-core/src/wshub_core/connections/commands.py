@@ -14,9 +14,9 @@ from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing
+from wshub_core.connections.spans import make_spans
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
-from wshub_core.connections.tracing import make_tracing
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.client_frames import (
@@ -83,7 +83,7 @@ class Commands:
         presence_commands: PresenceCommands | None,
     ) -> None:
         self._config = config
-        self._tracing = make_tracing(config)
+        self._spans = make_spans(config)
         self._counters = counters
         self._registry = registry
         self._callbacks = callbacks
@@ -155,8 +155,8 @@ class Commands:
         """Serve a message that is for the application."""
         on_message = self._config.on_message
         if on_message is not None:
-            if self._tracing is not None and message.traceparent:
-                on_message = self._tracing.continue_in("on_message", message, on_message)
+            if self._spans is not None and message.traceparent:
+                on_message = self._spans.continue_in("on_message", message, on_message)
             return self._callbacks.run("on_message", on_message, connection, message)
         # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"

@@ -113,6 +113,10 @@ class ServerConnection(Connection):
     def dropped_messages(self) -> int:  # noqa: D102
         return self.outbox.dropped
 
+    @property
+    def waiting_bytes(self) -> int:  # noqa: D102
+        return self.outbox.queued_bytes + self.unsent_bytes
+
     def send(self, message: Message) -> bool:  # noqa: D102
         return self._owner.send(self, message)
 
@@ -197,6 +201,10 @@ class ServerConnection(Connection):
     def close_inbound(self) -> None:
         """Drop the queue of frames, which is empty."""
         self._inbound = None
+
+    def replace_transport(self, transport: Transport) -> None:
+        """Write through another transport from now on, which passes all calls on to the first."""
+        self.transport = transport
 
     # Liveness and writability.
 

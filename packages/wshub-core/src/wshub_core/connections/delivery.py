@@ -4,7 +4,6 @@ This module alone writes to outboxes. A fan-out to many connections takes longer
 may be blocked, so the work runs in slices of about 2 ms.
 """
 
-import math
 import sys
 from asyncio import Future, get_running_loop, shield
 from collections import deque
@@ -34,8 +33,9 @@ _WRITE_CHUNK = 16
 _AT_ONCE = 4
 """Number of deliveries that need not wait for the next round of the event loop."""
 
-_PAUSE_SECONDS = 0.0001
-"""Time in seconds between two deliveries at once. Messages in between wait, and share writes."""
+_PAUSE_SECONDS = 0.00002
+"""Time in seconds between a delivery at once and the next frame, below which the frame counts as
+one of the same turn of the event loop. Its messages then wait, and share writes."""
 
 _PHASE_BYTES = 131_072
 """Bytes that one phase moves into an outbox, and from there to its transport; exceeded by at most
@@ -56,8 +56,7 @@ class Delivery:
     If all waiting messages have the same targets, the fan-out phase writes them at once to the
     connections with an empty outbox.
 
-    The class is one unit, although it has many methods: it alone writes to outboxes, and every way
-    into an outbox has to keep the order.
+    The class is one unit, although it has many methods: every way into an outbox keeps the order.
 
     A message to a single connection does not wait for the fan-out to all others. The delivery
     first catches up with all earlier messages of that connection, so their order holds, and writes
@@ -89,8 +88,8 @@ class Delivery:
         self._is_scheduled = False
         self._is_held = False
         self._is_running = False
-        # Time of the last delivery by `release`.
-        self._released_at = -math.inf
+        # Times of the last `hold`, and of the end of the last delivery by `release`.
+        self._held_at = self._released_at = 0.0
         self._drained: dict[ServerConnection, Future[None]] = {}
 
     def fan_out(self, targets: Collection[ServerConnection], message: PreparedMessage) -> None:
@@ -118,7 +117,7 @@ class Delivery:
         if self._job_bytes > _MAX_JOB_BYTES and not self._is_running:
             # A loop without an await publishes faster than the delivery gets its turns. The fan-out
             # within the call slows that loop down and bounds the memory.
-            self._run(math.inf)
+            self._run(sys.maxsize)
         else:
             self._schedule()
 
@@ -172,29 +171,30 @@ class Delivery:
     def hold(self) -> None:
         """Let messages wait until `release`."""
         self._is_held = True
+        self._held_at = self._loop.time()
 
     def release(self) -> None:
         """Deliver what waits since `hold`: at once if that is little work, or else soon.
 
-        A round of the event loop costs as much as a delivery. A call for each frame of a client
-        would however write the answers to many frames one by one, so such calls keep a distance.
+        A turn of the event loop costs as much as a delivery. The answers to many frames of one turn
+        however share writes.
         """
         self._is_held = False
         if self._is_scheduled or not (self._jobs or self._ready or self._urgent):
             return
-        now = self._loop.time()
-        if now >= self._released_at + _PAUSE_SECONDS and self._has_little_work():
-            self._released_at = now
+        if self._held_at > self._released_at + _PAUSE_SECONDS and self._has_little_work():
             self._work_at_once()
+            self._released_at = self._loop.time()
             # Work can bring further work: a log handler may publish.
             if not (self._jobs or self._ready or self._urgent):
                 return
         self._schedule()
 
     def _has_little_work(self) -> bool:
-        # Each job has a target, so that more jobs than these are not little work.
-        targets = sum(len(job.targets) for job in islice(self._jobs, _AT_ONCE + 1))
-        return len(self._urgent) + len(self._ready) + targets <= _AT_ONCE
+        writes = len(self._urgent) + len(self._ready)
+        for job in islice(self._jobs, _AT_ONCE + 1):
+            writes += len(job.targets)
+        return writes <= _AT_ONCE
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self._is_held:

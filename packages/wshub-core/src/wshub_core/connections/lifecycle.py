@@ -14,15 +14,18 @@ from wshub_core.connections.delivery import Delivery
 from wshub_core.connections.heartbeat import Heartbeat
 from wshub_core.connections.stalled_writes import StalledWrites
 from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.tracing import Tracing
 from wshub_core.connections.transport import Transport
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.timeouts import Timeouts
+from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.outbox import Outbox
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
@@ -52,9 +55,11 @@ class Lifecycle:
         clock: The hub's clock.
         counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
+        users: The connections of each user.
         subscriptions: Subscribes connections to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
+        tracing: Shows the frames of traced connections.
 
     Attributes:
         delivery: Delivers messages to the connections.
@@ -69,11 +74,14 @@ class Lifecycle:
         clock: Clock,
         counters: Counters,
         registry: Registry[ServerConnection],
+        users: UserIndex[ServerConnection],
         subscriptions: Subscriptions,
         callbacks: Callbacks,
         tasks: Tasks,
+        tracing: Tracing,
     ) -> None:
-        self.delivery = Delivery(loop, counters, self.close)
+        self._tracing = tracing
+        self.delivery = Delivery(PreciseLoop(loop), counters, self.close)
         self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
             clock, config.write_timeout, self.delivery, self._abort_stalled
@@ -82,6 +90,7 @@ class Lifecycle:
         self._clock = clock
         self._counters = counters
         self._registry = registry
+        self._users = users
         self._subscriptions = subscriptions
         self._callbacks = callbacks
         self._tasks = tasks
@@ -135,8 +144,11 @@ class Lifecycle:
         self.auth_expiry.set(connection, identity.expires_at)
         self._connections.add(connection)
         self._registry.add(connection)
+        self._users.add(connection.user_id, connection)
         self._heartbeat.add(connection)
         self._counters.connections += 1
+        if self._tracing.is_active:
+            self._tracing.note_connected(connection)
         access_logger.debug("%r connected", connection)
         # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect
@@ -151,6 +163,7 @@ class Lifecycle:
         # First: it reads the subscriptions, which `Registry.remove` deletes.
         self._subscriptions.cancel_pending(connection)
         if self._registry.remove(connection):
+            self._users.remove(connection.user_id, connection)
             self._heartbeat.discard(connection)
             self.auth_expiry.discard(connection)
             self.delivery.close_outbox(connection)
@@ -235,9 +248,18 @@ class Lifecycle:
         Every wait is bounded by ``close_timeout``: for the closing handshakes, for aborted
         transports, for the callbacks that run, and for cancelled callbacks.
         """
-        connections = tuple(self._connections)
-        for connection in connections:
+        for connection in tuple(self._connections):
             self.close(connection, DisconnectCause.SERVER_CLOSED, code, reason)
+        await self.end_transports()
+        await self._finish_callbacks()
+        self.stalled_writes.cancel()
+
+    async def end_transports(self) -> None:
+        """Wait until the transports of all closed connections have ended; abort the late ones.
+
+        Both waits are bounded by ``close_timeout``.
+        """
+        connections = tuple(self._connections)
         # Transports apply the same timeout by the hub's clock. This wait uses the event loop's
         # clock, so it ends even if the hub's clock stands still.
         await self._wait_gone(connections)
@@ -247,8 +269,6 @@ class Lifecycle:
         for connection in self._connections & {*connections}:
             logger.error("the transport of %r did not end after its abort", connection)
             self.note_disconnected(connection, DisconnectCause.LOST, 1006, "")
-        await self._finish_callbacks()
-        self.stalled_writes.cancel()
 
     async def _wait_gone(self, connections: Sequence[ServerConnection]) -> None:
         with contextlib.suppress(TimeoutError):

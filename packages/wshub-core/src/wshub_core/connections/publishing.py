@@ -3,14 +3,14 @@
 import contextlib
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.delivery import Delivery
-from wshub_core.connections.tracing import make_tracing
+from wshub_core.connections.spans import make_spans
 from wshub_core.history.histories import Histories
 from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
@@ -60,7 +60,7 @@ class Publishing:
         listeners: Sequence[PublishListener],
     ) -> None:
         self._max_message_bytes = config.max_message_bytes
-        self._tracing = make_tracing(config)
+        self._spans = make_spans(config)
         self._loop = loop
         self._thread_id = threading.get_ident()
         self._registry = registry
@@ -177,6 +177,11 @@ class Publishing:
         self._delivery.send_one(connection, prepared)
         return True
 
+    def send_to(self, connections: Collection[ServerConnection], message: Message) -> None:
+        """Send to the connections of a user; see `Hub.send_to_user`."""
+        _, payload = self._prepare(message, None, True, None)
+        self._delivery.fan_out(connections, PreparedMessage(payload))
+
     def _prepare(
         self,
         message: Message,
@@ -184,9 +189,9 @@ class Publishing:
         local_only: bool,
         limits: HistoryLimits | None,
     ) -> tuple[Message, bytes]:
-        if self._tracing is None or not isinstance(message, Message):
+        if self._spans is None or not isinstance(message, Message):
             return self._encode(message, channel, local_only, limits)
-        with self._tracing.publish(message, channel) as traced:
+        with self._spans.publish(message, channel) as traced:
             return self._encode(traced, channel, local_only, limits)
 
     def _encode(

@@ -11,6 +11,8 @@ from wshub_core.connections.admission import Admission
 from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.drain import Drain
+from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
 from wshub_core.connections.presence_commands import PresenceCommands
@@ -18,6 +20,7 @@ from wshub_core.connections.publishing import Publishing, PublishListener
 from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
+from wshub_core.connections.tracing import Trace, Tracing
 from wshub_core.connections.transport import Transport
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
@@ -28,6 +31,7 @@ from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
@@ -60,6 +64,7 @@ class RunningHub:
         config: The hub's settings.
         clock: The clock of all timeouts and of the heartbeat.
         registry: The connections and their subscriptions.
+        users: The connections of each user.
         tasks: The tasks that the hub waits for when it closes.
         callbacks: Calls of the application's callbacks.
         relay: Forwards messages to the bridge.
@@ -68,6 +73,7 @@ class RunningHub:
         presence: The members of channels; None if no channel has presence.
         subscriptions: Subscribes connections to channels.
         lifecycle: Adds, ends and removes connections.
+        drain: Closes the connections spread over a window.
         publishing: Publishes and delivers messages.
     """
 
@@ -92,7 +98,9 @@ class RunningHub:
             # Without presence, the end of a subscription costs nothing more.
             self._leave_presence if config.presence else None,
         )
+        self.users: UserIndex[ServerConnection] = UserIndex()
         self.tasks = Tasks(loop)
+        self._tracing = Tracing()
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
             clock,
@@ -119,10 +127,13 @@ class RunningHub:
             clock,
             self._counters,
             self.registry,
+            self.users,
             self.subscriptions,
             self.callbacks,
             self.tasks,
+            self._tracing,
         )
+        self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
         self._commands = self._make_commands()
         # Documented on ConnectionOwner. No method in between: it is called for each frame.
@@ -242,6 +253,7 @@ class RunningHub:
     async def _close_connections(self, code: int, reason: str) -> None:
         # Admission first, so that no connection is added while the others are closed.
         self.admission.close()
+        self.drain.stop()
         self.histories.cancel()
         await self.lifecycle.close_all(code, reason)
         if self.presence is not None:
@@ -294,9 +306,24 @@ class RunningHub:
             history_bytes=streams.memory,
             recoveries=dict(counters.recoveries),
             members=0 if self.presence is None else self.presence.sync.member_count,
-            bridge_state=self.relay.state,
+            bridge_state=self.relay.bridge_state,
             bridge=self.relay.stats(),
         )
+
+    def start_trace(self, trace: Trace) -> None:
+        """Start a trace; see `Hub.trace`."""
+        self._tracing.start(trace, self.registry.connections)
+        self.serve_frame = self._serve_traced
+
+    def stop_trace(self, trace: Trace) -> None:
+        """Stop a trace."""
+        self._tracing.stop(trace, self.registry.connections)
+        if not self._tracing.is_active:
+            self.serve_frame = self._commands.serve
+
+    def _serve_traced(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
+        self._tracing.show(connection, "in", bytes(payload))
+        return self._commands.serve(connection, payload)
 
     def count_saved_bytes(self, count: int) -> None:
         """Count the bytes by which compression has made a delivery smaller."""

@@ -1,8 +1,8 @@
 """Subscriptions: validate, authorize, add, confirm. Every way to subscribe leads through here."""
 
 import contextlib
-from asyncio import Future, Task
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from asyncio import Future, Task, gather
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
@@ -92,6 +92,20 @@ class Subscriptions:
         if isinstance(bridged, Coroutine):
             bridged = await bridged
         await self._relay.wait_bridged(bridged)
+
+    async def subscribe_all_and_wait(
+        self, connections: Collection[ServerConnection], channel: str
+    ) -> None:
+        """Subscribe the connections of a user; see `Hub.subscribe_user`."""
+        validate_channel(channel)
+        # At the same time: each of them may wait for the bridge, and for its authorizer.
+        results = await gather(
+            *(self.subscribe_and_wait(each, channel) for each in connections),
+            return_exceptions=True,
+        )
+        for error in results:
+            if error is not None:
+                raise error
 
     def subscribe_nowait(self, connection: ServerConnection, channel: str) -> None:
         """Start to subscribe; see `Hub.subscribe_nowait`."""

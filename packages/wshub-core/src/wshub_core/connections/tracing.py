@@ -1,102 +1,111 @@
-"""Tracing: spans for messages whose publisher or client has begun a trace."""
+"""Traces: the frames of chosen connections, in both directions, for a listener.
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+A hub without a trace pays nothing for them: a trace puts itself between a connection and its
+transport, and between the connections and the commands of the hub.
+"""
 
-from msgspec.structs import replace
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
 
-from wshub_core.values.config import HubConfig
-from wshub_core.values.messages import Message
-from wshub_core.values.trace_context import is_traceparent
+from wshub_core.connections.connection import ServerConnection
+from wshub_core.connections.transport import Transport
+from wshub_core.protocol.prepared import PreparedMessage
+from wshub_core.values.connection import Connection
 
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Span, TracerProvider
+Direction: TypeAlias = Literal["in", "out"]
+"""The direction of a frame, seen from the hub."""
+
+TraceListener: TypeAlias = Callable[[Connection, Direction, bytes], object]
+"""A function that gets each frame: its connection, its direction and its payload."""
 
 
-def make_tracing(config: HubConfig) -> "Tracing | None":
-    """Return the tracing of a hub; None without a `HubConfig.tracer_provider`."""
-    return None if config.tracer_provider is None else Tracing(config.tracer_provider)
+class Trace:
+    """A choice of connections, and the listener for their frames.
+
+    Args:
+        matches: Returns whether a connection is traced.
+        listener: Gets the frames. It must not raise.
+    """
+
+    def __init__(self, matches: Callable[[Connection], bool], listener: TraceListener) -> None:
+        self.matches = matches
+        self.listener = listener
 
 
 class Tracing:
-    """Continues traces through messages. It begins none: most messages have no trace.
+    """The traces of one hub."""
 
-    Args:
-        provider: The tracer provider of OpenTelemetry.
-    """
+    def __init__(self) -> None:
+        self._traces: list[Trace] = []
 
-    def __init__(self, provider: "TracerProvider") -> None:
-        from opentelemetry import trace  # an extra
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+    @property
+    def is_active(self) -> bool:
+        """True while there is a trace."""
+        return bool(self._traces)
 
-        self._trace = trace
-        self._tracer = provider.get_tracer("wshub")
-        self._propagator = TraceContextTextMapPropagator()
+    def start(self, trace: Trace, connections: Iterable[ServerConnection]) -> None:
+        """Trace the connections that exist, and those that `note_connected` is called with."""
+        self._traces.append(trace)
+        for connection in connections:
+            self.note_connected(connection)
 
-    @contextmanager
-    def publish(self, message: Message, channel: str | None) -> Iterator[Message]:
-        """Create the span of a publish, if there is a trace; yield the message with its context.
+    def stop(self, trace: Trace, connections: Iterable[ServerConnection]) -> None:
+        """End a trace."""
+        self._traces.remove(trace)
+        for connection in connections:
+            transport = connection.transport
+            if isinstance(transport, _TracedTransport) and not self._traces_of(connection):
+                connection.replace_transport(transport.transport)
 
-        The trace is that of the caller, or else that of the message, which a client has sent.
+    def note_connected(self, connection: ServerConnection) -> None:
+        """Trace a connection if a trace matches it."""
+        transport = connection.transport
+        if (
+            self._traces_of(connection)
+            and transport is not None
+            and not isinstance(transport, _TracedTransport)
+        ):
+            connection.replace_transport(_TracedTransport(transport, connection, self.show))
 
-        Args:
-            message: The message.
-            channel: The channel; None for a broadcast.
-        """
-        parent: Context | None = None
-        if not self._trace.get_current_span().get_span_context().is_valid:
-            parent = self._extract(message)
-            if parent is None:
-                yield message
-                return
-        kind, attributes = self._trace.SpanKind.PRODUCER, _attributes(channel)
-        with self._tracer.start_as_current_span("publish", parent, kind, attributes) as span:
-            carrier: dict[str, str] = {}
-            # Each client gets these bytes, so a trace that is not recorded adds none.
-            if span.get_span_context().trace_flags.sampled:
-                self._propagator.inject(carrier)
-            # The other field of the context, ``tracestate``, has no bound on its bytes.
-            traceparent = carrier.get("traceparent", message.traceparent)
-            yield replace(message, traceparent=traceparent)
+    def show(self, connection: Connection, direction: Direction, payload: bytes) -> None:
+        """Show a frame to the traces of its connection."""
+        for trace in self._traces_of(connection):
+            trace.listener(connection, direction, payload)
 
-    def continue_in(
-        self, name: str, message: Message, callback: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        """Return a callback that runs in a span of the trace of a message, if there is one."""
-        parent = self._extract(message)
-        if parent is None:
-            return callback
-
-        def traced(*args: object) -> object:
-            kind = self._trace.SpanKind.CONSUMER
-            span = self._tracer.start_span(name, parent, kind, _attributes(message.channel))
-            try:
-                with self._trace.use_span(span):
-                    result = callback(*args)
-            except BaseException:
-                span.end()
-                raise
-            if isawaitable(result):
-                return self._finish(span, result)
-            span.end()
-            return result
-
-        return traced
-
-    def _extract(self, message: Message) -> "Context | None":
-        if not is_traceparent(message.traceparent):
-            return None
-        return self._propagator.extract({"traceparent": message.traceparent})
-
-    async def _finish(self, span: "Span", result: Awaitable[object]) -> object:
-        with self._trace.use_span(span, end_on_exit=True):
-            return await result
+    def _traces_of(self, connection: Connection) -> list[Trace]:
+        return [trace for trace in self._traces if trace.matches(connection)]
 
 
-def _attributes(channel: str | None) -> dict[str, str]:
-    """Return the attributes of a span (semantic conventions of OpenTelemetry, "Messaging")."""
-    destination = {"messaging.destination.name": channel} if channel else {}
-    return {"messaging.system": "wshub", **destination}
+class _TracedTransport(Transport):
+    """A transport that shows the messages before it writes them."""
+
+    def __init__(
+        self, transport: Transport, connection: ServerConnection, show: TraceListener
+    ) -> None:
+        self.transport = transport
+        self._connection = connection
+        self._show = show
+
+    def send(self, messages: Sequence[PreparedMessage]) -> int:
+        for message in messages:
+            for payload in message.payloads:
+                self._show(self._connection, "out", payload)
+        return self.transport.send(messages)
+
+    def unsent_bytes(self) -> int:
+        return self.transport.unsent_bytes()
+
+    def ping(self) -> None:
+        self.transport.ping()
+
+    def close(self, code: int, reason: str) -> None:
+        self.transport.close(code, reason)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()

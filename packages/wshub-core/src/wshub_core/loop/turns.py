@@ -3,6 +3,7 @@
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 
@@ -14,6 +15,21 @@ class TurningLoop(Protocol):
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
         """Call back in the next turn of the event loop."""
+
+
+class PreciseLoop:
+    """An event loop with the clock of the system; implements `TurningLoop`.
+
+    The clock of uvloop 0.23 moves in steps of a millisecond, which is too coarse for turns of a few
+    milliseconds. It also takes several calls to read the clock of a loop.
+
+    Args:
+        loop: The event loop.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.call_soon: Callable[[Callable[[], object]], object] = loop.call_soon
+        self.time = monotonic
 
 
 class Turns:

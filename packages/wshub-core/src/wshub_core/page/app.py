@@ -3,10 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import quote
 
 from wshub_core.hub import Hub
-from wshub_core.transports.asgi_messages import Receive, Scope, Send, read_request, send_response
+from wshub_core.transports.asgi_messages import (
+    Receive,
+    Scope,
+    Send,
+    path_below_mount,
+    read_request,
+    redirect_below_mount,
+    send_response,
+)
 from wshub_core.values.http import Request, Response
 
 _NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
@@ -27,7 +34,7 @@ class LivePageApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, a WebSocket or the lifespan, as ASGI specifies."""
-        if scope["type"] == "lifespan" or _path_below_mount(scope) == "/ws":
+        if scope["type"] == "lifespan" or path_below_mount(scope) == "/ws":
             await self._hub_app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()  # websocket.connect
@@ -41,25 +48,7 @@ class LivePageApp:
             await send_response(send, "http", response)
 
     def _respond(self, scope: Scope) -> Response:
-        path = _path_below_mount(scope)
+        path = path_below_mount(scope)
         if path == "":
-            # The links of the page are relative, so its address must end with a slash. The redirect
-            # is relative too, because a proxy in front may have removed a part of the path.
-            name = quote(_root_of(scope).rpartition("/")[2])
-            return Response(HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": f"./{name}/"})
+            return redirect_below_mount(scope)
         return self._answer(replace(read_request(scope), path=path)) or _NOT_FOUND
-
-
-def _path_below_mount(scope: Scope) -> str:
-    """Return the path below the mount point."""
-    # Some frameworks leave the mount point in ``path``, others remove it.
-    path: str = scope["path"]
-    root = _root_of(scope)
-    if path == root or path.startswith(f"{root}/"):
-        return path[len(root) :]
-    return path
-
-
-def _root_of(scope: Scope) -> str:
-    root: str = scope.get("root_path", "")
-    return root.rstrip("/")

@@ -32,8 +32,8 @@ class PreparedMessage:
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
-        self.frame = frame = _header(_FIN_TEXT, len(payload)) + payload
-        self.size = len(frame)
+        self.frame = _header(_FIN_TEXT, len(payload)) + payload
+        self.size = len(self.frame)
         self._compressed_frame: bytes | None = None
 
     def compressed_frame(self, min_bytes: int) -> bytes:
@@ -108,5 +108,5 @@ def _header(first_byte: int, length: int) -> bytes:
     if length < 126:
         return bytes((first_byte, length))
     if length < 65_536:
-        return struct.pack("!BBH", first_byte, 126, length)
+        return bytes((first_byte, 126, length >> 8, length & 255))
     return struct.pack("!BBQ", first_byte, 127, length)

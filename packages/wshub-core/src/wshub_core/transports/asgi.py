@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
+from time import monotonic
 from typing import Any
 
 from wshub_core.connections.connection import ServerConnection
@@ -180,14 +181,13 @@ class ASGITransport:
 
     async def _read_all(self, connection: ServerConnection) -> None:
         limit = self._hub.config.max_message_bytes
-        loop = asyncio.get_running_loop()
-        turn_end = loop.time() + TURN_SECONDS
+        turn_end = monotonic() + TURN_SECONDS
         while True:
-            if loop.time() >= turn_end:
+            if monotonic() >= turn_end:
                 # `receive` returns buffered events without a pause, so a flood would keep this
                 # task from ever giving way.
                 await asyncio.sleep(0)
-                turn_end = loop.time() + TURN_SECONDS
+                turn_end = monotonic() + TURN_SECONDS
             event = await self._next_event()
             if event["type"] == "websocket.disconnect":
                 code, reason = event.get("code"), event.get("reason") or ""

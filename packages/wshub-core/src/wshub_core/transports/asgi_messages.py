@@ -31,6 +31,22 @@ def read_request(scope: Scope) -> Request:
     )
 
 
+def path_below_mount(scope: Scope) -> str:
+    """Return the path of a request below the mount point of its application."""
+    # Some frameworks leave the mount point in ``path``, others remove it.
+    path: str = scope["path"]
+    root = mount_point_of(scope)
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :]
+    return path
+
+
+def mount_point_of(scope: Scope) -> str:
+    """Return the path at which an application is mounted, without a slash at the end."""
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/")
+
+
 async def send_response(send: Send, kind: str, response: Response) -> None:
     """Send a response.
 
@@ -62,3 +78,13 @@ def _format_address(client: Sequence[Any] | None) -> str:
         return ""
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def redirect_below_mount(scope: Scope) -> Response:
+    """Return the response to a request for the mount point itself.
+
+    The links of a page are relative, so its address must end with a slash. The redirect is relative
+    too, because a proxy in front may have removed a part of the path.
+    """
+    name = quote(mount_point_of(scope).rpartition("/")[2])
+    return Response(307, headers={"Location": f"./{name}/"})

@@ -12,6 +12,7 @@ from websockets.server import ServerProtocol
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.logs import get_logger
 from wshub_core.loop.timeouts import Timeouts
+from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.deflate import Deflate
@@ -74,7 +75,7 @@ class ServerSockets:
         self.http_app = http_app
         self.max_message_bytes = hub.config.max_message_bytes
         self.delivery = hub.lifecycle.delivery
-        self.turns = ReadingTurns(asyncio.get_running_loop())
+        self.turns = ReadingTurns(PreciseLoop(asyncio.get_running_loop()))
         compression = hub.config.compression
         self.deflate = None if compression is None else Deflate(compression, hub.count_saved_bytes)
         self.open: set[ServedSocket] = set()

@@ -7,6 +7,7 @@ for hubs.
 """
 
 import re
+from functools import lru_cache
 
 from wshub_core.values.errors import InvalidChannelError, InvalidProcessIDError
 
@@ -32,6 +33,12 @@ def validate_channel(channel: str) -> None:
     """
     if not isinstance(channel, str):
         raise TypeError(f"a channel must be a str, not {type(channel).__qualname__}")
+    _validate_name(channel)
+
+
+@lru_cache(maxsize=4_096)
+def _validate_name(channel: str) -> None:
+    """Raise an error if a channel name is invalid; remember the latest valid names."""
     if not _is_channel(channel):
         raise InvalidChannelError(channel)
     if channel.startswith(PROCESS_CHANNEL_PREFIX):

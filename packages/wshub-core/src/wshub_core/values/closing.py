@@ -24,6 +24,8 @@ class CloseCode(IntEnum):
     """The client sent a message above ``max_message_bytes``. Do not retry with the same message."""
     PONG_TIMEOUT = 1011
     """No byte came from the client for ``pong_timeout``. Retry later, and answer pings."""
+    SERVICE_RESTART = 1012
+    """The hub is being drained for a restart. Retry at once, on any hub."""
     TRY_AGAIN_LATER = 1013
     """The outbox was full because the client read too slowly. Retry later.
 
@@ -57,6 +59,10 @@ class DisconnectCause(StrEnum):
     """The client's authentication expired."""
     PONG_TIMEOUT = "pong_timeout"
     """No byte came from the client for ``pong_timeout``."""
+
+
+RECONNECT_NOW = "retry-after: 0"
+"""The reason of the closes of a drain. The hub spreads them, so clients need no backoff."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class Connection(ABC):
     def dropped_messages(self) -> int:
         """Number of messages for this connection that were dropped because its outbox was full."""
 
+    @property
+    @abstractmethod
+    def waiting_bytes(self) -> int:
+        """Number of bytes for this connection that the network has not taken; 0 after its end."""
+
     @abstractmethod
     def send(self, message: Message) -> bool:
         """Queue a message for this connection only, after all messages that are already queued.

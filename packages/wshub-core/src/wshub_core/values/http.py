@@ -67,6 +67,16 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
 
 
+class DrainingResponse(Response):
+    """The refusal of a hub that is being drained.
+
+    Every client gets it as HTTP, also one that asks for close codes: a proxy understands the
+    status, and passes the request on to another hub.
+    """
+
+    __slots__ = ()
+
+
 ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
 """A function that responds to HTTP requests for other paths than the hub's; plain or async.
 

@@ -11,7 +11,7 @@ the hub completes the handshake and closes the connection at once with a close c
 from http import HTTPStatus
 
 from wshub_core.values.closing import CloseCode
-from wshub_core.values.http import Request, Response
+from wshub_core.values.http import DrainingResponse, Request, Response
 
 BEARER_SUBPROTOCOL = "wshub.bearer"
 """The marker before a token. The next subprotocol is the token, percent-encoded."""
@@ -35,9 +35,11 @@ def select_subprotocol(request: Request) -> str | None:
 def refusal_as_close(request: Request, refusal: Response) -> tuple[int, str] | None:
     """Return the close code and the close reason for a refusal.
 
-    Return None if the client did not ask for close codes, so that the hub sends the response.
+    Return None if the hub sends the response: the client did not ask for close codes, or the hub is
+    being drained.
     """
-    if V1_SUBPROTOCOL not in offered_subprotocols(request):
+    is_for_proxies = isinstance(refusal, DrainingResponse)
+    if is_for_proxies or V1_SUBPROTOCOL not in offered_subprotocols(request):
         return None
     match refusal.status:
         case HTTPStatus.UNAUTHORIZED:

@@ -1,0 +1,120 @@
+"""The bodies of requests to the HTTP API: read within a limit, decoded with exact errors."""
+
+import re
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from wshub_core.endpoints.api.errors import JSON_TYPE, APIError
+from wshub_core.endpoints.api.requests import PublishRequest
+from wshub_core.transports.asgi_messages import Receive
+from wshub_core.values.http import Request
+
+_WITH_PATH = re.compile(r"(?P<text>.*?)(?: - at `(?P<path>\$.*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
+
+_LONGEST_TEXT = 120
+"""Number of characters of msgspec's texts, which repeat names of fields that the client chooses."""
+
+
+_MAX_DIGITS = 18
+"""Number of digits of a length that is above every limit."""
+
+
+class ClientGoneError(Exception):
+    """The client has gone before the end of its request."""
+
+
+def check_content_type(request: Request) -> None:
+    """Raise an error if the body of a request is not declared as JSON.
+
+    This is also a protection: a page of another site can send a form or a text with the cookies of
+    a user, but no JSON, unless the server allows it in an answer to ``OPTIONS``.
+    """
+    content_type = request.header("content-type") or ""
+    if content_type.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise APIError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            f"the body must be JSON, with the header Content-Type: {JSON_TYPE}",
+        )
+
+
+async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        request: The request.
+        receive: Receives the body.
+        limit: Maximum size, in bytes.
+
+    Raises:
+        APIError: The body exceeds the limit.
+        ClientGoneError: The client has gone.
+    """
+    announced = request.header("content-length") or ""
+    # The length first: Python refuses to convert thousands of digits.
+    if announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > limit):
+        raise _too_large(limit)
+    body = bytearray()
+    while True:
+        event = await receive()
+        if event["type"] != "http.request":
+            raise ClientGoneError
+        body += event.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not event.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> APIError:
+    return APIError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body_too_large",
+        f"the body must have at most {limit} bytes",
+    )
+
+
+def decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """Return the object of a body.
+
+    Raises:
+        APIError: The body is not JSON, or not the object that the operation takes.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise _explain(decoder.type, str(exc)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise APIError(HTTPStatus.BAD_REQUEST, "invalid_json", str(exc)) from None
+    except RecursionError:
+        raise APIError(
+            HTTPStatus.BAD_REQUEST, "invalid_json", "the body is nested too deeply"
+        ) from None
+
+
+def _explain(request_type: Any, text: str) -> APIError:
+    """Return the error for a body of a wrong form, from msgspec's text."""
+    parts = _WITH_PATH.fullmatch(text)
+    assert parts is not None, "the pattern matches every text"
+    path = (parts["path"] or "$")[:_LONGEST_TEXT]
+    why = parts["text"][:_LONGEST_TEXT]
+    if missing := _MISSING.fullmatch(why):
+        name = missing["name"]
+        return _invalid("missing_field", f"the field {name} is missing", f"{path}.{name}")
+    if unknown := _UNKNOWN.fullmatch(why):
+        name = unknown["name"]
+        # The only objects inside a request are the messages of a batch.
+        known = (request_type if path == "$" else PublishRequest).__struct_encode_fields__
+        close = get_close_matches(name, known, 1)
+        hint = f": did you mean {close[0]}?" if close else ""
+        return _invalid("unknown_field", f"unknown field {name!r}{hint}", f"{path}.{name}")
+    return _invalid("invalid_field", why, path)
+
+
+def _invalid(code: str, text: str, field: str) -> APIError:
+    return APIError(HTTPStatus.BAD_REQUEST, code, text, field=field)

@@ -1,0 +1,146 @@
+"""The methods of a hub about users: all their connections on this hub, and nobody else."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from wshub_core import (
+    AuthResult,
+    Connection,
+    Hub,
+    HubConfig,
+    InvalidChannelError,
+    InvalidCloseError,
+    Message,
+    ReservedTypeError,
+    SubscriptionDeniedError,
+)
+from wshub_core.testing import MemoryBridge, MemoryClient, MemoryExchange, connect
+
+
+def authenticate(request: Any) -> AuthResult:
+    return AuthResult(True, request.header("x-user"))
+
+
+CONFIG = HubConfig(authenticator=authenticate)
+
+
+async def connect_as(hub: Hub, user_id: str) -> MemoryClient:
+    return await connect(hub, headers={"x-user": user_id})
+
+
+async def test_connections_of_a_user_are_listed_by_age_and_leave_when_they_end() -> None:
+    async with Hub(CONFIG) as hub:
+        clients = [await connect_as(hub, user) for user in ("a", "b", "a", "a")]
+        assert [each.id for each in hub.connections_of("a")] == [1, 3, 4]
+        assert [each.id for each in hub.connections_of("b")] == [2]
+        clients[2].vanish()
+        await asyncio.sleep(0.01)
+        assert [each.id for each in hub.connections_of("a")] == [1, 4]
+        clients[1].close()
+        await asyncio.sleep(0.01)
+        assert hub.connections_of("b") == ()
+        assert hub.connections_of("nobody") == ()
+    assert hub.connections_of("a") == ()
+
+
+async def test_connections_without_a_user_belong_to_nobody() -> None:
+    hub = Hub()
+    assert hub.connections_of("") == ()
+    async with hub:
+        await connect(hub)
+        assert hub.connections_of("") == ()
+        assert len(hub.connections) == 1
+
+
+async def test_a_message_to_a_user_keeps_the_order_of_all_other_messages() -> None:
+    async with Hub(CONFIG) as hub:
+        first, other, second = [await connect_as(hub, user) for user in ("a", "b", "a")]
+        hub.send_event("one")
+        assert hub.send_to_user("a", Message(type="event", data="two")) == 2
+        hub.connections_of("a")[0].send(Message(type="event", data="three"))
+        hub.send_event("four")
+        assert hub.send_to_user("nobody", Message(type="event")) == 0
+        seen = [(await first.receive()).data for _ in range(4)]
+        assert seen[1:3] == ["two", "three"]
+        seen = [(await second.receive()).data for _ in range(3)]
+        assert seen[1] == "two"
+        assert [(await other.receive()).data["event"] for _ in range(2)] == ["one", "four"]
+
+
+async def test_wrong_messages_raise_errors_even_if_the_user_has_no_connection() -> None:
+    async with Hub(CONFIG) as hub:
+        with pytest.raises(TypeError):
+            hub.send_to_user("a", {"x": 1})  # type: ignore[arg-type]
+        with pytest.raises(ReservedTypeError):
+            hub.send_to_user("a", Message(type="pong"))
+        with pytest.raises(InvalidChannelError):
+            await hub.subscribe_user("a", "no channel")
+        with pytest.raises(InvalidCloseError):
+            hub.disconnect_user("a", 1005)
+        with pytest.raises(InvalidCloseError):
+            hub.disconnect(1, 1000, "x" * 124)
+
+
+async def test_all_connections_of_a_user_are_subscribed_and_unsubscribed() -> None:
+    async with Hub(CONFIG) as hub:
+        clients = [await connect_as(hub, user) for user in ("a", "b", "a")]
+        assert await hub.subscribe_user("a", "news") == 2
+        assert {each.user_id for each in hub.subscribers("news")} == {"a"}
+        hub.unsubscribe(hub.connections_of("a")[0], "news")
+        assert hub.unsubscribe_user("a", "news") == 1
+        assert hub.channels == ()
+        assert len(clients) == 3
+
+
+async def test_a_refused_connection_does_not_hold_up_the_others() -> None:
+    async def allow_later_ones(connection: Connection, channel: str) -> bool:
+        await asyncio.sleep(0)
+        return connection.id > 1
+
+    config = HubConfig(authenticator=authenticate, channel_authorizer=allow_later_ones)
+    async with Hub(config) as hub:
+        clients = [await connect_as(hub, "a") for _ in range(3)]
+        with pytest.raises(SubscriptionDeniedError):
+            await hub.subscribe_user("a", "news")
+        assert sorted(each.id for each in hub.subscribers("news")) == [2, 3]
+        assert len(clients) == 3
+
+
+async def test_a_disconnected_user_gets_queued_messages_and_a_code() -> None:
+    async with Hub(CONFIG) as hub:
+        first, other, second = [await connect_as(hub, user) for user in ("a", "b", "a")]
+        hub.send_to_user("a", Message(type="event", data="last"))
+        assert hub.disconnect_user("a", reason="logged out") == 2
+        assert hub.connections_of("a") == ()
+        for client in (first, second):
+            assert (await client.receive()).data == "last"
+            assert await client.wait_closed() == 1008
+        await other.sync()
+        assert hub.disconnect_user("a") == 0
+
+
+async def test_one_connection_is_disconnected_by_its_id() -> None:
+    async with Hub(CONFIG) as hub:
+        first, second = [await connect_as(hub, "a") for _ in range(2)]
+        assert hub.disconnect(1, 4001)
+        assert await first.wait_closed() == 4001
+        assert not hub.disconnect(1)
+        await second.sync()
+
+
+async def test_users_on_other_hubs_are_not_reached() -> None:
+    exchange = MemoryExchange()
+    async with (
+        Hub(CONFIG) as here,
+        Hub(CONFIG) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        client = await connect_as(there, "a")
+        assert here.connections_of("a") == ()
+        assert here.send_to_user("a", Message(type="event")) == 0
+        assert here.disconnect_user("a") == 0
+        await client.sync()
+        assert not client.messages
