@@ -218,7 +218,7 @@ async def test_a_user_is_traced_in_both_directions(serve: Serve) -> None:
         await early.send(type="ping", id=2)
         assert '"ping"' in (await anext(frames))["text"]
     running = served.hub._get_running()
-    await eventually(lambda: not running._tracing.is_active)
+    await eventually(lambda: not running._watches.is_active)
     assert running.serve_frame == running._commands.serve
     await early.sync()
 
@@ -235,7 +235,7 @@ async def test_two_traces_of_one_connection(serve: Serve) -> None:
             for frames in (by_user, by_id):
                 assert [(await anext(frames))["direction"] for _ in range(2)] == ["in", "out"]
         running = served.hub._get_running()
-        await eventually(lambda: len(running._tracing._traces) == 1)
+        await eventually(lambda: len(running._watches._watches) == 1)
         await client.sync()
         assert (await anext(by_user))["direction"] == "in"
 

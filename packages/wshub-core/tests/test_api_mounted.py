@@ -64,7 +64,7 @@ async def test_the_api_works_at_any_mount_point(server: ASGIServer, path: str) -
 
 
 async def test_a_mount_point_ends_at_a_slash() -> None:
-    # With a proxy's prefix as root path, a path that only begins like it is no path below it.
+    # Starlette 2599: a path that only begins like the prefix of a proxy is not below it.
     async with Hub() as hub:
         api = hub.api(authenticate)
 

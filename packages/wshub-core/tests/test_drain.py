@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 
 from wshub_core import (
     V1_SUBPROTOCOL,
+    AuthResult,
     Connection,
     Disconnect,
     DisconnectCause,
@@ -25,6 +26,7 @@ from wshub_core import (
     HubNotStartedError,
     InvalidConfigError,
     Message,
+    Request,
 )
 from wshub_core.testing import HandshakeRefusedError, ManualClock, connect
 
@@ -236,6 +238,24 @@ async def test_a_flood_does_not_hold_up_a_drain(serve: Serve) -> None:
     assert statuses == {503}
     for client in clients:
         assert client.socket.close_code == 1012
+
+
+async def test_a_handshake_under_way_is_refused_at_its_end(serve: Serve) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(_: Request) -> AuthResult:
+        asked.set()
+        await may_answer.wait()
+        return AuthResult(True, "alice")
+
+    served = await serve(authenticator=authenticate)
+    dialing = asyncio.create_task(served.connect())
+    await asked.wait()
+    await asyncio.wait_for(served.hub.drain_connections(0), 10)
+    may_answer.set()
+    with pytest.raises(InvalidStatus) as caught:
+        await dialing
+    assert caught.value.response.status_code == 503
 
 
 @pytest.mark.parametrize("window", [-1, nan, inf, -inf])

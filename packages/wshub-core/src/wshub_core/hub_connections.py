@@ -6,7 +6,7 @@ from typing import cast
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.running_hub import RunningHub
-from wshub_core.connections.tracing import Trace, TraceListener
+from wshub_core.connections.watching import FrameListener, Watch
 from wshub_core.values.closing import CloseCode, validate_close
 from wshub_core.values.connection import Connection
 from wshub_core.values.messages import Message
@@ -40,25 +40,25 @@ class HubConnections:
         return frozenset() if self._running is None else self._running.registry.connections
 
     @contextmanager
-    def trace(
-        self, matches: Callable[[Connection], bool], listener: TraceListener
+    def watch_frames(
+        self, matches: Callable[[Connection], bool], listener: FrameListener
     ) -> Iterator[None]:
         """Show the frames of some connections to a function, inside of ``with``.
 
-        A trace is for admin views and for debugging. It costs time for each frame of the hub.
+        A watch is for admin views and for debugging. It costs time for each frame of the hub.
 
         Args:
-            matches: Returns whether a connection is traced, also for connections that come later.
+            matches: Returns whether a connection is watched, also for connections that come later.
             listener: Gets the connection, ``"in"`` or ``"out"``, and the payload of each frame, on
                 the event loop of the hub. It must not raise.
         """
         running = self._get_running()
-        trace = Trace(matches, listener)
-        running.start_trace(trace)
+        watch = Watch(matches, listener)
+        running.start_watch(watch)
         try:
             yield
         finally:
-            running.stop_trace(trace)
+            running.stop_watch(watch)
 
     async def subscribe(self, connection: Connection, channel: str) -> None:
         """Subscribe a connection to a channel, under the same rules as for its own frames.

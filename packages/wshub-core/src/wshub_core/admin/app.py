@@ -181,7 +181,7 @@ class AdminApp:
     def _trace_connections(
         self, matches: Callable[[Connection], bool], traffic: Traffic
     ) -> AbstractContextManager[None]:
-        return self._hub.trace(
+        return self._hub.watch_frames(
             matches,
             lambda connection, direction, payload: traffic.add(
                 direction, payload, connection.id, connection.user_id

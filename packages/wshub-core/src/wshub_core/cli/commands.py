@@ -136,7 +136,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     if settings.workers == 1:
         return await _serve_here(settings, sockets, print_ready)
     configure_log(settings)
-    # A wrong URL is reported here, once, and not by every worker.
+    # A wrong URL or file is reported here, once, and not by every worker.
     _check(settings)
     sockets = sockets or await bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]

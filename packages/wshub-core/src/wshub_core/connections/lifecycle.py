@@ -14,8 +14,8 @@ from wshub_core.connections.delivery import Delivery
 from wshub_core.connections.heartbeat import Heartbeat
 from wshub_core.connections.stalled_writes import StalledWrites
 from wshub_core.connections.subscriptions import Subscriptions
-from wshub_core.connections.tracing import Tracing
 from wshub_core.connections.transport import Transport
+from wshub_core.connections.watching import Watches
 from wshub_core.logs import get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.loop.clock import Clock
@@ -59,7 +59,7 @@ class Lifecycle:
         subscriptions: Subscribes connections to channels.
         callbacks: Calls of the application's callbacks.
         tasks: The tasks that the hub waits for when it closes.
-        tracing: Shows the frames of traced connections.
+        watches: Show the frames of watched connections.
 
     Attributes:
         delivery: Delivers messages to the connections.
@@ -78,9 +78,9 @@ class Lifecycle:
         subscriptions: Subscriptions,
         callbacks: Callbacks,
         tasks: Tasks,
-        tracing: Tracing,
+        watches: Watches,
     ) -> None:
-        self._tracing = tracing
+        self._watches = watches
         self.delivery = Delivery(PreciseLoop(loop), counters, self.close)
         self.auth_expiry = AuthExpiry(clock, self.close)
         self.stalled_writes = StalledWrites(
@@ -147,8 +147,8 @@ class Lifecycle:
         self._users.add(connection.user_id, connection)
         self._heartbeat.add(connection)
         self._counters.connections += 1
-        if self._tracing.is_active:
-            self._tracing.note_connected(connection)
+        if self._watches.is_active:
+            self._watches.note_connected(connection)
         access_logger.debug("%r connected", connection)
         # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect

@@ -20,8 +20,8 @@ from wshub_core.connections.publishing import Publishing, PublishListener
 from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
-from wshub_core.connections.tracing import Trace, Tracing
 from wshub_core.connections.transport import Transport
+from wshub_core.connections.watching import Watch, Watches
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
 from wshub_core.loop.callbacks import Callbacks
@@ -100,7 +100,7 @@ class RunningHub:
         )
         self.users: UserIndex[ServerConnection] = UserIndex()
         self.tasks = Tasks(loop)
-        self._tracing = Tracing()
+        self._watches = Watches()
         self.callbacks = Callbacks(loop, self._counters, self.tasks)
         self.relay = Relay(
             clock,
@@ -131,7 +131,7 @@ class RunningHub:
             self.subscriptions,
             self.callbacks,
             self.tasks,
-            self._tracing,
+            self._watches,
         )
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
@@ -310,19 +310,19 @@ class RunningHub:
             bridge=self.relay.stats(),
         )
 
-    def start_trace(self, trace: Trace) -> None:
-        """Start a trace; see `Hub.trace`."""
-        self._tracing.start(trace, self.registry.connections)
-        self.serve_frame = self._serve_traced
+    def start_watch(self, watch: Watch) -> None:
+        """Start a watch; see `Hub.watch_frames`."""
+        self._watches.start(watch, self.registry.connections)
+        self.serve_frame = self._serve_watched
 
-    def stop_trace(self, trace: Trace) -> None:
-        """Stop a trace."""
-        self._tracing.stop(trace, self.registry.connections)
-        if not self._tracing.is_active:
+    def stop_watch(self, watch: Watch) -> None:
+        """Stop a watch."""
+        self._watches.stop(watch, self.registry.connections)
+        if not self._watches.is_active:
             self.serve_frame = self._commands.serve
 
-    def _serve_traced(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
-        self._tracing.show(connection, "in", bytes(payload))
+    def _serve_watched(self, connection: ServerConnection, payload: bytes | bytearray) -> Work:
+        self._watches.show(connection, "in", bytes(payload))
         return self._commands.serve(connection, payload)
 
     def count_saved_bytes(self, count: int) -> None:

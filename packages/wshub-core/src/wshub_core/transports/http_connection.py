@@ -1,12 +1,14 @@
-"""Plain HTTP on a socket of the hub's server: requests that an ASGI application answers.
+"""Plain HTTP on a socket of the hub's server: a request that an ASGI application answers.
 
-`h11` parses the requests and writes the responses (RFC 9112). A connection serves one request after
-the other, and stays open between them.
+`h11` parses the request and writes the response (RFC 9112). The socket stays open behind it. The
+opening handshake then reads the next request, because it may be for the hub: proxies use one
+connection for requests of all kinds.
 """
 
 import asyncio
 from email.utils import formatdate
 from time import perf_counter
+from typing import Protocol, cast
 
 import h11
 
@@ -22,8 +24,15 @@ _MAX_UNREAD_BYTES = 65_536
 """Bytes of a body that wait for the application, above which reading from the socket pauses."""
 
 
+class RequestReader(ServedSocket, Protocol):
+    """The protocol of a socket that reads the first line of each request."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes from the socket."""
+
+
 class HTTPConnection(asyncio.Protocol):
-    """A socket whose requests an ASGI application answers, one after the other.
+    """A socket from the beginning of a request to the end of its response.
 
     A request has to arrive within the hub's ``open_timeout``, and the rest of its body without a
     longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted.
@@ -32,14 +41,22 @@ class HTTPConnection(asyncio.Protocol):
         sockets: The sockets of the server.
         app: The application. Its lifespan is not run.
         transport: asyncio's transport of the socket.
+        opening: Reads the requests of the socket, before this one and behind it.
     """
 
-    def __init__(self, sockets: ServerSockets, app: ASGIApp, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        sockets: ServerSockets,
+        app: ASGIApp,
+        transport: asyncio.Transport,
+        opening: RequestReader,
+    ) -> None:
         self._sockets = sockets
         self._app = app
         self._transport = transport
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
-        # The request that is being answered; None between two requests.
+        self._opening = opening
+        # The request that is being answered; None before and behind it.
         self._exchange: HTTPExchange | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -50,16 +67,15 @@ class HTTPConnection(asyncio.Protocol):
         # The response was sent, and the bytes that still arrive are dropped.
         self._is_over = False
 
-    def open(self, before: ServedSocket, data: bytes) -> None:
+    def open(self, data: bytes) -> None:
         """Take over the socket.
 
         Args:
-            before: The object that has served the socket.
             data: The bytes that were read before.
         """
         self._transport.set_protocol(self)
-        self._sockets.opening_timeouts.discard(before)
-        self._sockets.replace(before, self)
+        self._sockets.opening_timeouts.discard(self._opening)
+        self._sockets.replace(self._opening, self)
         self._sockets.opening_timeouts.add(self)
         self.data_received(data)
 
@@ -185,7 +201,7 @@ class HTTPConnection(asyncio.Protocol):
         log_request(scope, exchange, perf_counter() - started)
 
     def _finish(self, exchange: HTTPExchange) -> None:
-        """Complete the response that the application has left, and go on with the next request."""
+        """Complete the response that the application has left, and free the socket."""
         if not exchange.is_started:
             self._send_text(500, "Internal Server Error\n")
         elif not exchange.is_complete:
@@ -200,10 +216,19 @@ class HTTPConnection(asyncio.Protocol):
             # The rest of the body is not wanted, and may be endless.
             self._end()
         else:
-            self._protocol.start_next_cycle()
-            self._sockets.opening_timeouts.add(self)
-            self._transport.resume_reading()
-            self._parse()
+            self._return_socket()
+
+    def _return_socket(self) -> None:
+        """Let the opening handshake read the next request, whose time limit begins."""
+        self._is_over = True
+        unread, _ = self._protocol.trailing_data
+        self._sockets.writing_timeouts.discard(self)
+        self._sockets.replace(self, self._opening)
+        self._sockets.opening_timeouts.add(self._opening)
+        self._transport.set_protocol(cast("asyncio.Protocol", self._opening))
+        self._transport.resume_reading()
+        if unread:
+            self._opening.data_received(unread)
 
     def send_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Write the beginning of a response."""

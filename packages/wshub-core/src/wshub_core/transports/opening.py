@@ -151,17 +151,15 @@ class OpeningHandshake(asyncio.Protocol):
         return False
 
     def _pass_on(self) -> bool:
-        """Pass a request to another path to the application; return False for all others.
-
-        Without the whole first line, that cannot be decided.
-        """
+        """Pass a request to another path to the application; return False for all others."""
         if (app := self._sockets.http_app) is None:
             return False
-        if b"\n" not in self._unread:
+        if b"\n" not in self._unread:  # the path is not known yet
             return len(self._unread) <= MAX_LINE_BYTES
         if find_path(self._unread) in (None, self._sockets.path):
             return False
-        HTTPConnection(self._sockets, app, self._transport).open(self, self._unread)
+        unread, self._unread = self._unread, b""
+        HTTPConnection(self._sockets, app, self._transport, self).open(unread)
         return True
 
     @property

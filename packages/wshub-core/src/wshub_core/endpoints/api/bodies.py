@@ -89,12 +89,13 @@ def decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise _explain(decoder.type, str(exc)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise APIError(HTTPStatus.BAD_REQUEST, "invalid_json", str(exc)) from None
+    except UnicodeDecodeError:
+        why = "the body is not UTF-8"
+    except msgspec.DecodeError as exc:
+        why = str(exc)
     except RecursionError:
-        raise APIError(
-            HTTPStatus.BAD_REQUEST, "invalid_json", "the body is nested too deeply"
-        ) from None
+        why = "the body is nested too deeply"
+    raise APIError(HTTPStatus.BAD_REQUEST, "invalid_json", why)
 
 
 def _explain(request_type: Any, text: str) -> APIError:

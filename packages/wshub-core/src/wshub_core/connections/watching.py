@@ -1,6 +1,6 @@
-"""Traces: the frames of chosen connections, in both directions, for a listener.
+"""Watches: the frames of chosen connections, in both directions, for a listener.
 
-A hub without a trace pays nothing for them: a trace puts itself between a connection and its
+A hub without a watch pays nothing for them: a watch puts itself between a connection and its
 transport, and between the connections and the commands of the hub.
 """
 
@@ -15,72 +15,72 @@ from wshub_core.values.connection import Connection
 Direction: TypeAlias = Literal["in", "out"]
 """The direction of a frame, seen from the hub."""
 
-TraceListener: TypeAlias = Callable[[Connection, Direction, bytes], object]
+FrameListener: TypeAlias = Callable[[Connection, Direction, bytes], object]
 """A function that gets each frame: its connection, its direction and its payload."""
 
 
-class Trace:
+class Watch:
     """A choice of connections, and the listener for their frames.
 
     Args:
-        matches: Returns whether a connection is traced.
+        matches: Returns whether a connection is watched.
         listener: Gets the frames. It must not raise.
     """
 
-    def __init__(self, matches: Callable[[Connection], bool], listener: TraceListener) -> None:
+    def __init__(self, matches: Callable[[Connection], bool], listener: FrameListener) -> None:
         self.matches = matches
         self.listener = listener
 
 
-class Tracing:
-    """The traces of one hub."""
+class Watches:
+    """The watches of one hub."""
 
     def __init__(self) -> None:
-        self._traces: list[Trace] = []
+        self._watches: list[Watch] = []
 
     @property
     def is_active(self) -> bool:
-        """True while there is a trace."""
-        return bool(self._traces)
+        """True while there is a watch."""
+        return bool(self._watches)
 
-    def start(self, trace: Trace, connections: Iterable[ServerConnection]) -> None:
-        """Trace the connections that exist, and those that `note_connected` is called with."""
-        self._traces.append(trace)
+    def start(self, watch: Watch, connections: Iterable[ServerConnection]) -> None:
+        """Watch the connections that exist, and those that `note_connected` is called with."""
+        self._watches.append(watch)
         for connection in connections:
             self.note_connected(connection)
 
-    def stop(self, trace: Trace, connections: Iterable[ServerConnection]) -> None:
-        """End a trace."""
-        self._traces.remove(trace)
+    def stop(self, watch: Watch, connections: Iterable[ServerConnection]) -> None:
+        """End a watch."""
+        self._watches.remove(watch)
         for connection in connections:
             transport = connection.transport
-            if isinstance(transport, _TracedTransport) and not self._traces_of(connection):
+            if isinstance(transport, _WatchedTransport) and not self._watches_of(connection):
                 connection.replace_transport(transport.transport)
 
     def note_connected(self, connection: ServerConnection) -> None:
-        """Trace a connection if a trace matches it."""
+        """Watch a connection if a watch matches it."""
         transport = connection.transport
         if (
-            self._traces_of(connection)
+            self._watches_of(connection)
             and transport is not None
-            and not isinstance(transport, _TracedTransport)
+            and not isinstance(transport, _WatchedTransport)
         ):
-            connection.replace_transport(_TracedTransport(transport, connection, self.show))
+            connection.replace_transport(_WatchedTransport(transport, connection, self.show))
 
     def show(self, connection: Connection, direction: Direction, payload: bytes) -> None:
-        """Show a frame to the traces of its connection."""
-        for trace in self._traces_of(connection):
-            trace.listener(connection, direction, payload)
+        """Show a frame to the watches of its connection."""
+        for watch in self._watches_of(connection):
+            watch.listener(connection, direction, payload)
 
-    def _traces_of(self, connection: Connection) -> list[Trace]:
-        return [trace for trace in self._traces if trace.matches(connection)]
+    def _watches_of(self, connection: Connection) -> list[Watch]:
+        return [watch for watch in self._watches if watch.matches(connection)]
 
 
-class _TracedTransport(Transport):
+class _WatchedTransport(Transport):
     """A transport that shows the messages before it writes them."""
 
     def __init__(
-        self, transport: Transport, connection: ServerConnection, show: TraceListener
+        self, transport: Transport, connection: ServerConnection, show: FrameListener
     ) -> None:
         self.transport = transport
         self._connection = connection
