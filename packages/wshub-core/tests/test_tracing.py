@@ -249,6 +249,12 @@ def test_only_valid_contexts_pass(text: str) -> None:
     assert (b"traceparent" in forwarded) == bool(decode_message(payload).traceparent)
 
 
+@pytest.mark.parametrize("context", [None, 0, 7, b"x"])
+def test_a_context_of_a_wrong_type_is_refused(context: Any) -> None:
+    with pytest.raises(MessageEncodeError, match="traceparent is no W3C trace context"):
+        encode_message(Message(type="event", traceparent=context))
+
+
 def test_a_provider_of_a_wrong_type_is_refused() -> None:
     with pytest.raises(InvalidConfigError, match="must be a TracerProvider of OpenTelemetry"):
         HubConfig(tracer_provider="otlp")

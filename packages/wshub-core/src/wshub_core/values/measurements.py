@@ -50,7 +50,8 @@ class BridgeStats:
         junk: Number of arrivals that were dropped because they were no message of a hub, too
             large for this hub's clients, nested too deeply, or on a channel with an invalid name.
         reconnects: Number of connections that were lost.
-        queued_messages: Number of messages that the broker has not confirmed yet, now.
+        queued_messages: Number of messages that the broker has not confirmed yet, now. Probes of
+            the bridge can be among them.
         queued_bytes: Size of these messages in bytes.
         lag_seconds: Age in seconds of the oldest of these messages; 0 if there is none.
     """

@@ -134,18 +134,21 @@ def encode_message(message: Message) -> bytes:
         isinstance(message.type, str)
         and isinstance(message.channel, str)
         and isinstance(message.process_id, str)
-        and isinstance(message.traceparent, str)
     ):
         raise MessageEncodeError(_explain_fields(message))
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
-    if message.traceparent and not is_traceparent(message.traceparent):
+    if message.traceparent != "" and not _is_valid_context(message.traceparent):
         raise MessageEncodeError("traceparent is no W3C trace context")
     return encode(message, message.data)
 
 
+def _is_valid_context(traceparent: object) -> bool:
+    return isinstance(traceparent, str) and is_traceparent(traceparent) is not None
+
+
 def _explain_fields(message: Message) -> str:
-    names = ("type", "channel", "process_id", "traceparent")
+    names = ("type", "channel", "process_id")
     name = next(each for each in names if not isinstance(getattr(message, each), str))
     return f"{name} must be a str, not {type(getattr(message, name)).__qualname__}"
 
