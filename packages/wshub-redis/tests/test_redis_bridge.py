@@ -16,7 +16,9 @@ from redis_servers import RedisServer, find_free_port, run_server
 from wshub_core import (
     BridgeAttachedError,
     BridgeState,
+    BridgeStats,
     BridgeUnavailableError,
+    HistoryLimits,
     Hub,
     HubConfig,
     InvalidChannelError,
@@ -29,7 +31,6 @@ from wshub_core.logs import RECORDS_PER_PERIOD
 from wshub_core.testing import MemoryBridge, MemoryClient, MemoryExchange, connect
 from wshub_redis import (
     AsyncRedisPublisher,
-    BridgeStats,
     InvalidPrefixError,
     RedisBridge,
     RedisPublisher,
@@ -490,3 +491,21 @@ async def test_an_unknown_host_name_leaves_no_connection() -> None:
         with pytest.raises(BridgeUnavailableError, match="nowhere"):
             await RedisBridge(hub, "redis://nowhere.invalid:6379").start()
     gc.collect()
+
+
+async def test_a_trace_context_reaches_other_hubs_with_and_without_a_history(
+    server: RedisServer,
+) -> None:
+    context = f"00-{'a' * 32}-{'b' * 16}-01"
+    config = HubConfig(history={"kept": HistoryLimits(messages=5)})
+    async with (
+        Hub(config) as here,
+        Hub(config) as there,
+        RedisBridge(here, server.url),
+        RedisBridge(there, server.url),
+    ):
+        for channel in ("kept", "passed"):
+            client = await listen(there, channel)
+            here.publish(channel, Message(type="event", traceparent=context))
+            assert (await client.receive()).traceparent == context
+        assert [each.traceparent for each in (await there.history("kept")).messages] == [context]

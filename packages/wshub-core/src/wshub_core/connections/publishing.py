@@ -10,6 +10,7 @@ from typing import TypeAlias
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.delivery import Delivery
+from wshub_core.connections.spans import make_spans
 from wshub_core.history.histories import Histories
 from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
@@ -59,6 +60,7 @@ class Publishing:
         listeners: Sequence[PublishListener],
     ) -> None:
         self._max_message_bytes = config.max_message_bytes
+        self._spans = make_spans(config)
         self._loop = loop
         self._thread_id = threading.get_ident()
         self._registry = registry
@@ -181,6 +183,18 @@ class Publishing:
         self._delivery.fan_out(connections, PreparedMessage(payload))
 
     def _prepare(
+        self,
+        message: Message,
+        channel: str | None,
+        local_only: bool,
+        limits: HistoryLimits | None,
+    ) -> tuple[Message, bytes]:
+        if self._spans is None or not isinstance(message, Message):
+            return self._encode(message, channel, local_only, limits)
+        with self._spans.publish(message, channel) as traced:
+            return self._encode(traced, channel, local_only, limits)
+
+    def _encode(
         self,
         message: Message,
         channel: str | None,

@@ -7,12 +7,13 @@ connection for requests of all kinds.
 
 import asyncio
 from email.utils import formatdate
+from time import perf_counter
 from typing import Protocol, cast
 
 import h11
 
 from wshub_core.transports.asgi_messages import ASGIApp
-from wshub_core.transports.http_exchange import HTTPExchange, make_scope
+from wshub_core.transports.http_exchange import HTTPExchange, log_request, make_scope
 from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
 
@@ -178,12 +179,14 @@ class HTTPConnection(asyncio.Protocol):
             # The end of the body is unknown, so the application never gets it.
             self._exchange.note_disconnected()
         elif self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._sockets.hub.admission.count_refusal()
-            self._send_text(error.error_status_hint, f"{error}\n")
+            status = error.error_status_hint
+            self._sockets.note_refusal(self._transport, status, "malformed_request")
+            self._send_text(status, f"{error}\n")
 
     # Responses.
 
     async def _respond(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
+        started = perf_counter()
         work = self._sockets.hub.callbacks.run(
             "http_app", self._app, scope, exchange.receive, exchange.send
         )
@@ -195,6 +198,7 @@ class HTTPConnection(asyncio.Protocol):
             self._transport.abort()
             raise
         self._finish(exchange)
+        log_request(scope, exchange, perf_counter() - started)
 
     def _finish(self, exchange: HTTPExchange) -> None:
         """Complete the response that the application has left, and free the socket."""
