@@ -101,9 +101,3 @@ def test_every_file_is_mentioned_in_the_guide() -> None:
     guide = (ROOT / "docs/howto/run-in-production.md").read_text()
     for path in FILES.iterdir():
         assert f"examples/deploy/{path.name}\n" in guide or f"/{path.name}`" in guide
-
-
-def test_the_tools_are_installed_where_they_are_required() -> None:
-    script = (ROOT / ".ci/run").read_text()
-    for package in ("nginx", "caddy", "docker-compose", "systemd"):
-        assert re.search(rf"apt-get install.*\b{package}\b", script)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from math import inf, nan
 
 import pytest
@@ -274,3 +275,19 @@ async def test_only_a_running_hub_can_be_drained() -> None:
         pass
     with pytest.raises(HubClosedError):
         await hub.drain_connections(0)
+
+
+async def test_the_rate_is_even_if_each_step_closes_several_connections() -> None:
+    """1.1 connections fall into the shortest pause. Rounded up, the rate would begin too high."""
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        for _ in range(55):
+            await connect(hub)
+        async with draining(hub, 1.0):
+            left = []
+            for _ in range(10):
+                left.append(hub.stats().clients)
+                clock.advance(0.1)
+        differences = [before - after for before, after in pairwise([*left, 0])]
+        # The first step comes at the beginning.
+        assert all(4 <= each <= 8 for each in differences), differences
