@@ -33,8 +33,9 @@ nitpick_ignore_regex = [
     ("py:class", r"wshub_core\.process\.runner\.ProcessPublisher"),  # what a hub is to the runner
     ("py:class", r"wshub_core\.testing\.history_.*"),  # the parts of the contract
     ("py:class", r"wshub_core\.loop\.clock\.Clock"),  # an event loop, or a ManualClock
+    ("py:class", r"Collector|MeterProvider"),  # of prometheus-client and of OpenTelemetry
     ("py:class", r"HubApp|HealthApp|wshub_core\.page\.app\.LivePageApp"),  # ASGI applications
-    ("py:class", r".*(RunningHub|HubChannels|HubOperation)"),  # internal
+    ("py:class", r".*(RunningHub|HubChannels|HubMonitoring|HubOperation)"),  # internal
 ]
 
 

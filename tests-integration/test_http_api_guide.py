@@ -13,6 +13,7 @@ import pytest
 from demo_process import free_port
 from support import PATIENCE_SECONDS, WSHUB
 
+from wshub_core.endpoints.api.errors import HUB_ERRORS, explain
 from wshub_core.endpoints.api.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +151,19 @@ async def test_the_commands_of_the_guide_have_the_outputs_in_the_guide(tmp_path:
         listened = await shell.run("wait $listener; cat listened")
     assert "only for you" in listened
     assert reader.ran > 20
+
+
+def test_the_reference_has_every_error() -> None:
+    table = REFERENCE.read_text().partition("## Errors")[2]
+    documented = set(re.findall(r"`([a-z_]+)`", table))
+    sources = (ROOT / "packages/wshub-core/src/wshub_core/endpoints/api").glob("*.py")
+    raised = re.findall(
+        r"(?:APIError\(\s*[\w.]+,|_invalid\()\s*\"(\w+)\"", "".join(map(Path.read_text, sources))
+    )
+    assert len(raised) > 10
+    hub_codes = {explain(kind.__new__(kind)).detail.code for kind in HUB_ERRORS}
+    # The authorizer of presence is asked for clients only, and not for keys.
+    assert {*raised, *hub_codes} - {"presence_denied"} <= documented
 
 
 def test_the_reference_has_every_operation_with_its_scope() -> None:

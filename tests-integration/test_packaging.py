@@ -87,6 +87,8 @@ def test_the_environments_declare_the_imports_of_the_cores_tests(configuration: 
     names = [*table.get("dependencies", ()), *table.get("extra-dependencies", ())]
     declared = {re.split(r"[^a-z0-9-]", name)[0].replace("-", "_") for name in names}
     known = {*sys.stdlib_module_names, *declared, "wshub_core", "websockets", "msgspec", "pytest"}
+    # The packages of OpenTelemetry share a namespace.
+    known |= {"opentelemetry"} if "opentelemetry_sdk" in declared else set()
     # FastAPI installs Starlette, uvloop is optional, and the helpers are beside the tests.
     folder = ROOT / "packages/wshub-core/tests"
     known |= {"starlette", "uvloop", *(path.stem for path in folder.glob("*.py"))}

@@ -22,6 +22,7 @@ LAYERS = [
     "endpoints",
     "bridge_port",
     "hub_channels",
+    "hub_monitoring",
     "hub_operation",
     "hub_connections",
     "hub",

@@ -109,7 +109,8 @@ async def test_serve_closes_its_clients_on_a_signal(number: signal.Signals) -> N
 
 
 async def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
-    async with wshub("serve", "--port", "0", "--drain-window", "600") as process:
+    options = ("--drain-window", "600", "--log-level", "warning")
+    async with wshub("serve", "--port", "0", *options) as process:
         await first_line(process.stdout)
         url = await first_line(process.stdout)
         port = int(url.rsplit(":", 1)[1].removesuffix("/ws"))

@@ -262,7 +262,7 @@ async def test_a_violation_ends_only_its_connection(
     compressing: Served, data: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = await connect(compressing)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         async with opened(compressing) as client:
             client.writer.write(data + compressed('{"type":"subscribe","channel":"a"}'))
             assert (await client.read_close()).code == code

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from math import inf, nan
 
 import pytest
@@ -15,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from wshub_core import (
     V1_SUBPROTOCOL,
+    AuthResult,
     Connection,
     Disconnect,
     DisconnectCause,
@@ -25,6 +27,7 @@ from wshub_core import (
     HubNotStartedError,
     InvalidConfigError,
     Message,
+    Request,
 )
 from wshub_core.testing import HandshakeRefusedError, ManualClock, connect
 
@@ -238,6 +241,24 @@ async def test_a_flood_does_not_hold_up_a_drain(serve: Serve) -> None:
         assert client.socket.close_code == 1012
 
 
+async def test_a_handshake_under_way_is_refused_at_its_end(serve: Serve) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(_: Request) -> AuthResult:
+        asked.set()
+        await may_answer.wait()
+        return AuthResult(True, "alice")
+
+    served = await serve(authenticator=authenticate)
+    dialing = asyncio.create_task(served.connect())
+    await asked.wait()
+    await asyncio.wait_for(served.hub.drain_connections(0), 10)
+    may_answer.set()
+    with pytest.raises(InvalidStatus) as caught:
+        await dialing
+    assert caught.value.response.status_code == 503
+
+
 @pytest.mark.parametrize("window", [-1, nan, inf, -inf])
 async def test_an_invalid_window_is_refused(window: float) -> None:
     async with Hub() as hub:
@@ -254,3 +275,19 @@ async def test_only_a_running_hub_can_be_drained() -> None:
         pass
     with pytest.raises(HubClosedError):
         await hub.drain_connections(0)
+
+
+async def test_the_rate_is_even_if_each_step_closes_several_connections() -> None:
+    """1.1 connections fall into the shortest pause. Rounded up, the rate would begin too high."""
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        for _ in range(55):
+            await connect(hub)
+        async with draining(hub, 1.0):
+            left = []
+            for _ in range(10):
+                left.append(hub.stats().clients)
+                clock.advance(0.1)
+        differences = [before - after for before, after in pairwise([*left, 0])]
+        # The first step comes at the beginning.
+        assert all(4 <= each <= 8 for each in differences), differences

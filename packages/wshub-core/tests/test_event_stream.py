@@ -326,7 +326,7 @@ async def test_a_stream_is_a_connection_of_the_hub(site: Site) -> None:
         hub.publish_event("b", 1)
         assert await stream.data(1) == [1]
     await eventually(lambda: len(seen) == 2)
-    assert seen == ["127.0.0.1", (DisconnectCause.LOST, 1006)]
+    assert seen == ["127.0.0.1", (DisconnectCause.CLIENT_CLOSED, 1006)]
     assert (await hub.presence_count("a")).connections == 0
 
 

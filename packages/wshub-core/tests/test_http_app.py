@@ -451,3 +451,44 @@ async def test_many_clients_that_flood(serve: Serve) -> None:
         started = loop.time()
         assert (await other.ask(GET))[0] == 200
         assert loop.time() - started < 1
+
+
+async def test_a_handshake_may_follow_requests_on_the_same_connection(serve: Serve) -> None:
+    """Proxies keep connections open, and use them for the next client, whatever its request."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"page")
+
+    served = await serve(http_app=app)
+    handshake = (
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    for pieces in (
+        [request, request, handshake],
+        # All at once, and byte by byte.
+        [request + request + handshake, b"", b""],
+        [request, request, *(handshake[at : at + 1] for at in range(len(handshake)))],
+    ):
+        async with connected(served) as peer:
+            for piece in pieces[:2]:
+                assert (await peer.ask(piece))[2] == b"page"
+            for piece in pieces[2:]:
+                peer.writer.write(piece)
+                await asyncio.sleep(0)
+            assert (await peer.read(has_body=False))[0] == 101
+            await eventually(lambda: served.hub.stats().clients == 1)
+            served.hub.send_event("hello")
+            assert b"hello" in await peer.reader.readuntil(b"}")
+        await eventually(lambda: served.hub.stats().clients == 0)
+
+
+async def test_a_plain_request_for_the_hub_is_refused_on_a_kept_connection(serve: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"page")
+
+    served = await serve(http_app=app)
+    async with connected(served) as peer:
+        assert (await peer.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
+        assert (await peer.ask(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 426

@@ -12,7 +12,7 @@ from wshub_core.bridge.presence_store import (
     StoredMember,
     StoredPresence,
 )
-from wshub_core.bridge.protocol import Bridge
+from wshub_core.bridge.protocol import Bridge, MeasuredBridge
 from wshub_core.bridge.state import BridgeState
 from wshub_core.bridge_port import BridgePort
 from wshub_core.hub import Hub
@@ -78,6 +78,12 @@ from wshub_core.values.errors import (
 )
 from wshub_core.values.history import HistoryLimits, HistoryPage, Position
 from wshub_core.values.http import Request, Response
+from wshub_core.values.measurements import (
+    BridgeStats,
+    CallbackStats,
+    Distribution,
+    Measurements,
+)
 from wshub_core.values.message_factories import (
     channel_event_message,
     error_message,
@@ -116,7 +122,9 @@ __all__ = [
     "BridgeAttachedError",
     "BridgePort",
     "BridgeState",
+    "BridgeStats",
     "BridgeUnavailableError",
+    "CallbackStats",
     "ChannelAuthorizer",
     "ChannelPatterns",
     "Clock",
@@ -125,6 +133,7 @@ __all__ = [
     "Connection",
     "Disconnect",
     "DisconnectCause",
+    "Distribution",
     "ForkedProcessError",
     "HistoryLimits",
     "HistoryPage",
@@ -143,6 +152,8 @@ __all__ = [
     "InvalidHistoryRequestError",
     "InvalidProcessIDError",
     "LivePage",
+    "MeasuredBridge",
+    "Measurements",
     "Member",
     "Message",
     "MessageDecodeError",

@@ -201,7 +201,7 @@ class BridgePort:
         An exception is logged and counted, and does not reach the bridge.
 
         Args:
-            name: The callback's name, for the log.
+            name: The callback's name, for the log and the metrics: one of a few.
             callback: The callback. An async callback runs in a task that the hub ends when it
                 closes.
             *args: The arguments of the callback.

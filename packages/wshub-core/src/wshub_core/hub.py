@@ -13,6 +13,7 @@ from wshub_core.connections.publishing import PublishListener
 from wshub_core.connections.running_hub import RunningHub
 from wshub_core.hub_channels import HubChannels
 from wshub_core.hub_connections import HubConnections
+from wshub_core.hub_monitoring import HubMonitoring
 from wshub_core.hub_operation import HubOperation
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.shutdown import ShutdownHook
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from wshub_core.transports.server import Server
 
 
-class Hub(HubChannels, HubConnections, HubOperation):
+class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
     """The connections, channels and subscriptions of one process.
 
     Enter the hub before use; it then belongs to that event loop::

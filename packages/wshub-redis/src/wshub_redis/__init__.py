@@ -9,11 +9,9 @@ from wshub_redis.bridge import RedisBridge
 from wshub_redis.errors import InvalidPrefixError, PublisherOpenError
 from wshub_redis.publish_methods import PublishMethods
 from wshub_redis.publisher import RedisPublisher
-from wshub_redis.stats import BridgeStats
 
 __all__ = [
     "AsyncRedisPublisher",
-    "BridgeStats",
     "InvalidPrefixError",
     "PublishMethods",
     "PublisherOpenError",

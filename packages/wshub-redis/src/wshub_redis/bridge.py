@@ -15,6 +15,7 @@ from wshub_core import (
     BROADCAST,
     BridgeAttachedError,
     BridgeState,
+    BridgeStats,
     BridgeUnavailableError,
     Hub,
     HubClosedError,
@@ -39,7 +40,7 @@ from wshub_redis.scripts import Script
 from wshub_redis.settings import ConnectionSettings
 from wshub_redis.shard import Shard
 from wshub_redis.shared_history import HISTORY_SCRIPTS, SharedHistory
-from wshub_redis.stats import BridgeStats, Counters
+from wshub_redis.stats import Counters
 from wshub_redis.timeouts import stall_tolerant_timeout
 
 
@@ -169,8 +170,9 @@ class RedisBridge:
         return self._state.reason
 
     def stats(self) -> BridgeStats:
-        """Return the totals since the bridge was created."""
-        return self._counters.snapshot()
+        """Return the totals since the bridge was created, and the state of its queues."""
+        shards = () if self._run is None else tuple(self._run.router.shards)
+        return self._counters.snapshot(shard.sender.queue for shard in shards)
 
     # Start and stop.
 

@@ -1,5 +1,6 @@
 """The publish queue: messages that wait to be sent, and messages that wait for confirmation."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,6 +70,15 @@ class PublishQueue(Generic[T]):
     def size(self) -> int:
         """Size in bytes of all messages that wait or are in flight."""
         return self._size
+
+    @property
+    def first(self) -> QueuedMessage[T] | None:
+        """The first message in flight, or else the first that waits; None if there is none."""
+        for queue in (self._in_flight, self._waiting):
+            # No iteration and no check before: another thread may ask, and the queue may change.
+            with contextlib.suppress(IndexError):
+                return queue[0]
+        return None
 
     @property
     def has_waiting(self) -> bool:

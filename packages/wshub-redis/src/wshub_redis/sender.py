@@ -71,6 +71,7 @@ class Sender(SupervisedConnection):
             has or will have; None if the sender gets no messages with history.
 
     Attributes:
+        queue: The messages that the server has not confirmed.
         refusals: Number of messages that the server has refused.
     """
 
@@ -100,7 +101,7 @@ class Sender(SupervisedConnection):
         self._on_replica = on_replica
         self._on_unstored = on_unstored
         self._script = PublishScript()
-        self._queue: PublishQueue[Future[None]] = PublishQueue(max_queue_bytes)
+        self.queue: PublishQueue[Future[None]] = PublishQueue(max_queue_bytes)
         self._work = asyncio.Event()
         self._gathering = Gathering()
         self._left = asyncio.Event()
@@ -166,18 +167,18 @@ class Sender(SupervisedConnection):
     def _push(self, item: OutgoingMessage) -> None:
         if not self.is_up and self._replay_seconds <= 0:
             self._lose(item, f"{self._server.address} cannot be reached ({self.reason})")
-        elif not self._queue.push(item):
+        elif not self.queue.push(item):
             self._lose(item, self._full_queue_reason())
         elif self.is_up:
             self._work.set()
-            if item.confirmation is not None or self._queue.size >= _BATCH_BYTES:
+            if item.confirmation is not None or self.queue.size >= _BATCH_BYTES:
                 self._gathering.end()
         else:
             self._schedule_expiry()
 
     def take_unconfirmed(self) -> list[OutgoingMessage]:
         """Remove and return all unconfirmed messages, for the sender that replaces this one."""
-        return self._queue.drop_all()
+        return self.queue.drop_all()
 
     def take_displaced(self, is_here: Callable[[bytes], bool]) -> list[OutgoingMessage]:
         """Remove and return the unconfirmed messages whose channels belong to another sender.
@@ -189,29 +190,29 @@ class Sender(SupervisedConnection):
         def stays(item: OutgoingMessage) -> bool:
             return item.is_probe or is_here(item.channel)
 
-        if all(map(stays, self._queue)):
+        if all(map(stays, self.queue)):
             return []
-        if self._queue.has_in_flight:
+        if self.queue.has_in_flight:
             # Their replies are still to come. The messages could not be sent in order elsewhere.
             self._left.set()
-        return self._queue.take_displaced(stays)
+        return self.queue.take_displaced(stays)
 
     def requeue(self, item: OutgoingMessage) -> None:
         """Queue a message that another sender has given away."""
-        if not self._queue.push(item):
+        if not self.queue.push(item):
             self._lose(item, self._full_queue_reason())
         self._work.set()
 
     async def drain(self) -> None:
         """Wait while the connection is up and the queue is more than half full."""
         # Half, so that callers go on while there is still work for the connection.
-        while self.is_up and self._queue.size > self._max_queue_bytes // 2:
+        while self.is_up and self.queue.size > self._max_queue_bytes // 2:
             self._gathering.end()
             await self._wait_progress()
 
     async def flush(self) -> None:
         """Wait while the connection is up and messages are unconfirmed."""
-        while self.is_up and len(self._queue):
+        while self.is_up and len(self.queue):
             self._gathering.end()
             await self._wait_progress()
 
@@ -219,7 +220,7 @@ class Sender(SupervisedConnection):
         """Close the connection for good; queued messages are lost."""
         await super().close()
         # Messages in flight are lost, too: their confirmations cannot arrive any more.
-        for item in self._queue.drop_all():
+        for item in self.queue.drop_all():
             self._lose(item, "the connection was closed before they could be sent")
         self._losses.report()
         self._progress.set()
@@ -233,7 +234,7 @@ class Sender(SupervisedConnection):
             async with stall_tolerant_timeout(self._timeout):
                 await self._script.prepare(connection)
         # The sender is not up during this wait, so that new messages queue up behind the old ones.
-        if self._queue.has_waiting:
+        if self.queue.has_waiting:
             await self._before_replay()
         self.note_up()
         self._losses.report()
@@ -246,7 +247,7 @@ class Sender(SupervisedConnection):
     def note_disconnect(self) -> None:
         """Keep unconfirmed messages for the next connection, or lose them."""
         # Redis may have passed these messages on. The other hubs drop the second copy.
-        self._queue.requeue_in_flight()
+        self.queue.requeue_in_flight()
         if self._replay_seconds > 0:
             self._schedule_expiry()
         else:
@@ -255,9 +256,9 @@ class Sender(SupervisedConnection):
 
     async def _write(self, connection: RedisConnection) -> None:
         while True:
-            while self._queue.has_waiting:
+            while self.queue.has_waiting:
                 commands: list[bytes] = []
-                batch = self._queue.take(_BATCH_BYTES)
+                batch = self.queue.take(_BATCH_BYTES)
                 self._gathering.allow()
                 for item in batch:
                     if item.payload is None:
@@ -269,9 +270,9 @@ class Sender(SupervisedConnection):
                 # One timeout for the batch: it detects a server that has stopped.
                 async with stall_tolerant_timeout(self._timeout):
                     await connection.write(commands)
-                    while self._queue.has_in_flight:
+                    while self.queue.has_in_flight:
                         await self._wait_progress()
-                if len(batch) > 1 and self._queue.size < _BATCH_BYTES:
+                if len(batch) > 1 and self.queue.size < _BATCH_BYTES:
                     await self._gathering.wait()
             self._work.clear()
             await self._work.wait()
@@ -285,9 +286,9 @@ class Sender(SupervisedConnection):
                 refusal = None
             except ResponseError as exc:
                 reply, refusal = None, exc
-            if not self._queue.has_in_flight:
+            if not self.queue.has_in_flight:
                 raise ConnectionLostError(f"{self._server.address} sent an unexpected reply")
-            item = self._queue.pop_answered()
+            item = self.queue.pop_answered()
             if is_replica(reply):
                 self._on_replica()
                 raise ReplicaError(self._server.address)
@@ -295,7 +296,7 @@ class Sender(SupervisedConnection):
                 self._confirm(item, reply)
             else:
                 self._note_refusal(item, refusal)
-            if not self._queue.has_in_flight:
+            if not self.queue.has_in_flight:
                 self._progress.set()
 
     async def _fail_when_left(self) -> None:
@@ -308,7 +309,7 @@ class Sender(SupervisedConnection):
             await asyncio.sleep(self._role_interval)
             # The role check goes through the queue, because replies arrive in order. If the queue
             # is full, this check is left out.
-            self._queue.push(QueuedMessage(b"", HELLO, self._loop.time(), None, is_probe=True))
+            self.queue.push(QueuedMessage(b"", HELLO, self._loop.time(), None, is_probe=True))
             self._work.set()
 
     def _confirm(self, item: OutgoingMessage, reply: object) -> None:
@@ -329,7 +330,7 @@ class Sender(SupervisedConnection):
         is_missing = is_script_missing(refusal)
         if item.payload is not None and (is_missing or is_misdirected(refusal)):
             # The message waits for a connection that can send it.
-            self._queue.put_back(item)
+            self.queue.put_back(item)
             if is_missing:
                 self._script.note_missing()
             if is_read_only(refusal):
@@ -374,14 +375,14 @@ class Sender(SupervisedConnection):
         item.confirmation = None
 
     def _lose_queued(self, until: float, why: str) -> None:
-        for item in self._queue.overdue(until):
+        for item in self.queue.overdue(until):
             # The message stays, but its publisher must not wait for any time.
             self._fail_confirmation(item, why, may_have_arrived=True)
-        for item in self._queue.drop_until(until):
+        for item in self.queue.drop_until(until):
             self._lose(item, why)
 
     def _schedule_expiry(self) -> None:
-        oldest = self._queue.oldest
+        oldest = self.queue.oldest
         if self._expiry is None and oldest is not None:
             # Not earlier than after the minimum, so that one timer serves many messages.
             due = max(oldest + self._replay_seconds, self._loop.time() + _EXPIRY_SECONDS)

@@ -1,34 +1,15 @@
-"""The counters of a bridge, and the snapshot of them that applications read."""
+"""The counters of a bridge, and the statistics that applications read."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class BridgeStats:
-    """Totals of a bridge since it was created.
-
-    Attributes:
-        published: Number of messages that Redis has confirmed.
-        lost: Number of messages of this hub that Redis has not confirmed and that will not be
-            sent again. Some of them may have arrived: a connection can be lost after Redis has
-            the message and before its confirmation arrives.
-        received: Number of messages of other hubs that were delivered to this hub's clients.
-        duplicates: Number of messages that arrived a second time, and were dropped.
-        junk: Number of arrivals that were dropped because they were no message of a hub, too
-            large for this hub's clients, nested too deeply, or on a channel with an invalid name.
-        reconnects: Number of connections that were lost.
-    """
-
-    published: int
-    lost: int
-    received: int
-    duplicates: int
-    junk: int
-    reconnects: int
+from wshub_core import BridgeStats
+from wshub_redis.publish_queue import PublishQueue
 
 
 class Counters:
-    """The running totals behind `BridgeStats`, with the same names."""
+    """The running totals of `BridgeStats`, with the same names."""
 
     __slots__ = ("duplicates", "junk", "lost", "published", "received", "reconnects")
 
@@ -40,6 +21,19 @@ class Counters:
         self.junk = 0
         self.reconnects = 0
 
-    def snapshot(self) -> BridgeStats:
-        """Return the totals of this moment."""
-        return BridgeStats(**{name: getattr(self, name) for name in self.__slots__})
+    def snapshot(self, queues: Iterable[PublishQueue[Any]]) -> BridgeStats:
+        """Return the totals and the queues of this moment.
+
+        Args:
+            queues: The queues of the bridge, with the times of an event loop.
+        """
+        queues = tuple(queues)
+        since = [first.since for queue in queues if (first := queue.first) is not None]
+        # Event loops have the clock of `monotonic`. uvloop's is up to a millisecond behind.
+        lag = max(monotonic() - min(since), 0.0) if since else 0.0
+        return BridgeStats(
+            **{name: getattr(self, name) for name in self.__slots__},
+            queued_messages=sum(map(len, queues)),
+            queued_bytes=sum(queue.size for queue in queues),
+            lag_seconds=lag,
+        )

@@ -1,9 +1,10 @@
 """The interface of a bridge: the methods that a hub calls."""
 
 from asyncio import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wshub_core.bridge.state import BridgeState
+from wshub_core.values.measurements import BridgeStats
 
 
 class Bridge(Protocol):
@@ -63,3 +64,14 @@ class Bridge(Protocol):
 
     async def drain(self) -> None:
         """Wait until `forward` can take more messages, but not for the end of an outage."""
+
+
+@runtime_checkable
+class MeasuredBridge(Bridge, Protocol):
+    """A bridge that reports its totals, which `Hub.measure` and the metrics then contain."""
+
+    def stats(self) -> BridgeStats:
+        """Return the totals since the bridge was created, without blocking.
+
+        Collectors of metrics may call this in another thread.
+        """

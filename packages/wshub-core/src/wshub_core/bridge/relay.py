@@ -5,11 +5,15 @@ from asyncio import Future
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from wshub_core.bridge.protocol import Bridge
+from wshub_core.bridge.protocol import Bridge, MeasuredBridge
 from wshub_core.bridge.state import BridgeState
+from wshub_core.logs import get_logger
 from wshub_core.loop.clock import Clock
 from wshub_core.loop.timeouts import Timeouts
 from wshub_core.values.errors import BridgeAttachedError
+from wshub_core.values.measurements import BridgeStats
+
+logger = get_logger("wshub.bridge")
 
 LINGER_SECONDS = 1.0
 """Seconds for which a channel stays bridged after its last subscriber has left. A browser that
@@ -64,6 +68,19 @@ class Relay:
     def bridge_state(self) -> BridgeState | None:
         """The state of the bridge; None without one."""
         return None if self._bridge is None else self._bridge.state
+
+    def stats(self) -> BridgeStats | None:
+        """Return the totals of the bridge; None if it does not report any."""
+        if not isinstance(self._bridge, MeasuredBridge):
+            return None
+        try:
+            stats = self._bridge.stats()
+            # A method of this name can return something else.
+            return stats if isinstance(stats, BridgeStats) else None
+        except Exception:
+            # The numbers of the hub itself must still be shown.
+            logger.exception("the statistics of the bridge cannot be read")
+            return None
 
     @property
     def reserved_bytes(self) -> int:

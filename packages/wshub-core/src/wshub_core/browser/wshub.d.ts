@@ -3,6 +3,7 @@ export interface Message {
   type: string;
   channel?: string;
   processId?: string;
+  traceparent?: string;
   data?: unknown;
   timestamp?: string;
   /** The number of the message in the history of its channel; absent if it is in no history. */

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import io
-import logging
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
+from wshub_core.cli.log_output import configure_log
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import (
     address_of,
@@ -135,6 +135,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     print_ready = _print_nothing if sockets else partial(print_addresses, settings.host)
     if settings.workers == 1:
         return await _serve_here(settings, sockets, print_ready)
+    configure_log(settings)
     # A wrong URL or file is reported here, once, and not by every worker.
     _check(settings)
     sockets = sockets or await bind(settings.host, settings.port)
@@ -168,8 +169,7 @@ async def _serve_here(
     report_ready: Callable[[int], object],
 ) -> int:
     """Serve in this process; call a function with the port when the server listens."""
-    # The process id tells the log lines of several workers apart.
-    logging.basicConfig(format="wshub[%(process)d]: %(message)s", level=logging.WARNING)
+    configure_log(settings)
     async with open_site(settings, sockets) as site:
         report_ready(site.server.port)
         if site.admin_address is not None:

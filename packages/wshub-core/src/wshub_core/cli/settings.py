@@ -7,7 +7,7 @@ fields of `ServeSettings`, so a new setting is one new field.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from wshub_core.page.page import PROCESS_HISTORY
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX
@@ -64,6 +64,16 @@ class ServeSettings:
     admin_port: int = _setting(8081, "the TCP port of the admin view; 0: any free")
     admin_key: str | None = _setting(
         None, "the key of the admin view; without it, a new one is printed", "KEY", secret=True
+    )
+    metrics: bool = _setting(False, "serve metrics for Prometheus at /metrics")
+    log_format: Literal["text", "json"] | None = _setting(
+        None, "the form of the log: text or json (text in a terminal, else json)"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "the lowest level of the log: debug, info, warning or error"
+    )
+    access_log: bool = _setting(
+        False, "log each HTTP request, and the beginning and the end of each connection"
     )
     ready_needs_redis: bool = _setting(False, "let /readyz fail while Redis cannot be reached")
     drain_window: float = _setting(
@@ -135,6 +145,10 @@ class ServeSettings:
             )
         if self.workers > 1 and self.admin:
             raise InvalidConfigError("admin needs one worker: it shows the hub of one process")
+        if self.workers > 1 and self.metrics:
+            raise InvalidConfigError(
+                "metrics needs one worker: a request for /metrics would reach any one of them"
+            )
         if not (isfinite(self.drain_window) and self.drain_window >= 0):
             raise InvalidConfigError(
                 f"drain_window must be 0 or a number of seconds, not {self.drain_window}"

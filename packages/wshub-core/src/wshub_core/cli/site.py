@@ -90,6 +90,8 @@ async def open_site(
 
     health = hub.health(needs_bridge=settings.ready_needs_redis)
     apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health, "/sse": hub.sse()}
+    if settings.metrics:
+        apps["/metrics"] = _metrics_of(hub)
     if settings.api_keys is not None:
         apps["/api"] = hub.api(new_authenticator(settings.api_keys))
     routes = Routes(apps, page.process_request, admit)
@@ -139,6 +141,13 @@ def address_of(host: str, port: int) -> str:
 def _bracket(host: str) -> str:
     """Return a host in the form for a URL, with brackets around an IPv6 address."""
     return f"[{host}]" if ":" in host else host
+
+
+def _metrics_of(hub: Hub) -> ASGIApp:
+    try:
+        return hub.metrics()
+    except ImportError as exc:
+        raise WSHubError("metrics needs prometheus-client: install wshub-core[metrics]") from exc
 
 
 def new_bridge(hub: Hub, url: str) -> Any:

@@ -5,14 +5,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from wshub_core.cli.termination import END_NOW, wait_for_sigterm
+from wshub_core.logs import get_logger
 from wshub_core.protocol.backoff import Backoff
+
+logger = get_logger("wshub.workers")
 
 _STOP_SECONDS = 20.0
 """Seconds between the signal that ends a worker and SIGKILL, if the worker does not end."""
@@ -102,7 +104,7 @@ class _Slot:
             if loop.time() - started > _STABLE_SECONDS:
                 backoff.reset()
             backoff.fail()
-            print(f"wshub: worker {pid} has ended with {status}, starting another", file=sys.stderr)
+            logger.warning("worker %s has ended with %s, starting another", pid, status)
             await asyncio.sleep(backoff.delay())
             # If no process can be started now, the next round tries again.
             with contextlib.suppress(OSError):

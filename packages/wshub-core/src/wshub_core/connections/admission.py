@@ -1,5 +1,6 @@
 """Admission: accepts the requests of clients, or refuses them with 503, 403, 401 or 429."""
 
+import logging
 from collections.abc import Callable
 from contextvars import Context
 from http import HTTPStatus
@@ -21,6 +22,9 @@ from wshub_core.values.http import DrainingResponse, Request, Response
 from wshub_core.values.origins import origin_allowed
 
 logger = get_logger("wshub.admission")
+
+_MAX_LOGGED = 200
+"""Characters of a path or an origin in the log."""
 
 _RETRY_AFTER_SECONDS = "5"
 """Seconds in the ``Retry-After`` header of a hub that has reached ``max_connections``."""
@@ -89,34 +93,32 @@ class Admission:
         if isinstance(identity, Response):
             return identity
         # The hub may have been closed, or may have become full, while the authenticator ran.
-        return self.check_room() or identity
+        return self.check_room(request) or identity
 
     def check_before_auth(self, request: Request) -> Response | None:
         """Run the checks that need no authenticator; return the refusal, or None."""
-        refusal = self.check_room()
+        refusal = self.check_room(request)
         if refusal is None and not self._is_origin_allowed(request):
-            logger.warning(
-                "refused origin %r from %s; see HubConfig.allowed_origins",
-                request.header("origin"),
-                request.remote_address,
-            )
-            refusal = self._refusal(HTTPStatus.FORBIDDEN, "Forbidden")
+            origin = (request.header("origin") or "")[:_MAX_LOGGED]
+            why = f"origin {origin!r}, see HubConfig.allowed_origins"
+            self._note(HTTPStatus.FORBIDDEN, "origin_not_allowed", request, why)
+            refusal = Response(HTTPStatus.FORBIDDEN, b"Forbidden\n")
         return refusal
 
-    def check_room(self) -> Response | None:
+    def check_room(self, request: Request) -> Response | None:
         """Check that the hub can take one more connection; return the refusal, or None."""
+        unavailable = HTTPStatus.SERVICE_UNAVAILABLE
         if self._is_closed:
-            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Hub is not running")
+            self._note(unavailable, "hub_not_running", request)
+            return Response(unavailable, b"Hub is not running\n")
         if self._is_draining:
-            self.count_refusal()
+            self._note(unavailable, "draining", request)
             return _DRAINING
         limit = self._config.max_connections
         if limit is not None and self._count_connections() >= limit:
-            return self._refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "Too many connections",
-                {"Retry-After": _RETRY_AFTER_SECONDS},
-            )
+            self._note(unavailable, "too_many_connections", request)
+            headers = {"Retry-After": _RETRY_AFTER_SECONDS}
+            return Response(unavailable, b"Too many connections\n", headers)
         return None
 
     async def authenticate(self, request: Request, context: Context) -> AuthResult | Response:
@@ -130,11 +132,6 @@ class Admission:
         result = await self.run_authenticator(authenticator, request, context)
         if result.valid:
             return result
-        # The text of an AuthError holds no secret. The text of another exception may hold one, so
-        # only its type is logged.
-        error = result.error
-        why = error if isinstance(error, AuthError) else type(error).__name__
-        logger.info("refused authentication from %s: %s", request.remote_address, why)
         on_auth_failure = self._config.on_auth_failure
         if on_auth_failure is not None:
             await self._callbacks.call_within(
@@ -146,7 +143,7 @@ class Admission:
                 request,
                 result,
             )
-        return self._refuse_authentication(result)
+        return self._refuse_authentication(request, result)
 
     @property
     def accepts_tokens(self) -> bool:
@@ -179,16 +176,22 @@ class Admission:
             logger.exception("the authenticator returned no valid AuthResult")
             return failed
 
-    def _refuse_authentication(self, result: AuthResult) -> Response:
+    def _refuse_authentication(self, request: Request, result: AuthResult) -> Response:
+        # The text of an AuthError holds no secret. The text of another exception may hold one, so
+        # only its type is logged.
+        error = result.error
+        why = str(error) if isinstance(error, AuthError) else type(error).__name__
         headers = {}
         # Whole seconds, rounded up: a client that retries on time must not be too early.
-        if isinstance(result.error, AuthError) and result.error.retry_after is not None:
-            headers["Retry-After"] = str(ceil(result.error.retry_after))
-        if isinstance(result.error, TooManyAttemptsError):
-            return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts", headers)
+        if isinstance(error, AuthError) and error.retry_after is not None:
+            headers["Retry-After"] = str(ceil(error.retry_after))
+        if isinstance(error, TooManyAttemptsError):
+            self._note(HTTPStatus.TOO_MANY_REQUESTS, "too_many_attempts", request, why)
+            return Response(HTTPStatus.TOO_MANY_REQUESTS, b"Too many attempts\n", headers)
         if result.challenge:
             headers["WWW-Authenticate"] = result.challenge
-        return self._refusal(HTTPStatus.UNAUTHORIZED, "Unauthorised", headers)
+        self._note(HTTPStatus.UNAUTHORIZED, "unauthorized", request, why)
+        return Response(HTTPStatus.UNAUTHORIZED, b"Unauthorised\n", headers)
 
     def _is_origin_allowed(self, request: Request) -> bool:
         config = self._config
@@ -200,12 +203,32 @@ class Admission:
             )
         return origin_allowed(request, config.allowed_origins, require_origin=config.require_origin)
 
-    def _refusal(
-        self, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        self.count_refusal()
-        return Response(status, f"{text}\n".encode(), headers or {})
+    def _note(self, status: HTTPStatus, code: str, request: Request, why: str = "") -> None:
+        self.note_refusal(status, code, request.remote_address, request.path, why)
 
-    def count_refusal(self) -> None:
-        """Count a refused request; transports count the requests that they refuse themselves."""
-        self._counters.refusals += 1
+    def note_refusal(
+        self, status: int, code: str, address: str, path: str = "", why: str = ""
+    ) -> None:
+        """Count and log a refused request; transports report the requests that they refuse.
+
+        Args:
+            status: The status of the response; 0 if there is none.
+            code: The reason, as one word.
+            address: The address of the peer.
+            path: The path of the request, without the query, which may hold a token.
+            why: More about the reason, without secrets.
+        """
+        self._counters.refusals[status] += 1
+        path = path[:_MAX_LOGGED]
+        # A wrong setting refuses browsers by their origin, so these records are warnings.
+        level = logging.WARNING if status == HTTPStatus.FORBIDDEN else logging.INFO
+        logger.log(
+            level,
+            "refused a request for %r from %s: %s %s%s",
+            path,
+            address or "a local socket",
+            status or "no response",
+            code,
+            why and f" ({why})",
+            extra={"kind": code, "status": status, "code": code, "path": path, "address": address},
+        )

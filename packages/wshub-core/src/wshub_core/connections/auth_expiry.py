@@ -4,11 +4,8 @@ from functools import partial
 from time import time
 
 from wshub_core.connections.connection import CloseConnection, ServerConnection
-from wshub_core.logs import get_logger
 from wshub_core.loop.clock import Clock, Timer
 from wshub_core.values.closing import CloseCode, DisconnectCause
-
-logger = get_logger("wshub.connections")
 
 
 class AuthExpiry:
@@ -48,7 +45,6 @@ class AuthExpiry:
     def _expire(self, connection: ServerConnection) -> None:
         # Before `_end`, which calls `discard`: the timer has run and needs no cancellation.
         del self._timers[connection]
-        logger.info("authentication of %r has expired, closing it", connection)
         self._close(
             connection,
             DisconnectCause.AUTH_EXPIRED,

@@ -14,6 +14,7 @@ from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.presence_commands import PresenceCommands
 from wshub_core.connections.publishing import Publishing
+from wshub_core.connections.spans import make_spans
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.logs import get_logger
@@ -82,6 +83,7 @@ class Commands:
         presence_commands: PresenceCommands | None,
     ) -> None:
         self._config = config
+        self._spans = make_spans(config)
         self._counters = counters
         self._registry = registry
         self._callbacks = callbacks
@@ -102,6 +104,8 @@ class Commands:
         # The frame may have waited in the queue while the hub closed the connection.
         if connection.ending is not None:
             return None
+        self._counters.received_messages += 1
+        self._counters.received_bytes += len(payload)
         match read_client_frame(payload):
             case Other(message, frame_id):  # first, because it is the most frequent one
                 if message.type in _COMMANDS:
@@ -149,8 +153,11 @@ class Commands:
         self, connection: ServerConnection, message: Message, frame_id: RequestID
     ) -> Work:
         """Serve a message that is for the application."""
-        if self._config.on_message is not None:
-            return self._callbacks.run("on_message", self._config.on_message, connection, message)
+        on_message = self._config.on_message
+        if on_message is not None:
+            if self._spans is not None and message.traceparent:
+                on_message = self._spans.continue_in("on_message", message, on_message)
+            return self._callbacks.run("on_message", on_message, connection, message)
         # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"
         self._answers.send(

@@ -47,6 +47,7 @@ class ServerConnection(Connection):
     end (`ending`) of a connection.
 
     Attributes:
+        connected_at: Time of the end of the opening handshake.
         outbox: The messages that wait to be written; only the delivery changes it.
         transport: The transport; None after its end.
         is_writable: Whether the transport takes more bytes now.
@@ -63,6 +64,7 @@ class ServerConnection(Connection):
         "_inbound",
         "_is_serving",
         "_owner",
+        "connected_at",
         "context",
         "ending",
         "is_writable",
@@ -90,6 +92,7 @@ class ServerConnection(Connection):
         self.transport: Transport | None = transport
         self.is_writable = True
         self.ending: tuple[DisconnectCause, int, str] | None = None
+        self.connected_at = now
         self.last_heard = now
         self.next_ping = math.inf
         self.slot = 0

@@ -9,6 +9,7 @@ from asyncio import Future, get_running_loop, shield
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
+from time import perf_counter
 
 from wshub_core.connections.connection import CloseConnection, ServerConnection
 from wshub_core.connections.delivery_job import DeliveryJob
@@ -108,7 +109,8 @@ class Delivery:
             job.messages.append(message)
             job.size += message.size
         else:
-            self._open_job = DeliveryJob(self._position, message, targets)
+            is_timed = self._counters.is_timing
+            self._open_job = DeliveryJob(self._position, message, targets, is_timed)
             self._jobs.append(self._open_job)
         # A call from within the work, by a log handler for example, only queues its message: the
         # generator of the work cannot be resumed while it runs.
@@ -306,12 +308,11 @@ class Delivery:
                 self._push(connection, message)
 
     def _drop_job(self) -> None:
-        """Drop the first job when all its targets are served.
-
-        Until then it stays in the queue: `_catch_up` must find it there for a target that was not
-        reached yet.
-        """
-        self._job_bytes -= self._jobs.popleft().size
+        """Drop the first job, whose targets are all served: until then, `_catch_up` needs it."""
+        job = self._jobs.popleft()
+        self._job_bytes -= job.size
+        if job.published_at is not None:
+            self._counters.fan_outs.observe(perf_counter() - job.published_at)
 
     def _write_urgent(self) -> Iterator[None]:
         """Write to the connections with a message of their own, before the fan-out continues.
@@ -366,7 +367,7 @@ class Delivery:
         outbox = connection.outbox
         if outbox.position >= self._position:
             return
-        # A copy: an overflow ends the connection and is logged, and a log handler may publish.
+        # A copy: a write that fails is logged, and a log handler may publish.
         for job in tuple(self._jobs):
             if connection in job.targets:
                 self._push_all(connection, job)
@@ -393,8 +394,7 @@ class Delivery:
                 self._ready.append(connection)
             return
         dropped = outbox.dropped
-        if not outbox.overflow(message) and self._close(
-            connection, DisconnectCause.SLOW_CONSUMER, CloseCode.TRY_AGAIN_LATER, "slow consumer"
-        ):
-            logger.warning("%r reads too slowly, closing it", connection)
+        if not outbox.overflow(message):
+            cause = DisconnectCause.SLOW_CONSUMER
+            self._close(connection, cause, CloseCode.TRY_AGAIN_LATER, "slow consumer")
         self._counters.drops += outbox.dropped - dropped

@@ -69,22 +69,25 @@ class Drain:
         self._all_closed.set()
 
     async def _drain(self) -> None:
-        # Handshakes under way are refused at their end, so no other connections follow.
-        self._waiting.extend(self._registry.connections)
         self._close_next()
         await self._all_closed.wait()
         await self._lifecycle.end_transports()
 
     def _close_next(self) -> None:
         """Close the connections whose turn it is, and set the timer for the next ones."""
+        if not self._waiting:
+            # At the beginning. Handshakes under way are refused at their end, so no others follow.
+            self._waiting.extend(self._registry.connections)
         count = len(self._waiting)
         left = max(self._deadline - self._clock.time(), 0.0)
-        pause = min(max(left / max(count, 1), _SHORTEST_PAUSE), left)
-        self._close(ceil(count * pause / left) if left else count)
+        # Whole connections first, and then the pause that fits them, so that the rate is even.
+        step = ceil(count * _SHORTEST_PAUSE / left) if left else count
+        self._close(step)
         if not len(self._registry):
             self._all_closed.set()
             return
-        self._timer = self._clock.call_at(self._clock.time() + pause, self._close_next)
+        due = self._clock.time() + left * step / count
+        self._timer = self._clock.call_at(due, self._close_next)
 
     def _close(self, count: int) -> None:
         while count and self._waiting:

@@ -1,12 +1,9 @@
 """The heartbeat: pings every connection regularly, and closes silent connections with 1011."""
 
 from wshub_core.connections.connection import CloseConnection, ServerConnection
-from wshub_core.logs import get_logger
 from wshub_core.loop.clock import Clock, Timer
 from wshub_core.protocol.heartbeat import HeartbeatWheel
 from wshub_core.values.closing import CloseCode, DisconnectCause
-
-logger = get_logger("wshub.connections")
 
 
 class Heartbeat:
@@ -62,7 +59,6 @@ class Heartbeat:
             connection.ping()
         for connection in due.silent:
             # The wheel has dropped the connection already. `_end` removes it from the count.
-            logger.info("%r is silent, closing it", connection)
             self._close(
                 connection, DisconnectCause.PONG_TIMEOUT, CloseCode.PONG_TIMEOUT, "pong timeout"
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from functools import partial
@@ -30,6 +31,15 @@ from wshub_core.values.closing import CloseCode, Disconnect, DisconnectCause
 from wshub_core.values.config import HubConfig
 
 logger = get_logger("wshub.connections")
+access_logger = get_logger("wshub.access")
+
+_END_LEVELS = {
+    DisconnectCause.CLIENT_CLOSED: None,
+    DisconnectCause.SERVER_CLOSED: None,
+    DisconnectCause.SLOW_CONSUMER: logging.WARNING,
+    DisconnectCause.WRITE_TIMEOUT: logging.WARNING,
+}
+"""The log levels of the causes; ``INFO`` for those that are not here, None for ordinary ends."""
 
 
 class Lifecycle:
@@ -139,7 +149,7 @@ class Lifecycle:
         self._counters.connections += 1
         if self._watches.is_active:
             self._watches.note_connected(connection)
-        logger.debug("%r connected", connection)
+        access_logger.debug("%r connected", connection)
         # Last, when the connection is complete: `on_connect` may send, subscribe and close.
         on_connect = self._config.on_connect
         if on_connect is not None:
@@ -179,12 +189,26 @@ class Lifecycle:
         connection.lose_transport()
         end = connection.ending or (cause, code, reason)
         disconnect = Disconnect(*end, connection.dropped_messages)
-        logger.debug("%r disconnected: %s", connection, disconnect)
+        self._counters.disconnects[disconnect.cause] += 1
+        self._log_end(connection, disconnect)
         on_disconnect = self._config.on_disconnect
         if on_disconnect is not None:
             connection.run_on_disconnect(
                 partial(self._callbacks.run, "on_disconnect", on_disconnect, connection, disconnect)
             )
+
+    def _log_end(self, connection: ServerConnection, disconnect: Disconnect) -> None:
+        """Log the end of a connection, without the reason, which the client can choose."""
+        cause, code = disconnect.cause, disconnect.code
+        seconds = self._clock.time() - connection.connected_at
+        fields = {"cause": cause, "code": code, "duration": round(seconds, 3)}
+        fields |= {"address": connection.remote_address, "kind": cause}
+        level = _END_LEVELS.get(cause, logging.INFO)
+        if level is not None:
+            line = "%r ended: %s, code %d, after %.1f s"
+            logger.log(level, line, connection, cause, code, seconds, extra=fields)
+        line = "%r disconnected: %s, code %d, after %.1f s"
+        access_logger.debug(line, connection, cause, code, seconds, extra=fields)
 
     def close(
         self, connection: ServerConnection, cause: DisconnectCause, code: int, reason: str
@@ -200,7 +224,7 @@ class Lifecycle:
         if connection not in self._registry:
             return False
         if cause is DisconnectCause.SLOW_CONSUMER:
-            self._counters.evictions += 1
+            self._counters.evictions[cause] += 1
         elif cause in (DisconnectCause.SERVER_CLOSED, DisconnectCause.AUTH_EXPIRED):
             # The peer is not at fault, so it receives its queued messages before the close frame.
             # `leave` would drop them.
@@ -292,8 +316,7 @@ class Lifecycle:
     def _abort_stalled(self, connection: ServerConnection) -> None:
         # During the closing handshake the cause is set already, and a slow consumer is counted.
         if connection.ending is None:
-            logger.warning("%r takes no bytes, aborting it", connection)
-            self._counters.evictions += 1
+            self._counters.evictions[DisconnectCause.WRITE_TIMEOUT] += 1
             connection.note_ending(
                 DisconnectCause.WRITE_TIMEOUT, CloseCode.TRY_AGAIN_LATER, "write timeout"
             )

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.delivery import Delivery
+from wshub_core.connections.spans import make_spans
 from wshub_core.history.histories import Histories
 from wshub_core.history.replica import StoredMessage
 from wshub_core.loop.callbacks import Callbacks
@@ -59,6 +60,9 @@ class Publishing:
         listeners: Sequence[PublishListener],
     ) -> None:
         self._max_message_bytes = config.max_message_bytes
+        self._spans = make_spans(config)
+        # A choice made once: most hubs have no spans, and each publish takes this way.
+        self._prepare = self._encode if self._spans is None else self._encode_in_span
         self._loop = loop
         self._thread_id = threading.get_ident()
         self._registry = registry
@@ -180,7 +184,20 @@ class Publishing:
         _, payload = self._prepare(message, None, True, None)
         self._delivery.fan_out(connections, PreparedMessage(payload))
 
-    def _prepare(
+    def _encode_in_span(
+        self,
+        message: Message,
+        channel: str | None,
+        local_only: bool,
+        limits: HistoryLimits | None,
+    ) -> tuple[Message, bytes]:
+        # A value that is no message gets its error from `_encode`.
+        if self._spans is None or not isinstance(message, Message):
+            return self._encode(message, channel, local_only, limits)
+        with self._spans.publish(message, channel) as traced:
+            return self._encode(traced, channel, local_only, limits)
+
+    def _encode(
         self,
         message: Message,
         channel: str | None,

@@ -9,6 +9,7 @@ from wshub_core.connections.publishing import Publishing
 from wshub_core.history.histories import Histories
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
+from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.prepared import PreparedPage
 from wshub_core.protocol.recovery import (
     HistoryRequest,
@@ -56,6 +57,7 @@ class Recovery:
     doubled or reordered.
 
     Args:
+        counters: The hub's counters.
         registry: The hub's connections and their subscriptions.
         histories: The histories of the hub.
         delivery: Delivers messages to connections.
@@ -68,6 +70,7 @@ class Recovery:
 
     def __init__(
         self,
+        counters: Counters,
         registry: Registry[ServerConnection],
         histories: Histories,
         delivery: Delivery,
@@ -77,6 +80,7 @@ class Recovery:
         close: _CloseConnection,
         max_outbox_bytes: int,
     ) -> None:
+        self._counters = counters
         self._registry = registry
         self._histories = histories
         self._delivery = delivery
@@ -130,12 +134,16 @@ class Recovery:
             replay.after = stream.offset if plan is None else plan.after
             position = {"epoch": stream.epoch, "offset": stream.offset, "first": first}
             position["after"] = replay.after
+            if plan is not None:
+                self._counters.recoveries[plan.reason or "recovered"] += 1
             answer(position if plan is None else position | describe_plan(plan))
             if replay.after < stream.offset:
                 replay.is_started = True
                 self._send(connection)
         except HistoryUnavailableError:
             if self._is_wanted(replay):
+                if request is not None:
+                    self._counters.recoveries["unavailable"] += 1
                 unavailable = {"reason": "unavailable"}
                 answer(unavailable if request is None else {"recovered": False} | unavailable)
         finally:

@@ -38,6 +38,7 @@ from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError
 from wshub_core.values.history import HistoryLimits
+from wshub_core.values.measurements import CallbackStats, Distribution, Measurements
 from wshub_core.values.messages import Message
 from wshub_core.values.stats import HubStats
 
@@ -157,6 +158,7 @@ class RunningHub:
     def _make_commands(self) -> Commands:
         answers = Answers(self.publishing)
         recovery = Recovery(
+            self._counters,
             self.registry,
             self.histories,
             self.lifecycle.delivery,
@@ -267,14 +269,45 @@ class RunningHub:
             channels=registry.channel_count,
             subscribers=registry.subscription_count,
             connections=counters.connections,
-            refused_handshakes=counters.refusals,
+            refused_handshakes=counters.refusals.total(),
             messages=counters.messages,
             deliveries=counters.deliveries,
             delivered_bytes=counters.bytes - counters.saved_bytes,
             dropped_messages=counters.drops,
-            evictions=counters.evictions,
+            evictions=counters.evictions.total(),
             ignored_frames=counters.ignored_frames,
             callback_errors=counters.callback_errors,
+        )
+
+    def measure(self) -> Measurements:
+        """Return the numbers for monitoring; see `Hub.measure`."""
+        counters, fan_outs = self._counters, self._counters.fan_outs
+        counters.is_timing = True
+        streams = self.histories.form.streams
+        # `tuple` and `dict` copy in one step: collectors may call this in another thread.
+        callbacks = {
+            name: CallbackStats(each.calls, each.errors, each.seconds)
+            for name, each in tuple(counters.callbacks.items())
+        }
+        return Measurements(
+            stats=self.stats(),
+            received_messages=counters.received_messages,
+            received_bytes=counters.received_bytes,
+            outbox_bytes=sum(
+                each.outbox.queued_bytes + each.outbox.unsent_bytes
+                for each in self.registry.connections
+            ),
+            refusals=dict(counters.refusals),
+            disconnects={str(cause): n for cause, n in counters.disconnects.copy().items()},
+            evictions={str(cause): n for cause, n in counters.evictions.copy().items()},
+            callbacks=callbacks,
+            fan_outs=Distribution(fan_outs.bounds, tuple(fan_outs.counts), fan_outs.sum),
+            histories=len(streams),
+            history_bytes=streams.memory,
+            recoveries=dict(counters.recoveries),
+            members=0 if self.presence is None else self.presence.sync.member_count,
+            bridge_state=self.relay.bridge_state,
+            bridge=self.relay.stats(),
         )
 
     def start_watch(self, watch: Watch) -> None:

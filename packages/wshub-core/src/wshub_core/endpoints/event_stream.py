@@ -92,11 +92,13 @@ class EventStreamApp:
             channels, event_id = _read_query(request)
             requests = read_event_id(event_id, len(channels))
         except (InvalidHistoryRequestError, ValueError) as error:
-            hub.admission.count_refusal()
+            hub.admission.note_refusal(
+                400, "invalid_request", request.remote_address, request.path, str(error)
+            )
             await send_response(send, "http", Response(400, f"{error}\n".encode(), cors))
             return
         # Other clients may have connected since the end of the admission.
-        if (refusal := hub.admission.check_room()) is not None:
+        if (refusal := hub.admission.check_room(request)) is not None:
             await send_response(send, "http", refusal)
         elif request.method == "HEAD":
             await send(make_start(200, cors))

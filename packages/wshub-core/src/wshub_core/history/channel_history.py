@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
+from wshub_core.history.streams import Streams
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.protocol.stream import Stream
 from wshub_core.values.history import HistoryLimits, HistoryPage
@@ -13,7 +14,14 @@ listeners of this hub have had the message already."""
 
 
 class ChannelHistory(Protocol):
-    """Gives the messages of a channel their positions, and keeps the newest ones."""
+    """Gives the messages of a channel their positions, and keeps the newest ones.
+
+    Attributes:
+        streams: The histories in memory.
+    """
+
+    @property
+    def streams(self) -> Streams: ...  # noqa: D102
 
     def publish(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Append a message to the history of its channel, and deliver it, now or later.

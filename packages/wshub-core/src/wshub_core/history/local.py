@@ -28,31 +28,31 @@ class LocalHistory:
         has_subscribers: Callable[[str], object],
         deliver: Deliver,
     ) -> None:
-        self._streams = Streams(clock, max_bytes, has_subscribers, self._begin_epoch)
+        self.streams = Streams(clock, max_bytes, has_subscribers, self._begin_epoch)
         self._deliver = deliver
         # The epoch of new streams. Streams may share it, because a position belongs to one channel.
         # A channel whose stream was dropped must not get the same epoch again.
         self._epoch = new_epoch()
         # Channels with subscribers and without a message. Only a publish adds a stream to
-        # `_streams`: subscribers cannot displace the histories of other channels.
+        # `streams`: subscribers cannot displace the histories of other channels.
         self._unpublished: dict[str, Stream] = {}
 
     def publish(self, channel: str, payload: bytes, limits: HistoryLimits) -> None:
         """Append a message, and deliver it; see `ChannelHistory.publish`."""
-        stream = self._streams.get(channel)
+        stream = self.streams.get(channel)
         if stream is None:
             stream = self.open(channel, limits)
             del self._unpublished[channel]
-            self._streams.put(channel, stream)
+            self.streams.put(channel, stream)
         prepared = PreparedMessage(add_position(payload, stream.epoch, stream.offset + 1))
         # No other code may run between these two calls: a subscriber that is added in between would
         # lose the message, or get it twice.
-        self._streams.append(channel, prepared.frame)
+        self.streams.append(channel, prepared.frame)
         self._deliver(channel, prepared, True)
 
     def open(self, channel: str, limits: HistoryLimits) -> Stream:
         """Return the stream of a channel; see `ChannelHistory.open`."""
-        stream = self._streams.get(channel)
+        stream = self.streams.get(channel)
         if stream is None:
             stream = self._unpublished.setdefault(channel, Stream(self._epoch, limits))
         return stream
@@ -71,7 +71,7 @@ class LocalHistory:
         self, channel: str, limits: HistoryLimits, since: int, limit: int, reverse: bool
     ) -> HistoryPage:
         """Return messages of the history; see `Hub.history`."""
-        stream = self._streams.get(channel)
+        stream = self.streams.get(channel)
         if stream is None:
             return HistoryPage(epoch="", first=1, offset=0, messages=())
         after = max(since, stream.first - 1)
@@ -81,11 +81,11 @@ class LocalHistory:
 
     async def clear(self, channel: str, limits: HistoryLimits) -> str | None:
         """Begin a new stream; see `ChannelHistory.clear`."""
-        if self._streams.get(channel) is None:
+        if self.streams.get(channel) is None:
             return None
-        self._streams.drop(channel)
+        self.streams.drop(channel)
         stream = Stream(self._epoch, limits)
-        self._streams.put(channel, stream)
+        self.streams.put(channel, stream)
         return stream.epoch
 
     def forget(self, channel: str, *, is_bridged: bool) -> None:
@@ -93,7 +93,7 @@ class LocalHistory:
         self._unpublished.pop(channel, None)
         if is_bridged:
             # The stream will lack messages of other hubs, and must not look complete.
-            self._streams.drop(channel)
+            self.streams.drop(channel)
 
     def _begin_epoch(self) -> None:
         self._epoch = new_epoch()

@@ -61,7 +61,7 @@ class SharedHistory:
         max_message_bytes: int,
     ) -> None:
         self._store = store
-        self._streams = streams
+        self.streams = streams
         self._deliver = deliver
         self._notify = notify
         self._tasks = tasks
@@ -96,7 +96,7 @@ class SharedHistory:
     def forget(self, channel: str, *, is_bridged: bool) -> None:
         """Drop the replica of a channel without subscribers; see `ChannelHistory.forget`."""
         self._replicas.pop(channel, None)
-        self._streams.drop(channel)
+        self.streams.drop(channel)
 
     def stop(self) -> None:
         """Forget all replicas: the store does not belong to the hub any more."""
@@ -204,7 +204,7 @@ class SharedHistory:
         is_own = replica.take_own(message.payload) or message.is_own
         # No other code may run between the next calls: a subscriber that is added in between would
         # lose the message, or get it twice.
-        self._streams.append(channel, prepared.frame)
+        self.streams.append(channel, prepared.frame)
         replica.move_to(stream.epoch, stream.offset)
         self._deliver(channel, prepared, is_own)
 
@@ -213,16 +213,16 @@ class SharedHistory:
 
     def _stream(self, channel: str, replica: Replica) -> Stream:
         """Return the stream of a replica; a new one if it was dropped for lack of memory."""
-        stream = self._streams.get(channel)
+        stream = self.streams.get(channel)
         if stream is None:
             stream = Stream(replica.epoch, replica.limits, replica.offset)
-            self._streams.put(channel, stream)
+            self.streams.put(channel, stream)
         return stream
 
     def _restart(self, channel: str, replica: Replica, epoch: str, offset: int) -> None:
         """Go on at another position, without the messages so far."""
         replica.move_to(epoch, offset)
-        self._streams.put(channel, Stream(epoch, replica.limits, offset))
+        self.streams.put(channel, Stream(epoch, replica.limits, offset))
 
     async def _read_store(
         self, channel: str, after: int, limit: int, limits: HistoryLimits

@@ -5,6 +5,7 @@ from asyncio import AbstractEventLoop, CancelledError
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from inspect import isawaitable
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from wshub_core.interrupts import is_end_of_caller
@@ -21,13 +22,14 @@ T = TypeVar("T")
 class Callbacks:
     """Calls an application's callbacks, plain or async.
 
-    An exception of a callback never reaches the caller, so the caller always finishes its own work.
-    Exceptions are counted and logged. `KeyboardInterrupt` and `SystemExit` end the run of the event
-    loop, as they would without wshub, but they are raised in a separate call of the event loop.
+    Exceptions are counted, and calls and their times once they are asked for. An exception is
+    logged, and never reaches the caller, so the caller always finishes its own work.
+    `KeyboardInterrupt` and `SystemExit` end the run of the event loop, as they would without wshub,
+    but they are raised in a separate call of the event loop.
 
     Args:
         loop: The event loop.
-        counters: The counters of the hub, which count exceptions.
+        counters: The counters of the hub, which count calls, their times and exceptions.
         tasks: The tasks of the hub, which run calls with a time limit.
     """
 
@@ -58,12 +60,15 @@ class Callbacks:
             The result, or for an async function a coroutine that returns the result. The coroutine
             raises an exception only when its own task is cancelled.
         """
+        started = self._start_time()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
+            self._note_end(name, started)
             return self._note_error(name, if_raised, error)
         if isawaitable(result):
-            return self._wait(name, if_raised, result)
+            return self._wait(name, if_raised, result, started)
+        self._note_end(name, started)
         return result
 
     def run(
@@ -74,12 +79,19 @@ class Callbacks:
         Returns:
             A coroutine that finishes the call, or None if the call has finished.
         """
+        # No call of a method: this is the way of each message to `on_message`.
+        started = perf_counter() if self._counters.is_timing else None
         try:
             result = callback(*args)
         except BaseException as error:
+            self._note_end(name, started)
             return self._note_error(name, None, error)
         # None is the usual result, and `isawaitable` is slow.
-        return None if result is None or not isawaitable(result) else self._wait(name, None, result)
+        if result is None or not isawaitable(result):
+            if started is not None:
+                self._note_end(name, started)
+            return None
+        return self._wait(name, None, result, started)
 
     def spawn(self, name: str, callback: Callable[..., Any], *args: object) -> None:
         """Call a function and ignore its result; finish an async function in a new task."""
@@ -94,15 +106,18 @@ class Callbacks:
 
         An async function counts as an error, because its caller cannot wait.
         """
+        started = self._start_time()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
+            self._note_end(name, started)
             return self._note_error(name, if_raised, error)
+        self._note_end(name, started)
         if not isinstance(result, Coroutine):
             return result
         # Python would warn about a coroutine that is neither awaited nor closed.
         result.close()
-        self._counters.callback_errors += 1
+        self._counters.callbacks[name].errors += 1
         logger.error("%s must be a plain function, not an async one", name, extra={"kind": name})
         return if_raised
 
@@ -145,7 +160,9 @@ class Callbacks:
             task.cancel()
         return task.result() if task.done() and not task.cancelled() else if_raised
 
-    async def _wait(self, name: str, if_raised: T, result: Awaitable[T]) -> T:
+    async def _wait(
+        self, name: str, if_raised: T, result: Awaitable[T], started: float | None
+    ) -> T:
         try:
             return await result
         except BaseException as error:
@@ -154,9 +171,20 @@ class Callbacks:
             if is_end_of_caller(error):
                 raise
             return self._note_error(name, if_raised, error)
+        finally:
+            self._note_end(name, started)
+
+    def _start_time(self) -> float | None:
+        return perf_counter() if self._counters.is_timing else None
+
+    def _note_end(self, name: str, started: float | None) -> None:
+        if started is not None:
+            counters = self._counters.callbacks[name]
+            counters.calls += 1
+            counters.seconds += perf_counter() - started
 
     def _note_error(self, name: str, if_raised: T, error: BaseException) -> T:
-        self._counters.callback_errors += 1
+        self._counters.callbacks[name].errors += 1
         if isinstance(error, KeyboardInterrupt | SystemExit) and not self._is_exiting:
             # Only once: a second exception would interrupt the cleanup that the first has started.
             # It is raised in a separate call, so that the caller first finishes its work.

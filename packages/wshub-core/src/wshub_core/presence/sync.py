@@ -92,6 +92,11 @@ class PresenceSync:
             self._rooms[channel] = Room(channel, settings)
         return self._rooms[channel]
 
+    @property
+    def member_count(self) -> int:
+        """Number of members of all channels on this hub."""
+        return sum(len(room.members) for room in tuple(self._rooms.values()))
+
     def note_change(self, channel: str) -> None:
         """Send the changes of a room in the next round."""
         if not self._drop_if_over(channel):

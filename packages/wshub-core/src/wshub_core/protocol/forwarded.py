@@ -9,6 +9,7 @@ import msgspec
 from wshub_core.values.channels import BROADCAST, validate_channel, validate_process_id
 from wshub_core.values.errors import MessageDecodeError
 from wshub_core.values.messages import REQUESTS_AND_ANSWERS, MessageType
+from wshub_core.values.trace_context import is_encoded_traceparent, is_traceparent
 
 _ANSWER_FIELDS = ("id", "code")
 """Fields of answers alone. A client would take a message with such a field for an answer."""
@@ -43,6 +44,7 @@ class _PlainFields(msgspec.Struct, rename="camel", omit_defaults=True, forbid_un
     data: msgspec.Raw = msgspec.Raw()
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     overwrites: bool = False
+    traceparent: str = ""
 
 
 _plain_decoder = msgspec.json.Decoder(_PlainFields)
@@ -56,8 +58,8 @@ def normalize_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
     """Validate a message of another hub, and return it in the form for this hub's clients.
 
     The message keeps its timestamp. A message without a timestamp, or with the zero time of Go, is
-    stamped. Null fields, the fields of answers and the position in a history are removed. Unknown
-    fields are kept.
+    stamped. Null fields, the fields of answers, the position in a history and an invalid trace
+    context are removed. Unknown fields are kept.
 
     Args:
         payload: The message, one JSON object.
@@ -106,6 +108,8 @@ def examine_forwarded(payload: bytes, channel: str, now: datetime) -> bytes:
     # ``true`` is the only value of this field on the wire.
     if fields.get("overwrites") != _TRUE:
         fields.pop("overwrites", None)
+    if not is_encoded_traceparent(fields.get("traceparent", b"")):
+        fields.pop("traceparent", None)
     return _encoder.encode(fields)
 
 
@@ -131,6 +135,7 @@ def _is_normalized(payload: bytes, channel: str) -> bool:
         and plain.data != _NULL
         and plain.timestamp is not None
         and plain.timestamp.year > 1
+        and (not plain.traceparent or is_traceparent(plain.traceparent) is not None)
     )
     # The names come last, so that the first fault of a message decides about its error.
     if is_usual and plain.process_id:

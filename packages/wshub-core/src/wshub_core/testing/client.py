@@ -319,7 +319,7 @@ async def connect(
     running = running_hub(hub)
     identity = await running.spawn(running.admission.admit(request, context), context)
     # Other clients may have connected between the end of the task and now.
-    refusal = identity if isinstance(identity, Response) else running.admission.check_room()
+    refusal = identity if isinstance(identity, Response) else running.admission.check_room(request)
     if refusal is not None:
         raise HandshakeRefusedError(refusal)
     assert isinstance(identity, AuthResult), "a refusal was handled above"

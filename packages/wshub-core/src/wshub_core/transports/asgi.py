@@ -88,7 +88,7 @@ class HubApp:
             return
         await _accept(request, send)
         # While `_accept` waited, the hub may have been closed or may have become full.
-        if hub.admission.check_room() is not None:
+        if hub.admission.check_room(request) is not None:
             await send({"type": "websocket.close", "code": CloseCode.TRY_AGAIN_LATER})
             return
         transport = WebSocketTransport(hub, receive, send)

@@ -85,6 +85,8 @@ class EventStreamTransport(ASGITransport):
         self._headers = headers
         self._ids = EventIDs(channels, requests)
         self._heartbeat = encode_heartbeat(hub.config.heartbeat_interval)
+        # A client has no other way to leave than to end its request.
+        self._ending = DisconnectCause.CLIENT_CLOSED, 1006, ""
         self._status = 200
         self._is_started = False
 

@@ -1,18 +1,21 @@
-"""Plain HTTP on a socket of the hub's server: requests that an ASGI application answers.
+"""Plain HTTP on a socket of the hub's server: a request that an ASGI application answers.
 
-`h11` parses the requests and writes the responses (RFC 9112). A connection serves one request after
-the other, and stays open between them.
+`h11` parses the request and writes the response (RFC 9112). The socket stays open behind it. The
+opening handshake then reads the next request, because it may be for the hub: proxies use one
+connection for requests of all kinds.
 """
 
 import asyncio
 import contextlib
 import socket
 from email.utils import formatdate
+from time import perf_counter
+from typing import Protocol, cast
 
 import h11
 
 from wshub_core.transports.asgi_messages import ASGIApp
-from wshub_core.transports.http_exchange import HTTPExchange, make_scope
+from wshub_core.transports.http_exchange import HTTPExchange, log_request, make_scope
 from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
 
@@ -23,8 +26,15 @@ _MAX_UNREAD_BYTES = 65_536
 """Bytes of a body that wait for the application, above which reading from the socket pauses."""
 
 
+class RequestReader(ServedSocket, Protocol):
+    """The protocol of a socket that reads the first line of each request."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes from the socket."""
+
+
 class HTTPConnection(asyncio.Protocol):
-    """A socket whose requests an ASGI application answers, one after the other.
+    """A socket from the beginning of a request to the end of its response.
 
     A request has to arrive within the hub's ``open_timeout``, and the rest of its body without a
     longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted.
@@ -33,14 +43,22 @@ class HTTPConnection(asyncio.Protocol):
         sockets: The sockets of the server.
         app: The application. Its lifespan is not run.
         transport: asyncio's transport of the socket.
+        opening: Reads the requests of the socket, before this one and behind it.
     """
 
-    def __init__(self, sockets: ServerSockets, app: ASGIApp, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        sockets: ServerSockets,
+        app: ASGIApp,
+        transport: asyncio.Transport,
+        opening: RequestReader,
+    ) -> None:
         self._sockets = sockets
         self._app = app
         self._transport = transport
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
-        # The request that is being answered; None between two requests.
+        self._opening = opening
+        # The request that is being answered; None before and behind it.
         self._exchange: HTTPExchange | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -51,17 +69,16 @@ class HTTPConnection(asyncio.Protocol):
         # The response was sent, and the bytes that still arrive are dropped.
         self._is_over = False
 
-    def open(self, before: ServedSocket, data: bytes) -> None:
+    def open(self, data: bytes) -> None:
         """Take over the socket.
 
         Args:
-            before: The object that has served the socket.
             data: The bytes that were read before.
         """
         self._transport.set_protocol(self)
         _limit_silence(self._transport, self._sockets.hub.config.pong_timeout)
-        self._sockets.opening_timeouts.discard(before)
-        self._sockets.replace(before, self)
+        self._sockets.opening_timeouts.discard(self._opening)
+        self._sockets.replace(self._opening, self)
         self._sockets.opening_timeouts.add(self)
         self.data_received(data)
 
@@ -165,12 +182,14 @@ class HTTPConnection(asyncio.Protocol):
             # The end of the body is unknown, so the application never gets it.
             self._exchange.note_disconnected()
         elif self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._sockets.hub.admission.count_refusal()
-            self._send_text(error.error_status_hint, f"{error}\n")
+            status = error.error_status_hint
+            self._sockets.note_refusal(self._transport, status, "malformed_request")
+            self._send_text(status, f"{error}\n")
 
     # Responses.
 
     async def _respond(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
+        started = perf_counter()
         work = self._sockets.hub.callbacks.run(
             "http_app", self._app, scope, exchange.receive, exchange.send
         )
@@ -182,9 +201,10 @@ class HTTPConnection(asyncio.Protocol):
             self._transport.abort()
             raise
         self._finish(exchange)
+        log_request(scope, exchange, perf_counter() - started)
 
     def _finish(self, exchange: HTTPExchange) -> None:
-        """Complete the response that the application has left, and go on with the next request."""
+        """Complete the response that the application has left, and free the socket."""
         if not exchange.is_started:
             self._send_text(500, "Internal Server Error\n")
         elif not exchange.is_complete:
@@ -199,10 +219,19 @@ class HTTPConnection(asyncio.Protocol):
             # The rest of the body is not wanted, and may be endless.
             self._end()
         else:
-            self._protocol.start_next_cycle()
-            self._sockets.opening_timeouts.add(self)
-            self._transport.resume_reading()
-            self._parse()
+            self._return_socket()
+
+    def _return_socket(self) -> None:
+        """Let the opening handshake read the next request, whose time limit begins."""
+        self._is_over = True
+        unread, _ = self._protocol.trailing_data
+        self._sockets.writing_timeouts.discard(self)
+        self._sockets.replace(self, self._opening)
+        self._sockets.opening_timeouts.add(self._opening)
+        self._transport.set_protocol(cast("asyncio.Protocol", self._opening))
+        self._transport.resume_reading()
+        if unread:
+            self._opening.data_received(unread)
 
     def send_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Write the beginning of a response."""

@@ -6,7 +6,13 @@ from urllib.parse import unquote
 
 import h11
 
+from wshub_core.logs import get_logger
 from wshub_core.transports.asgi_messages import Event
+
+access_logger = get_logger("wshub.access")
+
+_MAX_LOGGED = 200
+"""Characters of a path in the log."""
 
 
 class ExchangeOwner(Protocol):
@@ -36,7 +42,8 @@ class HTTPExchange:
         is_head: Whether the method is HEAD.
 
     Attributes:
-        is_started: Whether the response has begun.
+        status: The status of the response; 0 before its beginning.
+        sent_bytes: The number of bytes of the body that were written.
         is_complete: Whether the response has ended.
     """
 
@@ -50,10 +57,16 @@ class HTTPExchange:
         self._is_disconnected = False
         # Set while `receive` has something to return.
         self._changed = asyncio.Event()
-        self.is_started = False
+        self.status = 0
+        self.sent_bytes = 0
         self.is_complete = False
 
     # Called by the connection.
+
+    @property
+    def is_started(self) -> bool:
+        """True when the response has begun."""
+        return self.status != 0
 
     @property
     def unread_bytes(self) -> int:
@@ -99,11 +112,12 @@ class HTTPExchange:
         """Write a part of the response; wait while the client takes no bytes."""
         if event["type"] == "http.response.start":
             self._owner.send_response(event["status"], list(event.get("headers", ())))
-            self.is_started = True
+            self.status = event["status"]
             return
         # The response to HEAD has the headers alone (RFC 9110 section 9.3.2).
         if (body := event.get("body")) and not self._is_head:
             self._owner.send_body(body)
+            self.sent_bytes += len(body)
         if not event.get("more_body"):
             self._owner.end_response()
             self.is_complete = True
@@ -133,6 +147,16 @@ def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, 
         "client": _address(transport, "peername"),
         "server": _address(transport, "sockname"),
     }
+
+
+def log_request(scope: dict[str, Any], exchange: HTTPExchange, seconds: float) -> None:
+    """Write the line of a request into the access log, without its query."""
+    host, port = scope["client"] or ("a local socket", "")
+    fields = {"method": scope["method"], "path": scope["raw_path"].decode("ascii")[:_MAX_LOGGED]}
+    fields |= {"address": f"{host}:{port}", "status": exchange.status or 500}
+    line = "%(address)s %(method)s %(path)r: %(status)d, %(bytes)d bytes in %(duration).3f s"
+    fields |= {"bytes": exchange.sent_bytes, "duration": round(seconds, 6)}
+    access_logger.debug(line, fields, extra=fields)
 
 
 def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from websockets import http11
 from websockets.exceptions import InvalidMessage
-from websockets.protocol import CONNECTING, OPEN
+from websockets.protocol import CONNECTING
 from websockets.server import ServerProtocol
 
 from wshub_core.connections.admission import ANONYMOUS
@@ -37,13 +37,11 @@ logger = get_logger("wshub.native")
 
 _MAX_REQUEST_BYTES = 65_536
 """Largest request, in bytes. `websockets` bounds the length and the number of lines, but not the
-whole, which could then have 1 MiB.
-"""
+whole, which could then have 1 MiB."""
 
 _BODY_HEADERS = (b"content-length:", b"transfer-encoding:")
 """Headers that announce a body, in lower case. websockets 17 drops such requests without a
-response, so the parser never sees these headers.
-"""
+response, so the parser never sees these headers."""
 
 _REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
 """The first line of an HTTP request, valid or not (RFC 9112 section 3)."""
@@ -153,17 +151,15 @@ class OpeningHandshake(asyncio.Protocol):
         return False
 
     def _pass_on(self) -> bool:
-        """Pass a request to another path to the application; return False for all others.
-
-        Without the whole first line, that cannot be decided.
-        """
+        """Pass a request to another path to the application; return False for all others."""
         if (app := self._sockets.http_app) is None:
             return False
-        if b"\n" not in self._unread:
+        if b"\n" not in self._unread:  # the path is not known yet
             return len(self._unread) <= MAX_LINE_BYTES
         if find_path(self._unread) in (None, self._sockets.path):
             return False
-        HTTPConnection(self._sockets, app, self._transport).open(self, self._unread)
+        unread, self._unread = self._unread, b""
+        HTTPConnection(self._sockets, app, self._transport, self).open(unread)
         return True
 
     @property
@@ -211,26 +207,28 @@ class OpeningHandshake(asyncio.Protocol):
         if line.lower().startswith(_BODY_HEADERS):
             self._has_body = self._has_body or line.partition(b":")[2].strip() != b"0"
             return
+        is_first_line = self._request_bytes == len(line)
         self._protocol.receive_data(line)
         events = self._protocol.events_received()
         if events:
             self._request = cast("http11.Request", events[0])
         elif isinstance(self._protocol.handshake_exc, InvalidMessage):
-            is_first_line = self._request_bytes == len(line)
             if is_first_line and not _REQUEST_LINE.fullmatch(line):
                 # The peer does not speak HTTP, so it gets no HTTP response.
-                self._sockets.hub.admission.count_refusal()
+                self._sockets.note_refusal(self._transport, 0, "not_http")
                 self._write_protocol()
             else:
                 self._refuse_malformed(_BAD_REQUEST)
         elif self._protocol.handshake_exc is not None:
             # websockets has prepared the response: a line is too long, or there are too many.
-            self._sockets.hub.admission.count_refusal()
+            self._sockets.note_refusal(
+                self._transport, 414 if is_first_line else 431, "line_too_long"
+            )
             self._write_protocol()
 
     def _refuse_malformed(self, response: Response) -> None:
         """Refuse a request that cannot be parsed."""
-        self._sockets.hub.admission.count_refusal()
+        self._sockets.note_refusal(self._transport, response.status, "malformed_request")
         self._sockets.closing_timeouts.add(self)
         if self._protocol.eof_sent:
             # websockets 17 has only prepared the end of the stream, and its `send_response` cannot
@@ -246,13 +244,13 @@ class OpeningHandshake(asyncio.Protocol):
             self._respond_in_task(self._run_process_request(request))
             return
         hub = self._sockets.hub
-        mismatch = self._check_handshake(request)
-        if mismatch is not None:
-            hub.admission.count_refusal()
+        if (mismatch := self._check_handshake(request)) is not None:
+            self._sockets.note_refusal(
+                self._transport, mismatch.status, "no_handshake", request.path
+            )
             self._respond(mismatch)
             return
-        refusal = hub.admission.check_before_auth(request)
-        if refusal is not None:
+        if (refusal := hub.admission.check_before_auth(request)) is not None:
             self._refuse(request, refusal)
         elif hub.config.authenticator is not None:
             context = copy_context()
@@ -299,7 +297,7 @@ class OpeningHandshake(asyncio.Protocol):
         # The peer may have left, and the hub may have been closed or filled up meanwhile.
         if self._transport.is_closing():
             return
-        refusal = identity if isinstance(identity, Response) else admission.check_room()
+        refusal = identity if isinstance(identity, Response) else admission.check_room(request)
         # Before the connection is opened: its callbacks may pause reading, and that must last.
         self._transport.resume_reading()
         if refusal is not None:
@@ -336,28 +334,28 @@ class OpeningHandshake(asyncio.Protocol):
     # The response.
 
     def _open_websocket(self, request: Request, identity: AuthResult) -> None:
-        if self._accept(request):
+        if (status := self._accept(request)) == HTTPStatus.SWITCHING_PROTOCOLS:
             websocket = self._switch_protocol()
             websocket.open(request.remote_address, identity, self._unread)
         else:
-            self._sockets.hub.admission.count_refusal()
+            self._sockets.note_refusal(self._transport, status, "invalid_handshake", request.path)
 
     def _refuse(self, request: Request, refusal: Response) -> None:
         """Refuse a client with a response, or with a close frame if it cannot read responses."""
         close = refusal_as_close(request, refusal)
         if close is None:
             self._respond(refusal)
-        elif self._accept(request):
+        elif self._accept(request) == HTTPStatus.SWITCHING_PROTOCOLS:
             # The WebSocket has no connection of the hub. It ends with the closing handshake.
             self._switch_protocol().refuse(*close, self._unread)
 
-    def _accept(self, request: Request) -> bool:
-        """Respond to the handshake; return False if it was invalid."""
+    def _accept(self, request: Request) -> int:
+        """Respond to the handshake, which may be invalid; return the status."""
         subprotocol = select_subprotocol(request)
         if self._handshake is not None:
             write(self._transport, self._handshake.accept(subprotocol))
             self._sockets.opening_timeouts.discard(self)
-            return True
+            return HTTPStatus.SWITCHING_PROTOCOLS
         assert self._request is not None
         # websockets validates the headers here, and returns an error response if one is invalid.
         response = self._protocol.accept(self._request)
@@ -366,7 +364,7 @@ class OpeningHandshake(asyncio.Protocol):
         self._protocol.send_response(response)
         self._write_protocol()
         self._sockets.opening_timeouts.discard(self)
-        return self._protocol.state is OPEN
+        return response.status_code
 
     def _switch_protocol(self) -> NativeTransport:
         """Replace this object by a `NativeTransport`; the request and its headers are freed."""

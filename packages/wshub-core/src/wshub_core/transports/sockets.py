@@ -16,6 +16,7 @@ from wshub_core.loop.turns import PreciseLoop
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.deflate import Deflate
+from wshub_core.transports.http_messages import format_address
 from wshub_core.transports.reading import ReadingTurns
 from wshub_core.values.http import ProcessRequest
 
@@ -101,6 +102,12 @@ class ServerSockets:
             max_size=self.max_message_bytes,
             logger=_wire_logger,
         )
+
+    def note_refusal(
+        self, transport: asyncio.Transport, status: int, code: str, path: str = ""
+    ) -> None:
+        """Count and log a request that a socket has refused; see `Admission.note_refusal`."""
+        self.hub.admission.note_refusal(status, code, format_address(transport), path)
 
     def join_frames(self, messages: Sequence[PreparedMessage]) -> bytes:
         """Return the frames of messages, concatenated.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from wshub_core.values.auth import Authenticator, AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
@@ -130,6 +130,8 @@ class HubConfig:
         on_message: Called with each message of a client that the hub does not process itself.
         on_disconnect: Called with each connection that has ended, and a summary of its end.
         on_auth_failure: Called with each request whose authentication failed, and the result.
+        tracer_provider: The ``TracerProvider`` of OpenTelemetry that creates the spans of messages
+            with a trace context; None for no spans.
 
     Raises:
         InvalidConfigError: A setting has an invalid value.
@@ -161,6 +163,8 @@ class HubConfig:
     on_message: "Callable[[Connection, Message], Awaitable[object] | object] | None" = None
     on_disconnect: "Callable[[Connection, Disconnect], Awaitable[object] | object] | None" = None
     on_auth_failure: Callable[[Request, AuthResult], Awaitable[object] | object] | None = None
+    # A type of an optional package: annotations of settings must be readable without it.
+    tracer_provider: Any = None
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -179,6 +183,11 @@ class HubConfig:
                 raise InvalidConfigError(
                     f"HubConfig.{name} must be a function, not {type(value).__qualname__}"
                 )
+        if self.tracer_provider is not None and not hasattr(self.tracer_provider, "get_tracer"):
+            raise InvalidConfigError(
+                "HubConfig.tracer_provider must be a TracerProvider of OpenTelemetry, "
+                f"not {type(self.tracer_provider).__qualname__}"
+            )
         if not isinstance(self.compression, Compression | None):
             raise InvalidConfigError(
                 "HubConfig.compression must be Compression(…) or None, "

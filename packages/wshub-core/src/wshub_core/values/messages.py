@@ -8,6 +8,7 @@ import msgspec
 
 from wshub_core.values.encoding import encode
 from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
+from wshub_core.values.trace_context import is_traceparent
 
 JSON: TypeAlias = Any
 """Any JSON value. Messages to encode may also contain values with one obvious JSON form: enums,
@@ -71,6 +72,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
             is not stamped.
         overwrites: Whether a line of process output replaces the previous line. Progress displays
             replace lines with a carriage return.
+        traceparent: The trace context (W3C Trace Context); empty without one.
         epoch: The epoch of the channel's history; empty if the message is not in a history.
         offset: The offset in the channel's history; 0 if the message is not in a history.
     """
@@ -81,6 +83,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     data: JSON = None
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     overwrites: bool = False
+    traceparent: str = ""
     epoch: str = ""
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
@@ -135,7 +138,13 @@ def encode_message(message: Message) -> bytes:
         raise MessageEncodeError(_explain_fields(message))
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
+    if message.traceparent != "" and not _is_valid_context(message.traceparent):
+        raise MessageEncodeError("traceparent is no W3C trace context")
     return encode(message, message.data)
+
+
+def _is_valid_context(traceparent: object) -> bool:
+    return isinstance(traceparent, str) and is_traceparent(traceparent) is not None
 
 
 def _explain_fields(message: Message) -> str:
@@ -147,8 +156,8 @@ def _explain_fields(message: Message) -> str:
 def decode_message(payload: bytes | bytearray | str) -> Message:
     """Decode a message from one JSON object.
 
-    Unknown fields are ignored. Null counts as an absent field, and Go's zero time as an absent
-    timestamp.
+    Unknown fields are ignored. Null counts as an absent field, Go's zero time as an absent
+    timestamp, and an invalid trace context as an absent one.
 
     Raises:
         MessageDecodeError: The payload is not JSON or not an object, has no string ``type``, or has
@@ -160,5 +169,7 @@ def decode_message(payload: bytes | bytearray | str) -> Message:
         raise MessageDecodeError(f"not a message: {exc}") from exc
     # Go encodes an unset time as 0001-01-01T00:00:00Z.
     if message.timestamp is not None and message.timestamp.year == 1:
-        return msgspec.structs.replace(message, timestamp=None)
+        message = msgspec.structs.replace(message, timestamp=None)
+    if message.traceparent and not is_traceparent(message.traceparent):
+        message = msgspec.structs.replace(message, traceparent="")
     return message

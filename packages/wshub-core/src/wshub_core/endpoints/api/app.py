@@ -1,11 +1,14 @@
 """The HTTP API of a hub as an ASGI application."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from difflib import get_close_matches
 from http import HTTPStatus
 from inspect import isawaitable
 from math import ceil
+from typing import Any
 
 import msgspec
 
@@ -16,7 +19,7 @@ from wshub_core.endpoints.api.bodies import (
     decode_body,
     read_body,
 )
-from wshub_core.endpoints.api.errors import JSON_TYPE, APIError, explain
+from wshub_core.endpoints.api.errors import HUB_ERRORS, JSON_TYPE, APIError, explain
 from wshub_core.endpoints.api.idempotency import IdempotentAnswers, check_key
 from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.endpoints.api.openapi import openapi_document
@@ -36,7 +39,6 @@ from wshub_core.values.errors import (
     AuthError,
     InvalidConfigError,
     TooManyAttemptsError,
-    WSHubError,
 )
 from wshub_core.values.http import Request, Response
 
@@ -47,6 +49,9 @@ _DOCUMENT = "openapi.json"
 
 _BODY_ALLOWANCE = 4_096
 """Bytes of a body beside the data of a message: names of fields, spaces, a channel."""
+
+_MAX_SECONDS = 30.0
+"""Time limit of an operation that waits for code of the application, or for other servers."""
 
 _BATCH_FACTOR = 16
 """Size of a batch, in messages of the largest size."""
@@ -92,7 +97,7 @@ class API:
             return
         except APIError as error:
             response = error.response
-        except WSHubError as error:
+        except HUB_ERRORS as error:
             response = explain(error).response
         except Exception:
             # Code of the application runs in some operations, such as a store of histories.
@@ -147,7 +152,7 @@ class API:
         request = decode_body(operation.decoder, body)
         if operation.scope != PUBLISH:
             answer = operation.run(self._hub, request)
-            return self._encoder.encode(await answer if isawaitable(answer) else answer)
+            return self._encoder.encode(await _limit(answer) if isawaitable(answer) else answer)
         identity = (user_id, operation.name, key)
         payload = self._answers.find(identity, body) if key else None
         if payload is None:
@@ -156,8 +161,28 @@ class API:
                 self._answers.keep(identity, body, payload)
         # After the answer is kept: this waits while a bridge is behind, and the client may give up
         # and repeat the request meanwhile.
-        await self._hub.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MAX_SECONDS):
+                await self._hub.drain()
         return payload
+
+
+async def _limit(work: Awaitable[Any]) -> Any:
+    """Return the result of an operation that waits, within `_MAX_SECONDS`."""
+    task = asyncio.ensure_future(work)
+    try:
+        # Unlike `asyncio.timeout`, this does not wait for the end of the cancelled task: a channel
+        # authorizer may ignore its cancellation.
+        await asyncio.wait({task}, timeout=_MAX_SECONDS)
+        if task.done():
+            return task.result()
+    finally:
+        task.cancel()
+    raise APIError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "timed_out",
+        f"the operation took longer than {_MAX_SECONDS:g} seconds, and may be done in part",
+    )
 
 
 def _check_method(scope: Scope, *allowed: str) -> None:

@@ -36,6 +36,9 @@ _CODES: Mapping[type[WSHubError], str] = {
     ForkedProcessError: "hub_not_running",
 }
 
+HUB_ERRORS = tuple(_CODES)
+"""The errors of a hub that a request can cause."""
+
 _STATUSES: Mapping[type[WSHubError], HTTPStatus] = {
     MessageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NoPresenceError: HTTPStatus.NOT_FOUND,
@@ -82,7 +85,6 @@ class APIError(Exception):
 
 
 def explain(error: WSHubError) -> APIError:
-    """Return the error of the API for an error of the hub."""
-    kind = type(error)
-    status = _STATUSES.get(kind, HTTPStatus.BAD_REQUEST)
-    return APIError(status, _CODES.get(kind, "refused"), str(error))
+    """Return the error of the API for an error of the hub, which is one of `HUB_ERRORS`."""
+    kind = next(each for each in HUB_ERRORS if isinstance(error, each))
+    return APIError(_STATUSES.get(kind, HTTPStatus.BAD_REQUEST), _CODES[kind], str(error))

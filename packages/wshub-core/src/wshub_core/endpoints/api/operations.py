@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from wshub_core.endpoints.api import answers, requests
-from wshub_core.endpoints.api.errors import APIError, explain
+from wshub_core.endpoints.api.errors import HUB_ERRORS, APIError, explain
 from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.values.channels import is_for_hubs
-from wshub_core.values.errors import HubClosedError, PublishDeniedError, WSHubError
+from wshub_core.values.errors import HubClosedError, PublishDeniedError
 from wshub_core.values.messages import Message, encode_message
 from wshub_core.values.presence import Presence, PresenceCount
 
@@ -79,7 +79,7 @@ def _publish_batch(
             _publish(hub, each)
         except HubClosedError:
             raise
-        except WSHubError as error:
+        except HUB_ERRORS as error:
             detail = explain(error).detail
             errors.append(
                 answers.RefusedMessage(index=index, code=detail.code, message=detail.message)
@@ -132,7 +132,7 @@ def _take_bounded(messages: tuple[Message, ...]) -> Iterator[Message]:
     size = 0
     for message in messages:
         size += len(encode_message(message))
-        if 0 < _MAX_HISTORY_BYTES < size and message is not messages[0]:
+        if size > _MAX_HISTORY_BYTES and message is not messages[0]:
             return
         yield message
 
