@@ -157,7 +157,14 @@ def exchange() -> Any:
             writer.close()
 
     with asyncio.Runner() as runner:
-        hub = Hub(HubConfig(on_message=on_message, max_message_bytes=MAX_BYTES))
+        config = HubConfig(
+            on_message=on_message,
+            max_message_bytes=MAX_BYTES,
+            # `websockets` sends no pings here, so the hub must not either.
+            heartbeat_interval=3_600.0,
+            pong_timeout=7_200.0,
+        )
+        hub = Hub(config)
         runner.run(hub.__aenter__())
         server = hub.serve("127.0.0.1", 0)
         runner.run(server.__aenter__())

@@ -121,18 +121,7 @@ class RunningHub:
             self.callbacks,
             self.tasks,
         )
-        self.lifecycle = Lifecycle(
-            config,
-            loop,
-            clock,
-            self._counters,
-            self.registry,
-            self.users,
-            self.subscriptions,
-            self.callbacks,
-            self.tasks,
-            self._watches,
-        )
+        self.lifecycle = self._make_lifecycle()
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
         self._commands = self._make_commands()
@@ -140,6 +129,20 @@ class RunningHub:
         self.serve_frame = self._commands.serve
         self._shutdown = Shutdown(
             hooks, self.callbacks, self.tasks, config.close_timeout, self._close_connections
+        )
+
+    def _make_lifecycle(self) -> Lifecycle:
+        return Lifecycle(
+            self.config,
+            self._loop,
+            self.clock,
+            self._counters,
+            self.registry,
+            self.users,
+            self.subscriptions,
+            self.callbacks,
+            self.tasks,
+            self._watches,
         )
 
     def _make_publishing(self, listeners: Sequence[PublishListener]) -> Publishing:
