@@ -113,6 +113,11 @@ class JSClient:
         """Wait for the end of the client; raise the error that has ended it."""
         await self.call("ended")
 
+    async def transport(self) -> str:
+        """Return ``websocket`` or ``sse``."""
+        transport: str = await self.call("transport")
+        return transport
+
     async def state(self) -> str:
         state: str = await self.call("state")
         return state
@@ -193,11 +198,14 @@ class ChromiumClient(JSClient):
     @asynccontextmanager
     async def run(cls) -> AsyncIterator["ChromiumClient"]:
         script = "text/javascript; charset=utf-8"
-        module = files("wshub_core") / "browser" / "wshub.js"
+        folder = files("wshub_core") / "browser"
         responses = {
             "/": Response(200, PAGE.encode(), content_type="text/html; charset=utf-8"),
             "/js_driver.js": Response(200, DRIVER.read_bytes(), content_type=script),
-            "/wshub.js": Response(200, module.read_bytes(), content_type=script),
+            **{
+                f"/{name}": Response(200, (folder / name).read_bytes(), content_type=script)
+                for name in ("wshub.js", "wshub-sse.js")
+            },
         }
 
         def respond(request: Request) -> Response | None:

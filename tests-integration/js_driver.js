@@ -118,6 +118,10 @@ export class Driver {
     await this.#client.ended;
   }
 
+  transport() {
+    return this.#client.transport;
+  }
+
   state() {
     return this.#client.state;
   }

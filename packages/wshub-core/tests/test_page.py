@@ -36,7 +36,7 @@ async def test_every_file_of_the_page_is_served_and_has_no_external_links() -> N
         folder = files("wshub_core") / "page" / "files"
         shipped = {f"page/files/{entry.name}" for entry in folder.iterdir()}
         served = {name for name, _ in page_module._FILES.values()}
-        assert served == {*shipped, "browser/wshub.js"}
+        assert served == {*shipped, "browser/wshub.js", "browser/wshub-sse.js"}
         for path in page_module._FILES:
             assert b"http://" not in get(page, path)
             assert b"https://" not in get(page, path)

@@ -201,6 +201,18 @@ class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
 
         return API(self, authenticator, lambda: self._get_running().admission)
 
+    def sse(self) -> ASGIApp:
+        """Return an ASGI application whose responses are event streams (server-sent events).
+
+        A request names channels, as in ``GET /sse?channel=news``. Each client is a connection of
+        this hub, under the same rules as a WebSocket. Mount the application at a path of your own,
+        as in ``Route("/sse", hub.sse())`` of Starlette, or serve it with
+        ``hub.serve(http_app=…)``.
+        """
+        from wshub_core.endpoints.event_stream import EventStreamApp  # only if it is used
+
+        return EventStreamApp(self._get_running)
+
     @property
     def clock(self) -> Clock:
         """The clock of timeouts and of the heartbeat."""

@@ -106,6 +106,18 @@ export interface ClientOptions {
   queue?: QueueLimits | null;
   /** Offers no subprotocols, for hubs that select none. Such a client cannot present a token. */
   plain?: boolean;
+  /**
+   * The address of the hub's event stream, for networks that block WebSockets: http, https, or
+   * relative to the page. Without it, the client uses WebSockets only. The module `wshub-sse.js`
+   * must be beside this one.
+   */
+  sse?: string | URL | null;
+  /**
+   * The number of WebSocket dials that have to fail before the client uses the event stream; 2 by
+   * default. A client that had a WebSocket connection once never uses it. With 0, the client uses
+   * nothing else.
+   */
+  fallbackAfter?: number;
   /** The WebSocket class, in runtimes without a global one, such as that of the package `ws`. */
   WebSocket?: (new (url: string, protocols: string[]) => any) | null;
 }
@@ -151,6 +163,12 @@ export class ReconnectingClient extends EventTarget {
   constructor(url: string | URL, options?: ClientOptions);
 
   readonly state: ClientState;
+
+  /**
+   * The transport of the connection, or of the last dial. An event stream only receives: `send`
+   * throws a NotConnectedError or queues, and `publish` and `presence` reject with one.
+   */
+  readonly transport: "websocket" | "sse";
 
   /** A promise that resolves after `close`, or rejects with the error that ended the client. */
   readonly ended: Promise<void>;

@@ -4,10 +4,10 @@
 const OPTIONS = {
   token: null, initialBackoff: 1, maxBackoff: 30, backoffMultiplier: 2, maxAttempts: Infinity,
   stableAfter: 10, openTimeout: 10, heartbeatInterval: 25, pongTimeout: 10, maxSendBytes: 65_536,
-  queue: null, plain: false, WebSocket: null,
+  queue: null, plain: false, WebSocket: null, sse: null, fallbackAfter: 2,
 };
 const QUEUE = { messages: 1_000, bytes: 1_048_576, age: 60 };
-const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter"]);
+const MAY_BE_ZERO = new Set(["maxAttempts", "stableAfter", "fallbackAfter"]);
 
 const SERVICE_RESTART = 1012;
 const FINAL_CODES = new Set([1002, 1007, 1008, 3003]);
@@ -72,6 +72,11 @@ export class ReconnectingClient extends EventTarget {
   #isEmitting = false;
 
   #socket = null;
+  #transport = "websocket";
+  // WebSocket dials that have failed in a row, and whether one has ever succeeded. The network
+  // blocks WebSockets only if none has: other failures end by themselves.
+  #blockedDials = 0;
+  #isWebSocketProven = false;
   // Counts dials and ends of connections. A callback that belongs to an earlier connection finds
   // another number, and does nothing.
   #turn = 0;
@@ -117,6 +122,7 @@ export class ReconnectingClient extends EventTarget {
   }
 
   get state() { return this.#state; }
+  get transport() { return this.#transport; }
   get ended() { return this.#ended.promise; }
   get unreadableMessages() { return this.#unreadableMessages; }
   get duplicateMessages() { return this.#duplicateMessages; }
@@ -168,7 +174,7 @@ export class ReconnectingClient extends EventTarget {
     const text = typeof message === "string" ? message : JSON.stringify(message);
     if (text === undefined) throw new TypeError("a message must be a text or a JSON object");
     this.#checkSize(text);
-    if (this.#isConnected) this.#sendNow(text);
+    if (this.#canSend) this.#sendNow(text);
     else if (this.#options.queue && !this.#isEnded) this.#enqueue(text);
     else throw this.#whyNot();
   }
@@ -198,7 +204,9 @@ export class ReconnectingClient extends EventTarget {
     try {
       const protocols = await this.#protocols();
       if (turn !== this.#turn) return;
-      this.#socket = new this.#options.WebSocket(this.#url, protocols);
+      const [Socket, url] = await this.#chooseSocket();
+      if (turn !== this.#turn) return;
+      this.#socket = new Socket(url, protocols);
     } catch (cause) {
       if (turn === this.#turn) this.#lose(new DialError("the dial failed", { cause }));
       return;
@@ -215,6 +223,23 @@ export class ReconnectingClient extends EventTarget {
     socket.onclose = (event) => this.#judge(event.code, event.reason);
     // When a dial fails, some versions of Node dispatch `error` and never `close`.
     socket.onerror = () => setTimeout(() => turn === this.#turn && this.#judge(1006, ""), 50);
+  }
+
+  async #chooseSocket() {
+    const { sse, fallbackAfter, WebSocket } = this.#options;
+    const isBlocked = !this.#isWebSocketProven && this.#blockedDials >= fallbackAfter;
+    this.#transport = sse !== null && isBlocked ? "sse" : "websocket";
+    if (this.#transport === "websocket") return [WebSocket, this.#url];
+    const { EventStreamSocket } = await import("./wshub-sse.js");
+    return [EventStreamSocket, sse];
+  }
+
+  /** Counts a failed dial. After a failed event stream, the next dial tries a WebSocket again. */
+  #countBlocked({ code = 1006 }) {
+    const { fallbackAfter } = this.#options;
+    if (this.#state !== "connecting") return;
+    if (this.#transport === "sse") this.#blockedDials = Math.max(fallbackAfter - 1, 0);
+    else if (this.#socket && code === 1006) this.#blockedDials += 1;
   }
 
   async #protocols() {
@@ -247,6 +272,7 @@ export class ReconnectingClient extends EventTarget {
     this.#hasBeenConnected = true;
     this.#connectedAt = performance.now();
     this.#state = "connected";
+    if (this.#transport === "websocket") this.#isWebSocketProven = true;
     // The queued messages go first. A listener of the events below may send further messages.
     const dropped = this.#flush();
     this.#beat();
@@ -278,6 +304,7 @@ export class ReconnectingClient extends EventTarget {
   }
 
   #lose(error, isPlanned = false) {
+    this.#countBlocked(error);
     const { initialBackoff, maxBackoff, backoffMultiplier, maxAttempts } = this.#options;
     const hasHeld = secondsSince(this.#connectedAt ?? Infinity) >= this.#options.stableAfter;
     // A planned restart is no failure.
@@ -359,8 +386,10 @@ export class ReconnectingClient extends EventTarget {
 
   get #isOpen() { return this.#socket?.readyState === OPEN; }
   get #isConnected() { return this.#state === "connected" && this.#isOpen; }
+  get #canSend() { return this.#isConnected && this.#transport === "websocket"; }
 
   #whyNot() {
+    if (this.#isConnected) return new NotConnectedError("an event stream only receives");
     if (!this.#isEnded) return new NotConnectedError("not connected");
     return new ClientClosedError("the client has been closed: create a new one");
   }
@@ -383,7 +412,7 @@ export class ReconnectingClient extends EventTarget {
     const assume = () => refuse("not_served", whyNotServed);
     try {
       this.#checkSize(JSON.stringify(frame), STAMP_BYTES);
-      if (!this.#isConnected) throw this.#whyNot();
+      if (!this.#canSend) throw this.#whyNot();
       this.#ask(frame, { confirm, refuse, assume, abandon });
       this.#ping();
     } catch (error) {
@@ -678,6 +707,7 @@ export class ReconnectingClient extends EventTarget {
 
   #flush() {
     const events = this.#options.queue ? this.#trim() : [];
+    if (!this.#canSend) return events;
     for (const { text } of this.#queue.splice(0)) this.#sendNow(text);
     this.#queuedBytes = 0;
     return events;
@@ -729,6 +759,8 @@ function readOptions(options) {
   }
   if (plain && token !== null) throw new TypeError("a plain client cannot present a token");
   if (queue !== null) settings.queue = merge(QUEUE, queue, "queue.");
+  // The rules for addresses are the same; only the scheme differs.
+  if (settings.sse !== null) settings.sse = readURL(settings.sse).replace(/^ws/, "http");
   settings.WebSocket ??= globalThis.WebSocket;
   if (typeof settings.WebSocket !== "function") {
     throw new TypeError("there is no WebSocket here: give a class with the option WebSocket");

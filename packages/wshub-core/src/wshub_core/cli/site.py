@@ -89,7 +89,7 @@ async def open_site(
         return None if guard.admits(request) else _FORBIDDEN
 
     health = hub.health(needs_bridge=settings.ready_needs_redis)
-    apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health}
+    apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health, "/sse": hub.sse()}
     if settings.metrics:
         apps["/metrics"] = _metrics_of(hub)
     if settings.api_keys is not None:

@@ -36,6 +36,7 @@ _FILES = {
         for name in _SCRIPTS
     },
     "/wshub.js": ("browser/wshub.js", "text/javascript; charset=utf-8"),
+    "/wshub-sse.js": ("browser/wshub-sse.js", "text/javascript; charset=utf-8"),
 }
 
 _HEADERS = {

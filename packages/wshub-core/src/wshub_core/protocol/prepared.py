@@ -4,6 +4,7 @@ import struct
 from collections.abc import Sequence
 
 from wshub_core.protocol.deflate import deflate
+from wshub_core.protocol.server_sent_events import SentEvent, encode_event
 
 _FIN_TEXT = 0x81
 """First byte of a frame: the final fragment (FIN) of a text message (opcode 1)."""
@@ -26,7 +27,7 @@ class PreparedMessage:
         is_kept: Whether outboxes never drop the message.
     """
 
-    __slots__ = ("_compressed_frame", "frame", "payload", "size")
+    __slots__ = ("_compressed_frame", "_events", "frame", "payload", "size")
     count = 1
     is_kept = False
 
@@ -35,6 +36,7 @@ class PreparedMessage:
         self.frame = _header(_FIN_TEXT, len(payload)) + payload
         self.size = len(self.frame)
         self._compressed_frame: bytes | None = None
+        self._events: Sequence[SentEvent] | None = None
 
     def compressed_frame(self, min_bytes: int) -> bytes:
         """Return the frame for connections with compression; compress it at the first call.
@@ -58,6 +60,13 @@ class PreparedMessage:
     def payloads(self) -> Sequence[bytes]:
         """The payload alone, in a sequence; see `PreparedPage.payloads`."""
         return (self.payload,)
+
+    @property
+    def events(self) -> Sequence[SentEvent]:
+        """The message for event streams, in a sequence; it is encoded at the first use."""
+        if self._events is None:
+            self._events = tuple(map(encode_event, self.payloads))
+        return self._events
 
 
 class KeptMessage(PreparedMessage):
@@ -85,6 +94,7 @@ class PreparedPage(KeptMessage):
         self.size = len(self.frame)
         self.count = len(frames)
         self._frames = frames
+        self._events = None
 
     def compressed_frame(self, min_bytes: int) -> bytes:
         """Return the frames of the messages, uncompressed."""

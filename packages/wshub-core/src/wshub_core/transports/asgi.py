@@ -6,11 +6,10 @@ are those of the hub, as with the native transport.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from time import monotonic
 from typing import Any
 
@@ -26,8 +25,8 @@ from wshub_core.transports.asgi_messages import (
     read_request,
     send_response,
 )
+from wshub_core.transports.asgi_transport import NOT_RUNNING, ASGITransport, admit
 from wshub_core.transports.reading import TURN_SECONDS
-from wshub_core.values.auth import AuthResult
 from wshub_core.values.closing import CloseCode, DisconnectCause
 from wshub_core.values.errors import HubClosedError, HubNotStartedError
 from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
@@ -40,8 +39,6 @@ _NO_CODES = (None, 1005, 1006)
 
 _MAX_BUFFERED_BYTES = 65_536
 """Bytes of buffered messages above which no more events are received while reading is paused."""
-
-_NOT_RUNNING = Response(503, b"Hub is not running\n")
 
 
 class HubApp:
@@ -77,19 +74,10 @@ class HubApp:
             hub = self._get_hub()
         except (HubNotStartedError, HubClosedError) as error:
             logger.error("a client was refused: %s", error)
-            await _refuse_websocket(scope, send, _NOT_RUNNING)
+            await _refuse_websocket(scope, send, NOT_RUNNING)
             return
         request = read_request(scope)
-        context = copy_context()
-        # The authenticator must run in the context that the connection's callbacks share later. The
-        # context of a running task cannot be changed, so a separate task is needed.
-        admitting = hub.spawn(hub.admission.admit(request, context), context)
-        try:
-            await asyncio.wait({admitting})
-        finally:
-            admitting.cancel()
-        # The task is cancelled when the hub closes.
-        identity = _NOT_RUNNING if admitting.cancelled() else admitting.result()
+        identity, context = await admit(hub, request)
         if isinstance(identity, Response):
             close = refusal_as_close(request, identity)
             if close is None:
@@ -103,7 +91,7 @@ class HubApp:
         if hub.admission.check_room(request) is not None:
             await send({"type": "websocket.close", "code": CloseCode.TRY_AGAIN_LATER})
             return
-        transport = ASGITransport(hub, receive, send)
+        transport = WebSocketTransport(hub, receive, send)
         await transport.run(request.remote_address, identity, context)
 
     async def _refuse_http(self, scope: Scope) -> Response:
@@ -114,7 +102,7 @@ class HubApp:
         try:
             identity = await self._get_hub().admission.admit(read_request(scope), copy_context())
         except (HubNotStartedError, HubClosedError):
-            return _NOT_RUNNING
+            return NOT_RUNNING
         return identity if isinstance(identity, Response) else UPGRADE_REQUIRED
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
@@ -125,11 +113,8 @@ class HubApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-class ASGITransport:
+class WebSocketTransport(ASGITransport):
     """One WebSocket of an ASGI server; implements `Transport`.
-
-    A separate task sends, because the ``send`` of ASGI waits for the client. The task in which the
-    server has called the application receives.
 
     Args:
         hub: The hub.
@@ -138,15 +123,7 @@ class ASGITransport:
     """
 
     def __init__(self, hub: RunningHub, receive: Receive, send: Send) -> None:
-        self._hub = hub
-        self._receive = receive
-        self._send = send
-        # None until `RunningHub.connect` returns, which calls `on_connect` before.
-        self._connection: ServerConnection | None = None
-        # Messages, and at the end the code and the reason of a close.
-        self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
-        self._unsent_bytes = 0
-        self._has_unsent = asyncio.Event()
+        super().__init__(hub, receive, send)
         self._may_read = asyncio.Event()
         self._may_read.set()
         # Events that were received while reading was paused.
@@ -157,27 +134,6 @@ class ASGITransport:
         self._receiving: asyncio.Future[Event] | None = None
         # The server has reported the end of the client.
         self._is_gone = False
-        self._has_ended = False
-        # Ends `run`; set when the connection is closed or aborted.
-        self._time_limit = asyncio.timeout(None)
-        self._ending: tuple[DisconnectCause, int, str] = (DisconnectCause.LOST, 1006, "")
-
-    async def run(self, remote_address: str, identity: AuthResult, context: Context) -> None:
-        """Serve the connection until it ends."""
-        with contextlib.suppress(TimeoutError):
-            async with self._time_limit:
-                connection = self._hub.connect(self, remote_address, identity, context)
-                self._connection = connection
-                writing = asyncio.create_task(self._write_all(connection))
-                try:
-                    await self._read_all(connection)
-                finally:
-                    # The block of the time limit ends here, so it cannot be rescheduled any more.
-                    self._has_ended = True
-                    writing.cancel()
-                    if self._receiving is not None:
-                        self._receiving.cancel()
-                    self._hub.lifecycle.note_disconnected(connection, *self._ending)
 
     async def _read_all(self, connection: ServerConnection) -> None:
         limit = self._hub.config.max_message_bytes
@@ -241,64 +197,19 @@ class ASGITransport:
             self._buffered_bytes += len(_payload_of(event))
             self._is_gone = event["type"] == "websocket.disconnect"
 
-    async def _write_all(self, connection: ServerConnection) -> None:
-        while True:
-            await self._has_unsent.wait()
-            while self._unsent:
-                item = self._unsent.popleft()
-                try:
-                    await self._write(item)
-                except Exception as error:
-                    # The client has gone. Each server raises its own exception for that.
-                    logger.debug("sending failed: %r", error)
-                    self.abort()
-                    return
-                if isinstance(item, tuple):
-                    return  # nothing may follow a close
-                self._unsent_bytes -= item.size
-            self._has_unsent.clear()
-            self._hub.lifecycle.stalled_writes.resume_writing(connection)
+    def _stop_reading(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
 
-    async def _write(self, item: PreparedMessage | tuple[int, str]) -> None:
-        if isinstance(item, PreparedMessage):
-            for payload in item.payloads:
+    async def _write(self, messages: Sequence[PreparedMessage]) -> None:
+        for message in messages:
+            for payload in message.payloads:
                 await self._send({"type": "websocket.send", "text": payload.decode()})
-        else:
-            code, reason = item
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _write_close(self, code: int, reason: str) -> None:
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     # Called by connections; documented on Transport.
-
-    def send(self, messages: Sequence[PreparedMessage]) -> int:
-        """Queue messages for the sending task; see `Transport.send`."""
-        self._unsent.extend(messages)
-        self._unsent_bytes += sum(message.size for message in messages)
-        self._has_unsent.set()
-        # One batch at a time: further messages wait in the outbox until the server has taken this
-        # one. `on_connect` can send before `_connection` is set.
-        if self._connection is not None:
-            self._hub.lifecycle.stalled_writes.pause_writing(self._connection)
-        return self._unsent_bytes
-
-    def unsent_bytes(self) -> int:
-        """Return the bytes that the server has not taken; see `Transport.unsent_bytes`."""
-        return self._unsent_bytes
-
-    def ping(self) -> None:
-        """Count the client as alive, because the server sends the pings; see `Transport.ping`."""
-        if self._connection is not None:
-            self._connection.note_heard(self._hub.clock.time())
-
-    def close(self, code: int, reason: str) -> None:
-        """Close behind all queued messages; see `Transport.close`."""
-        self._unsent.append((code, reason))
-        self._has_unsent.set()
-        self._end_within(self._hub.config.close_timeout)
-
-    def abort(self) -> None:
-        """End the connection at once; see `Transport.abort`."""
-        # ASGI has no event for an abort: the application returns, which makes the server close.
-        self._end_within(0)
 
     def pause_reading(self) -> None:
         """Serve no more messages; see `Transport.pause_reading`."""
@@ -307,10 +218,6 @@ class ASGITransport:
     def resume_reading(self) -> None:
         """Serve messages again; see `Transport.resume_reading`."""
         self._may_read.set()
-
-    def _end_within(self, seconds: float) -> None:
-        if not self._has_ended and not self._time_limit.expired():
-            self._time_limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def _payload_of(event: Event) -> bytes:

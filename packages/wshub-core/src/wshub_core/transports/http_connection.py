@@ -6,6 +6,8 @@ connection for requests of all kinds.
 """
 
 import asyncio
+import contextlib
+import socket
 from email.utils import formatdate
 from time import perf_counter
 from typing import Protocol, cast
@@ -74,6 +76,7 @@ class HTTPConnection(asyncio.Protocol):
             data: The bytes that were read before.
         """
         self._transport.set_protocol(self)
+        _limit_silence(self._transport, self._sockets.hub.config.pong_timeout)
         self._sockets.opening_timeouts.discard(self._opening)
         self._sockets.replace(self._opening, self)
         self._sockets.opening_timeouts.add(self)
@@ -291,3 +294,18 @@ class HTTPConnection(asyncio.Protocol):
             # response. The rest is read and dropped until the peer closes.
             end_writing(self._transport)
             self._transport.resume_reading()
+
+
+def _limit_silence(transport: asyncio.Transport, seconds: float) -> None:
+    """Limit the time for which the peer may leave written bytes unconfirmed.
+
+    HTTP has no pings. Without a limit, Linux takes about 15 minutes to notice that the peer of a
+    long response has vanished.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
+    if option is not None:
+        # A unix socket does not have the option.
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, option, int(seconds * 1_000)
+            )

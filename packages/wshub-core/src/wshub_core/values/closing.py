@@ -44,7 +44,7 @@ class DisconnectCause(StrEnum):
     """The cause of the end of a connection."""
 
     CLIENT_CLOSED = "client_closed"
-    """The client sent a close frame."""
+    """The client sent a close frame, or ended its event stream."""
     SERVER_CLOSED = "server_closed"
     """`Connection.close`, `Server.close` or `Hub.close` was called."""
     LOST = "lost"
