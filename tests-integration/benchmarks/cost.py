@@ -25,10 +25,11 @@ import resource
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+
+from child_process import ChildProcess
 
 COALESCED = 8
 COMPRESSION = "--compression" in sys.argv
@@ -232,44 +233,19 @@ def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
 # The parent process, which controls the others.
 
 
-class Process:
-    """A child process that answers each line with one line."""
-
-    def __init__(self, core: int, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments, *["--compression"] * COMPRESSION],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        os.sched_setaffinity(self._process.pid, {core})
-
-    def read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        assert self._process.stdin is not None
-        print(line, file=self._process.stdin, flush=True)
-        return self.read()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 class Setup:
     """A server and its clients."""
 
     def __init__(self, name: str, clients: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
+        flags = ["--compression"] * COMPRESSION
         self.name = name
         self.clients = clients
-        self.server = Process(cores[0], "serve", name)
+        self.server = ChildProcess(__file__, "serve", name, *flags, core=cores[0])
         port = self.server.read()
         before = int(self.server.ask("memory"))
         cpu_before = float(self.server.ask("cpu"))
-        self.holder = Process(cores[-1], "hold", port, str(clients))
+        self.holder = ChildProcess(__file__, "hold", port, str(clients), *flags, core=cores[-1])
         assert self.holder.read() == "ready"
         while int(self.server.ask("clients")) < clients:
             time.sleep(0.1)

@@ -17,10 +17,11 @@ import os
 import re
 import selectors
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from child_process import ChildProcess
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/wshub-redis/tests"))
 
@@ -121,31 +122,6 @@ def recover(port: int, number: int, since: int, epoch: str, newest: int) -> None
 # The parent process.
 
 
-class Process:
-    """A child process that answers each line with one line."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        assert self._process.stdin is not None
-        print(line, file=self._process.stdin, flush=True)
-        return self.read()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 def script_calls(url: str) -> int:
     """Return the number of scripts that the server has run."""
     from redis import Redis
@@ -157,18 +133,18 @@ def script_calls(url: str) -> int:
 
 
 def measure(url: str, clients: int, missed: int) -> None:
-    server = Process("serve", url, "0")
+    server = ChildProcess(__file__, "serve", url, "0")
     holder = None
     try:
         port = server.read()
         server.ask(f"publish {2 * missed}")
         epoch, newest = server.ask("position").split()
         server.end()
-        server = Process("serve", url, port)
+        server = ChildProcess(__file__, "serve", url, port)
         server.read()
         since = int(newest) - missed
         start, cpu = time.monotonic(), float(server.ask("cpu"))
-        holder = Process("recover", port, str(clients), str(since), epoch, newest)
+        holder = ChildProcess(__file__, "recover", port, str(clients), str(since), epoch, newest)
         assert holder.read() == "ready"
         connected, cpu_connected = time.monotonic(), float(server.ask("cpu"))
         calls = script_calls(url)

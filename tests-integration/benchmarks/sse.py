@@ -18,10 +18,11 @@ import resource
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
+
+from child_process import ChildProcess
 
 from wshub_core import Hub, Message
 
@@ -110,32 +111,6 @@ def hold_connections(name: str, port: int, number: int) -> None:
                 print(messages, flush=True)
 
 
-class Process:
-    """A child process that answers each line with one line."""
-
-    def __init__(self, core: int, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        os.sched_setaffinity(self._process.pid, {core})
-
-    def read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        assert self._process.stdin is not None
-        print(line, file=self._process.stdin, flush=True)
-        return self.read()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 class Setup:
     """A server and its clients."""
 
@@ -143,10 +118,10 @@ class Setup:
         cores = sorted(os.sched_getaffinity(0))
         self.name = name
         self.clients = clients
-        self.server = Process(cores[0], "serve", name)
+        self.server = ChildProcess(__file__, "serve", name, core=cores[0])
         port = self.server.read()
         before = int(self.server.ask("memory"))
-        self.holder = Process(cores[-1], "hold", name, port, str(clients))
+        self.holder = ChildProcess(__file__, "hold", name, port, str(clients), core=cores[-1])
         assert self.holder.read() == "ready"
         while int(self.server.ask("clients")) < clients:
             time.sleep(0.1)
