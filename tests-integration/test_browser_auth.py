@@ -48,7 +48,8 @@ async def connect(browser: Browser, config: HubConfig, *protocols: str) -> Any:
 
 
 async def test_a_token_among_the_subprotocols_until_it_ends(browser: Browser) -> None:
-    token = jwt.encode({"sub": "alice", "exp": time.time() + 2}, SECRET)
+    # The browser has to open its page before the token ends.
+    token = jwt.encode({"sub": "alice", "exp": time.time() + 6}, SECRET)
     config = HubConfig(authenticator=JWTAuth(SECRET, algorithms=["HS256"]))
     assert await connect(browser, config, "wshub.bearer", token) == {
         "opened": True,
