@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from support import Serve, Served, WireClient, eventually, wshub
 from test_http_app import Peer, connected
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
-from wshub_core import AdminApp, AuthResult, Hub, InvalidConfigError, Request
+from wshub_core import AdminApp, AuthResult, Connection, Hub, InvalidConfigError, Request
 from wshub_core.admin.traffic import Traffic
 
 KEY = "a-key-with-more-than-16-characters"
@@ -295,3 +297,72 @@ async def test_the_view_needs_one_worker() -> None:
     async with wshub("serve", "--admin", *redis) as process:
         _, error = await process.communicate()
         assert error.decode() == "wshub: admin needs one worker: it shows the hub of one process\n"
+
+
+async def test_a_watch_that_fails_at_its_start_does_not_stay(serve: Serve) -> None:
+    served = await serve()
+    first = await served.connect()
+
+    def match(connection: Connection) -> bool:
+        raise LookupError("a mistake")
+
+    with (
+        pytest.raises(LookupError),
+        served.hub.watch_frames(match, lambda *frame: None),
+    ):
+        pytest.fail("the watch has begun")
+    second = await served.connect()
+    await first.sync()
+    await second.sync()
+
+
+async def test_a_key_with_a_line_end_is_the_key_without(serve: Serve) -> None:
+    served = await serve()
+    app = AdminApp(served.hub, f"{KEY}\n")
+    async with (
+        served.hub.serve("127.0.0.1", 0, path=None, http_app=app) as server,
+        connected(Served(served.hub, server, served._stack)) as peer,
+    ):
+        assert (await ask(peer, "GET", "/state"))[0] == 200
+
+
+async def test_the_server_of_the_view_serves_no_websockets() -> None:
+    async with wshub("serve", "--port", "0", "--admin", "--admin-port", "0") as process:
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode() for _ in range(3)]
+        address = re.sub(r".*(localhost:\d+).*\n", r"ws://\1/ws", lines[2])
+        with pytest.raises(InvalidStatus, match="401"):
+            await connect(address, proxy=None)
+
+
+async def test_the_answers_have_the_status_and_headers_of_http(serve: Serve) -> None:
+    async with administrated(await serve()) as peer:
+        body = b'{"channel":"a"}'
+        head = f"POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        peer.writer.write(head.encode() + body)
+        status, headers, _ = await peer.read(has_body=False)
+        assert (status, "content-length" in headers, "content-type" in headers) == (
+            204,
+            False,
+            False,
+        )
+        assert (await ask(peer, "PUT", "/state"))[0] == 405
+
+
+async def test_a_lifespan_and_a_websocket_of_a_server_are_handled() -> None:
+    for app in (AdminApp(Hub(), KEY), Hub().api(lambda request: AuthResult(True)), Hub().health()):
+        for kind, answers in (
+            ("lifespan", ["lifespan.startup.complete", "lifespan.shutdown.complete"]),
+            ("websocket", ["websocket.close"]),
+        ):
+            sent: list[str] = []
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "lifespan.startup"}
+
+            async def send(event: Any, sent: list[str] = sent) -> None:
+                sent.append(event["type"])
+
+            await app({"type": kind}, receive, send)
+            assert sent == answers

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support import Serve, Served, eventually
@@ -115,7 +115,7 @@ async def test_the_scope_is_that_of_asgi(serve: Serve) -> None:
     (scope,) = scopes
     assert scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
@@ -206,16 +206,39 @@ async def test_a_client_that_reads_nothing_is_aborted(serve: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await read_body(receive)
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(1_000):
-            await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
-        event = await receive()
-        assert event["type"] == "http.disconnect"
+        part = {"type": "http.response.body", "body": bytes(65_536), "more_body": True}
+        with contextlib.suppress(OSError):
+            for _ in range(1_000):
+                await send(part)
+            pytest.fail("the client is still there")
+        assert await receive() == {"type": "http.disconnect"}
         gone.set()
 
     async with connected(await serve(http_app=app, write_timeout=0.2)) as peer:
         peer.writer.write(GET)
         async with asyncio.timeout(5):
             await gone.wait()
+
+
+async def test_a_client_that_reads_slowly_is_not_aborted(serve: Serve) -> None:
+    size = 10_000_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    # The kernel takes bytes in steps of a third of its buffer, which may have 6 MB.
+    served = await serve(http_app=app, write_timeout=1.5, open_timeout=1.0, close_timeout=1.0)
+    for request in (GET, GET.replace(b"1.1", b"1.0"), GET[:-2] + b"Connection: close\r\n\r\n"):
+        async with connected(served) as peer:
+            peer.writer.write(request)
+            await peer.reader.readuntil(b"\r\n\r\n")
+            count = 0
+            while count < size:
+                part = await peer.reader.read(200_000)
+                assert part, f"{count} bytes arrived"
+                count += len(part)
+                await asyncio.sleep(0.03)
 
 
 async def test_the_end_of_a_client_ends_a_stream(serve: Serve) -> None:
@@ -492,3 +515,114 @@ async def test_a_plain_request_for_the_hub_is_refused_on_a_kept_connection(serve
     async with connected(served) as peer:
         assert (await peer.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
         assert (await peer.ask(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 426
+
+
+async def test_a_flood_of_pipelined_requests_takes_little_memory(serve: Serve) -> None:
+    served = await serve(http_app=echo)
+    async with connected(served) as flooding, connected(served) as other:
+        flooding.writer.write(GET * 100_000)
+        opening = None
+        for _ in range(20):
+            assert (await other.ask(GET))[0] == 200
+            for socket in served.sockets:
+                opening = getattr(socket, "_opening", socket)
+                assert len(opening._unread) < 1_000_000
+    assert opening is not None
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+        b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ],
+)
+async def test_bytes_behind_the_last_request_are_dropped(
+    serve: Serve, request_bytes: bytes
+) -> None:
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await respond(send, b"late")
+
+    served = await serve(http_app=app)
+    async with connected(served) as peer:
+        peer.writer.write(request_bytes)
+        await eventually(lambda: exchange_of(served) is not None)
+        for _ in range(100):
+            peer.writer.write(bytes(100_000))
+            await peer.writer.drain()
+        (connection,) = served.sockets
+        buffered = cast("Any", connection)._protocol._receive_buffer
+        assert len(bytes(buffered)) < 1_000_000
+        go_on.set()
+        assert (await peer.read())[0] == 200
+
+
+async def test_an_application_that_only_sends_ends_with_its_client(serve: Serve) -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 1_000, "more_body": True})
+        finally:
+            ended.set()
+
+    served = await serve(http_app=app)
+    async with connected(served) as peer:
+        peer.writer.write(GET)
+        await peer.reader.readexactly(10_000)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert served.hub.stats().callback_errors == 0
+
+
+@pytest.mark.parametrize("first", ["http.response.body", "http.response.push"])
+async def test_an_application_that_begins_with_a_wrong_event(serve: Serve, first: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": first, "body": b"x"})
+
+    async with connected(await serve(http_app=app)) as peer:
+        assert (await peer.ask(GET))[0] == 500
+
+
+async def test_a_head_request_that_fails_gets_no_body(serve: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            raise RuntimeError
+        await respond(send, b"good")
+
+    served = await serve(http_app=app)
+    async with connected(served) as peer:
+        peer.writer.write(GET.replace(b"GET", b"HEAD"))
+        assert (await peer.read(has_body=False))[0] == 500
+        assert (await peer.ask(GET))[2] == b"good"
+    async with connected(served) as peer:
+        peer.writer.write(b"HEAD /a HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 70_000 + b"\r\n\r\n")
+        assert (await peer.read(has_body=False))[0] == 431
+
+
+async def test_the_time_limit_of_a_body_runs_only_while_the_application_reads(
+    serve: Serve,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.6)
+        await respond(send, b"%d" % len(await read_body(receive)))
+
+    served = await serve(http_app=app, open_timeout=0.3)
+    async with connected(served) as peer:
+        assert (await peer.ask(post(bytes(2_000_000))))[2] == b"2000000"
+    async with connected(served) as peer:
+        head = post(b"hello")[:-5].replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+        peer.writer.write(head)
+        assert (await peer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        assert (await peer.ask(b"hello"))[2] == b"5"
+
+
+async def test_any_method_reaches_the_application(serve: Serve) -> None:
+    async with connected(await serve(http_app=echo)) as peer:
+        request = GET.replace(b"GET", b"M-SEARCH")
+        assert (await peer.ask(request))[2] == b"M-SEARCH /a  "

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -149,3 +151,20 @@ def test_snapshots_are_reused_until_a_change() -> None:
     registry.subscribe("x", "a")
     assert registry.subscribers_of("a") is registry.subscribers_of("a")
     assert registry.connections is registry.connections
+
+
+def test_a_copy_of_the_connections_keeps_no_snapshot() -> None:
+    """Collectors of metrics copy them in other threads, while connections come."""
+    registry: Registry[int] = Registry(LIMIT, lambda channel: None)
+    registry.add(1)
+
+    class Slow(dict[int, set[str]]):
+        def __iter__(self) -> Iterator[int]:
+            names = list(super().__iter__())
+            if 2 not in self:
+                registry.add(2)  # as if the loop had gone on meanwhile
+            return iter(names)
+
+    registry._channels_of = Slow(registry._channels_of)
+    registry.copy_connections()
+    assert registry.connections == {1, 2}

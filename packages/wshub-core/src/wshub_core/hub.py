@@ -133,7 +133,7 @@ class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
         *,
         unix: str | os.PathLike[str] | None = None,
         sockets: Sequence[socket.socket] = (),
-        path: str = "/ws",
+        path: str | None = "/ws",
         ssl: SSLContext | None = None,
         process_request: ProcessRequest | None = None,
         http_app: ASGIApp | None = None,
@@ -149,7 +149,8 @@ class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
                 server that listens there. A leading NUL stands for an abstract socket.
             sockets: Bound sockets from a service manager or a parent process; the server closes
                 them.
-            path: The path at which clients connect.
+            path: The path at which clients connect; None for a server without WebSockets, such as
+                one for an HTTP application alone.
             ssl: A context with the server's certificate, for ``wss://``.
             process_request: Answers plain HTTP requests to other paths.
             http_app: An ASGI application for plain HTTP requests to other paths, instead of

@@ -54,8 +54,8 @@ class HubConnections:
         """
         running = self._get_running()
         watch = Watch(matches, listener)
-        running.start_watch(watch)
         try:
+            running.start_watch(watch)
             yield
         finally:
             running.stop_watch(watch)

@@ -16,6 +16,7 @@ from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
+    handle_other_scopes,
     path_below_mount,
     read_request,
     redirect_below_mount,
@@ -43,6 +44,7 @@ _HEADERS = {
 
 _MIN_KEY_LENGTH = 16
 
+_WRONG_METHOD = Response(405, b"Method Not Allowed\n", {**_HEADERS, "Allow": "GET, POST"})
 _NOT_FOUND = Response(404, b"Not Found\n", _HEADERS)
 _UNAUTHORIZED = Response(
     401, b"The admin key is missing or wrong\n", {**_HEADERS, "WWW-Authenticate": "Bearer"}
@@ -57,6 +59,16 @@ class _Publish(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Disconnect(msgspec.Struct, forbid_unknown_fields=True):
     connection: int
+
+
+def validate_admin_key(key: str) -> None:
+    """Raise an error if a key is too short.
+
+    Raises:
+        InvalidConfigError: The key is too short.
+    """
+    if len(key.strip()) < _MIN_KEY_LENGTH:
+        raise InvalidConfigError(f"the admin key needs at least {_MIN_KEY_LENGTH} characters")
 
 
 class AdminApp:
@@ -76,10 +88,10 @@ class AdminApp:
     """
 
     def __init__(self, hub: Hub, key: str) -> None:
-        if len(key) < _MIN_KEY_LENGTH:
-            raise InvalidConfigError(f"the admin key needs at least {_MIN_KEY_LENGTH} characters")
+        validate_admin_key(key)
         self._hub = hub
-        self._key = key.encode()
+        # A key that was read from a file often has a line end, which the page does not send.
+        self._key = key.strip().encode()
         folder = files("wshub_core") / "admin" / "files"
         self._pages = {
             path: Response(200, (folder / name).read_bytes(), _HEADERS, content_type)
@@ -88,6 +100,8 @@ class AdminApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, as ASGI specifies."""
+        if await handle_other_scopes(scope, receive, send):
+            return
         request = read_request(scope)
         path = path_below_mount(scope)
         if path == "":
@@ -102,7 +116,7 @@ class AdminApp:
             return
         query = {name: values[-1] for name, values in parse_qs(request.query).items()}
         match request.method, path:
-            case "GET", "/state":
+            case "GET" | "HEAD", "/state":
                 state = await take_snapshot(self._hub, query.get("search", ""))
                 await send_json(send, state, _HEADERS)
             case "GET", "/trace":
@@ -111,6 +125,8 @@ class AdminApp:
                 await self._run(send, self._publish, await read_body(receive))
             case "POST", "/disconnect":
                 await self._run(send, self._disconnect, await read_body(receive))
+            case _, "/state" | "/trace" | "/publish" | "/disconnect":
+                await send_response(send, "http", _WRONG_METHOD)
             case _:
                 await send_response(send, "http", _NOT_FOUND)
 

@@ -27,6 +27,7 @@ class TracedFrame(msgspec.Struct, kw_only=True):
         user_id: The user of the connection.
         text: The payload, or its beginning.
         size: Size of the payload in bytes.
+        is_cut: Whether the text is only the beginning of the payload.
         skipped: Number of frames before this one that were left out, because the reader is slow.
     """
 
@@ -36,6 +37,7 @@ class TracedFrame(msgspec.Struct, kw_only=True):
     user_id: str
     text: str
     size: int
+    is_cut: bool
     skipped: int = 0
 
 
@@ -63,6 +65,7 @@ class Traffic:
             user_id=user_id,
             text=text,
             size=len(payload),
+            is_cut=len(text.encode(errors="replace")) < len(payload),
         )
         self._frames.append(frame)
         self._has_frames.set()

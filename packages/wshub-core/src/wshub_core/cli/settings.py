@@ -4,11 +4,12 @@ The flags, the environment variables and the keys of the configuration file are 
 fields of `ServeSettings`, so a new setting is one new field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, Literal
 
+from wshub_core.admin.app import validate_admin_key
 from wshub_core.page.page import PROCESS_HISTORY
 from wshub_core.values.channels import PROCESS_CHANNEL_PREFIX
 from wshub_core.values.compression import Compression
@@ -137,29 +138,34 @@ class ServeSettings:
     presence: Mapping[str, PresenceSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InvalidConfigError(f"workers must be 1 or more, not {self.workers}")
-        if self.workers > 1 and self.redis is None:
-            raise InvalidConfigError(
-                "several workers need redis: each worker is a hub of its own, which Redis joins"
-            )
-        if self.workers > 1 and self.admin:
-            raise InvalidConfigError("admin needs one worker: it shows the hub of one process")
-        if self.workers > 1 and self.metrics:
-            raise InvalidConfigError(
-                "metrics needs one worker: a request for /metrics would reach any one of them"
-            )
-        if not (isfinite(self.drain_window) and self.drain_window >= 0):
-            raise InvalidConfigError(
-                f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
-            )
-        for name, port in (("port", self.port), ("admin_port", self.admin_port)):
-            if not 0 <= port <= 65_535:
-                raise InvalidConfigError(f"{name} must be 0 to 65535, not {port}")
+        problems = list(self._find_problems())
         try:
             HubConfig(**self.hub_settings())
         except InvalidConfigError as exc:
-            raise InvalidConfigError(str(exc).replace("HubConfig.", "")) from None
+            problems.append(str(exc).replace("HubConfig.", ""))
+        if problems:
+            raise InvalidConfigError("\n".join(problems))
+
+    def _find_problems(self) -> Iterator[str]:
+        """Yield the errors of all settings but those of `HubConfig`."""
+        if self.workers < 1:
+            yield f"workers must be 1 or more, not {self.workers}"
+        if self.workers > 1 and self.redis is None:
+            yield "several workers need redis: each worker is a hub of its own, which Redis joins"
+        if self.workers > 1 and self.admin:
+            yield "admin needs one worker: it shows the hub of one process"
+        if self.workers > 1 and self.metrics:
+            yield "metrics needs one worker: a request for /metrics would reach any one of them"
+        if not (isfinite(self.drain_window) and self.drain_window >= 0):
+            yield f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
+        for name, port in (("port", self.port), ("admin_port", self.admin_port)):
+            if not 0 <= port <= 65_535:
+                yield f"{name} must be 0 to 65535, not {port}"
+        if self.admin_key is not None:
+            try:
+                validate_admin_key(self.admin_key)
+            except InvalidConfigError as exc:
+                yield f"admin_key: {exc}"
 
     def hub_settings(self) -> dict[str, Any]:
         """Return the settings for `HubConfig`."""

@@ -120,7 +120,8 @@ async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
     """Serve the admin view; yield its address."""
     key = settings.admin_key or secrets.token_urlsafe(24)
     app = AdminApp(hub, key)
-    async with hub.serve(settings.admin_host, settings.admin_port, http_app=app) as server:
+    host, port = settings.admin_host, settings.admin_port
+    async with hub.serve(host, port, path=None, http_app=app) as server:
         address = address_of(settings.admin_host, server.port)
         # A key of the settings is a secret that the operator knows.
         yield address if settings.admin_key else f"{address}#key={key}"

@@ -130,9 +130,10 @@ class Delivery:
 
     def send_page(self, connection: ServerConnection, page: PreparedPage) -> None:
         """Queue a part of a history for one connection; see `send_one`."""
-        # The outbox counts the page as one message.
-        self._counters.deliveries += page.count - 1
-        self.send_one(connection, page)
+        if not connection.outbox.is_closed:
+            # The outbox counts the page as one message.
+            self._counters.deliveries += page.count - 1
+            self.send_one(connection, page)
 
     async def wait_drained(self, connection: ServerConnection) -> None:
         """Wait until nothing waits for a connection, or until the connection has ended."""

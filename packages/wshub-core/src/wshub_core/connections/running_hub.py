@@ -287,7 +287,8 @@ class RunningHub:
         counters, fan_outs = self._counters, self._counters.fan_outs
         counters.is_timing = True
         streams = self.histories.form.streams
-        # `tuple` and `dict` copy in one step: collectors may call this in another thread.
+        # Collectors may call this in another thread: everything is copied in one step, and nothing
+        # is written but the flag.
         callbacks = {
             name: CallbackStats(each.calls, each.errors, each.seconds)
             for name, each in tuple(counters.callbacks.items())
@@ -298,7 +299,7 @@ class RunningHub:
             received_bytes=counters.received_bytes,
             outbox_bytes=sum(
                 each.outbox.queued_bytes + each.outbox.unsent_bytes
-                for each in self.registry.connections
+                for each in self.registry.copy_connections()
             ),
             refusals=dict(counters.refusals),
             disconnects={str(cause): n for cause, n in counters.disconnects.copy().items()},

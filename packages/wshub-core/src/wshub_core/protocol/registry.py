@@ -56,6 +56,10 @@ class Registry(Generic[C]):
             self._connection_snapshot = frozenset(self._channels_of)
         return self._connection_snapshot
 
+    def copy_connections(self) -> tuple[C, ...]:
+        """Return all connections; safe from any thread, because it keeps no snapshot."""
+        return tuple(self._channels_of)
+
     @property
     def channels(self) -> tuple[str, ...]:
         """All channels that have subscribers, sorted."""

@@ -55,11 +55,13 @@ async def send_response(send: Send, kind: str, response: Response) -> None:
         kind: First part of the names of the events: ``http`` or ``websocket.http``.
         response: The response.
     """
-    headers = {
-        "Content-Type": response.content_type,
-        "Content-Length": str(len(response.body)),
-        **response.headers,
-    }
+    headers = dict(response.headers)
+    if response.status != 204:  # it has no content (RFC 9110 section 8.6)
+        content = {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+        }
+        headers = content | headers
     await send(
         {
             "type": f"{kind}.response.start",
@@ -88,3 +90,20 @@ def redirect_below_mount(scope: Scope) -> Response:
     """
     name = quote(mount_point_of(scope).rpartition("/")[2])
     return Response(307, headers={"Location": f"./{name}/"})
+
+
+async def handle_other_scopes(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Refuse a WebSocket, and go through a lifespan that needs nothing.
+
+    Returns:
+        False for an HTTP request, which is left to the caller.
+    """
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close"})
+    elif scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
+    is_other: bool = scope["type"] != "http"
+    return is_other

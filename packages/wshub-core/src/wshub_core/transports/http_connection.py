@@ -26,6 +26,14 @@ _MAX_UNREAD_BYTES = 65_536
 """Bytes of a body that wait for the application, above which reading from the socket pauses."""
 
 
+_ENDED = (h11.ERROR, h11.MUST_CLOSE, h11.CLOSED)
+"""The states of a peer whose further bytes mean nothing; they are dropped."""
+
+_NO_BUFFER = {"high": 1, "low": 0}
+"""Limits with which asyncio says when it has sent everything. With 0 as the high limit, a TLS
+transport would always be paused."""
+
+
 class RequestReader(ServedSocket, Protocol):
     """The protocol of a socket that reads the first line of each request."""
 
@@ -64,10 +72,15 @@ class HTTPConnection(asyncio.Protocol):
         self._may_write.set()
         # The beginning of a response, which is written together with the first part of its body.
         self._unwritten = b""
+        # Bytes that the transport held at the last look, while writing is paused.
+        self._unsent_bytes = 0
         # The server closes, or the peer sends nothing more: this response is the last one.
         self._is_last = False
         # The response was sent, and the bytes that still arrive are dropped.
         self._is_over = False
+        self._is_lost = False
+        # The response has no body, whatever the application sends (RFC 9110 section 9.3.2).
+        self._is_head = False
 
     def open(self, data: bytes) -> None:
         """Take over the socket.
@@ -86,7 +99,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the socket."""
-        if not self._is_over:
+        if not self._is_over and self._protocol.their_state not in _ENDED:
             self._protocol.receive_data(data)
             self._parse()
 
@@ -97,11 +110,12 @@ class HTTPConnection(asyncio.Protocol):
             return False
         # Streams end. Other responses do not depend on the client.
         self._exchange.note_disconnected()
-        return True
+        # asyncio closes a TLS connection in any case, and warns if it shall not.
+        return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the socket, and end the response."""
-        self._is_over = True
+        self._is_over = self._is_lost = True
         self._may_write.set()
         self._sockets.remove(self)
         self._sockets.writing_timeouts.discard(self)
@@ -111,12 +125,21 @@ class HTTPConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Let the application wait while the kernel takes no bytes."""
         self._may_write.clear()
+        self._unsent_bytes = self._transport.get_write_buffer_size()
         self._sockets.writing_timeouts.add(self)
 
     def resume_writing(self) -> None:
         """Let the application write again."""
         self._may_write.set()
         self._sockets.writing_timeouts.discard(self)
+
+    def check_progress(self) -> None:
+        """Abort if the peer has taken no bytes for the ``write_timeout``."""
+        before, self._unsent_bytes = self._unsent_bytes, self._transport.get_write_buffer_size()
+        if self._unsent_bytes < before:
+            self._sockets.writing_timeouts.add(self)
+        else:
+            self.abort()
 
     # Called by the server.
 
@@ -147,31 +170,29 @@ class HTTPConnection(asyncio.Protocol):
         if isinstance(event, h11.Request):
             self._begin(event)
         elif isinstance(event, h11.Data):
+            self._sockets.opening_timeouts.discard(self)
             if self._exchange is not None:
                 self._exchange.add_body(bytes(event.data))
-                if self._exchange.unread_bytes > _MAX_UNREAD_BYTES:
-                    self._transport.pause_reading()
         elif isinstance(event, h11.EndOfMessage):
             self._sockets.opening_timeouts.discard(self)
             if self._exchange is not None:
                 self._exchange.end_body()
         else:
-            if event is h11.PAUSED:
-                # A further request waits until this one is answered.
+            waiting_bytes = 0 if self._exchange is None else self._exchange.unread_bytes
+            # A further request waits until this one is answered.
+            if event is h11.PAUSED or waiting_bytes > _MAX_UNREAD_BYTES:
                 self._transport.pause_reading()
-            elif self._protocol.their_state is h11.SEND_BODY:
-                # The rest of the body needs a new time limit: each part has shown progress.
-                self._sockets.opening_timeouts.discard(self)
-                self._sockets.opening_timeouts.add(self)
             return False
         return True
 
     def _begin(self, request: h11.Request) -> None:
+        self._is_head = request.method == b"HEAD"
+        self._sockets.opening_timeouts.discard(self)
         # h11 bounds the bytes that wait for the rest of a head, but not a head that arrives whole.
         # Each header has a colon, a space and a line end beside its name and value.
         if sum(len(name) + len(value) + 4 for name, value in request.headers) > _MAX_HEAD_BYTES:
             raise h11.RemoteProtocolError("the headers are too large", error_status_hint=431)
-        self._exchange = HTTPExchange(self, is_head=request.method == b"HEAD")
+        self._exchange = HTTPExchange(self, is_head=self._is_head)
         scope = make_scope(request, self._transport)
         self._sockets.hub.spawn(self._respond(self._exchange, scope))
 
@@ -185,38 +206,56 @@ class HTTPConnection(asyncio.Protocol):
             status = error.error_status_hint
             self._sockets.note_refusal(self._transport, status, "malformed_request")
             self._send_text(status, f"{error}\n")
+            self._end()
 
     # Responses.
 
     async def _respond(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
         started = perf_counter()
-        work = self._sockets.hub.callbacks.run(
-            "http_app", self._app, scope, exchange.receive, exchange.send
-        )
+        work = self._sockets.hub.callbacks.run("http_app", self._call_app, exchange, scope)
         try:
             if work is not None:
                 await work
+            self._complete(exchange)
+            # Until the client has all bytes, the time limit of writing holds, and no other.
+            self._transport.set_write_buffer_limits(**_NO_BUFFER)
+            await self._may_write.wait()
         except asyncio.CancelledError:
             # The hub closes and does not wait any longer.
             self._transport.abort()
             raise
-        self._finish(exchange)
+        self._finish()
         log_request(scope, exchange, perf_counter() - started)
 
-    def _finish(self, exchange: HTTPExchange) -> None:
-        """Complete the response that the application has left, and free the socket."""
-        if not exchange.is_started:
-            self._send_text(500, "Internal Server Error\n")
-        elif not exchange.is_complete:
+    async def _call_app(self, exchange: HTTPExchange, scope: dict[str, object]) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except OSError:
+            # `send` raises one when the client has gone, which is no fault of the application.
+            if not self._is_lost:
+                raise
+
+    def _complete(self, exchange: HTTPExchange) -> None:
+        """Complete the response that the application has left."""
+        try:
+            if not exchange.is_started:
+                self._send_text(500, "Internal Server Error\n")
+                exchange.status = 500
+        except h11.LocalProtocolError:
+            # The application has sent parts of a response in a wrong order.
+            self._transport.abort()
+        if exchange.is_started and not exchange.is_complete and exchange.status != 500:
             # The client must not take the part for the whole.
             self._transport.abort()
+
+    def _finish(self) -> None:
+        """Go on with the next request of the socket, or close it."""
         self._exchange = None
         if self._is_over or self._transport.is_closing():
             return
-        if self._is_last or self._protocol.our_state is not h11.DONE:
-            self._end()
-        elif self._protocol.their_state is not h11.DONE:
-            # The rest of the body is not wanted, and may be endless.
+        # The rest of a body is not wanted, and may be endless.
+        states = self._protocol.our_state, self._protocol.their_state
+        if self._is_last or states != (h11.DONE, h11.DONE):
             self._end()
         else:
             self._return_socket()
@@ -225,13 +264,15 @@ class HTTPConnection(asyncio.Protocol):
         """Let the opening handshake read the next request, whose time limit begins."""
         self._is_over = True
         unread, _ = self._protocol.trailing_data
-        self._sockets.writing_timeouts.discard(self)
         self._sockets.replace(self, self._opening)
         self._sockets.opening_timeouts.add(self._opening)
+        self._transport.set_write_buffer_limits()
         self._transport.set_protocol(cast("asyncio.Protocol", self._opening))
-        self._transport.resume_reading()
         if unread:
+            # Reading goes on when these bytes have had their turn.
             self._opening.data_received(unread)
+        else:
+            self._transport.resume_reading()
 
     def send_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Write the beginning of a response."""
@@ -251,19 +292,25 @@ class HTTPConnection(asyncio.Protocol):
     def end_response(self) -> None:
         """Write the end of a response."""
         self._write(h11.EndOfMessage())
-        if self._is_last or self._protocol.our_state is not h11.DONE:
-            self._end()
 
     def ask_for_body(self) -> None:
         """Read on; tell a client that waits for permission to send its body that it has it."""
         if self._protocol.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
         if not self._is_over:
+            # Each part gets the whole time limit, which does not run while the application is busy.
+            self._sockets.opening_timeouts.add(self)
             self._transport.resume_reading()
 
     async def wait_writable(self) -> None:
-        """Wait until the kernel has taken most of the written bytes."""
+        """Wait until the kernel has taken most of the written bytes.
+
+        Raises:
+            ConnectionResetError: The client has gone.
+        """
         await self._may_write.wait()
+        if self._is_lost:
+            raise ConnectionResetError("the client has gone")
 
     def _send_text(self, status: int, text: str) -> None:
         """Write a whole response."""
@@ -273,7 +320,8 @@ class HTTPConnection(asyncio.Protocol):
             (b"content-length", str(len(body)).encode()),
         ]
         self.send_response(status, headers)
-        self.send_body(body)
+        if not self._is_head:
+            self.send_body(body)
         self.end_response()
 
     def _write(self, event: h11.Event) -> None:

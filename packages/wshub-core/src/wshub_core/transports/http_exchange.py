@@ -109,11 +109,18 @@ class HTTPExchange:
         return {"type": "http.request", "body": body, "more_body": not self._has_read_body}
 
     async def send(self, event: Event) -> None:
-        """Write a part of the response; wait while the client takes no bytes."""
+        """Write a part of the response; wait while the client takes no bytes.
+
+        Raises:
+            OSError: The client has gone (ASGI 2.4).
+            RuntimeError: The event does not fit behind those before.
+        """
         if event["type"] == "http.response.start":
             self._owner.send_response(event["status"], list(event.get("headers", ())))
             self.status = event["status"]
             return
+        if event["type"] != "http.response.body" or not self.is_started or self.is_complete:
+            raise RuntimeError(f"the response does not go on with an event {event['type']!r}")
         # The response to HEAD has the headers alone (RFC 9110 section 9.3.2).
         if (body := event.get("body")) and not self._is_head:
             self._owner.send_body(body)
@@ -135,7 +142,7 @@ def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, 
         target = b"/" + rest.partition(b"/")[2]
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": request.http_version.decode(),
         "method": request.method.decode().upper(),
         "scheme": "http" if transport.get_extra_info("sslcontext") is None else "https",
@@ -151,9 +158,10 @@ def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, 
 
 def log_request(scope: dict[str, Any], exchange: HTTPExchange, seconds: float) -> None:
     """Write the line of a request into the access log, without its query."""
-    host, port = scope["client"] or ("a local socket", "")
+    host, port = scope["client"] or ("", "")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}".rstrip(":")
     fields = {"method": scope["method"], "path": scope["raw_path"].decode("ascii")[:_MAX_LOGGED]}
-    fields |= {"address": f"{host}:{port}", "status": exchange.status or 500}
+    fields |= {"address": address or "a local socket", "status": exchange.status}
     line = "%(address)s %(method)s %(path)r: %(status)d, %(bytes)d bytes in %(duration).3f s"
     fields |= {"bytes": exchange.sent_bytes, "duration": round(seconds, 6)}
     access_logger.debug(line, fields, extra=fields)

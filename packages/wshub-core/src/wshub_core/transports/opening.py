@@ -97,7 +97,10 @@ class OpeningHandshake(asyncio.Protocol):
         if self._made_protocol is not None and self._made_protocol.eof_sent:
             return  # the response was sent, and no further request is read
         self._unread += data
-        if not self._is_received and not self._is_waiting:
+        if self._is_waiting:
+            if len(self._unread) > _MAX_REQUEST_BYTES:
+                self._transport.pause_reading()
+        elif not self._is_received:
             # Thousands of clients may come in one round of the event loop.
             self._is_waiting = True
             self._sockets.turns.process(self)
@@ -146,17 +149,17 @@ class OpeningHandshake(asyncio.Protocol):
         """Read the request; see `Reader.process_chunk`."""
         if self._is_waiting and not self._transport.is_closing():
             self._is_waiting = False
+            self._transport.resume_reading()
             if self._made_protocol is not None or not (self._pass_on() or self._read_handshake()):
                 self._parse_request()
         return False
 
     def _pass_on(self) -> bool:
         """Pass a request to another path to the application; return False for all others."""
-        if (app := self._sockets.http_app) is None:
-            return False
-        if b"\n" not in self._unread:  # the path is not known yet
+        app = self._sockets.http_app
+        if app is not None and b"\n" not in self._unread:  # the path is not known yet
             return len(self._unread) <= MAX_LINE_BYTES
-        if find_path(self._unread) in (None, self._sockets.path):
+        if app is None or find_path(self._unread) in (None, self._sockets.path):
             return False
         unread, self._unread = self._unread, b""
         HTTPConnection(self._sockets, app, self._transport, self).open(unread)

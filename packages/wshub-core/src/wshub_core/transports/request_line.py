@@ -7,7 +7,7 @@ from wshub_core.values.paths import normalize_path
 MAX_LINE_BYTES = 8_192
 """Longest line of a request, in bytes, as in `websockets`."""
 
-_LINE = re.compile(rb"[A-Za-z]+ (?:https?://[^/ ]*)?([!-~]+) HTTP/1\.[01]\r?\n")
+_LINE = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ (?:https?://[^/ ]*)?([!-~]+) HTTP/1\.[01]\r?\n")
 """The first line of a valid request, and the target in it without the authority."""
 
 

@@ -39,7 +39,7 @@ class Server:
         port: int | None,
         unix: str | os.PathLike[str] | None,
         sockets: Sequence[socket.socket],
-        path: str,
+        path: str | None,
         ssl: SSLContext | None,
         process_request: ProcessRequest | None,
         http_app: ASGIApp | None,
@@ -56,7 +56,7 @@ class Server:
         self._port = port or 0
         self._unix = None if unix is None else os.fspath(unix)
         self._sockets = sockets
-        self._path = _check_path(path)
+        self._path = None if path is None else _check_path(path)
         self._ssl = ssl
         self._process_request = process_request
         self._http_app = http_app

@@ -38,18 +38,25 @@ class ServedSocket(Hashable, Protocol):
         """Close a WebSocket with 1001; close any other socket at once."""
 
 
+class WritingSocket(Hashable, Protocol):
+    """A socket that waits until its peer takes bytes."""
+
+    def check_progress(self) -> None:
+        """Close the socket if the peer has taken no bytes since the last check."""
+
+
 class ServerSockets:
     """The accepted sockets of one server.
 
     Args:
         hub: The hub.
-        path: Path at which clients connect.
+        path: Path at which clients connect; None for none.
         process_request: The application's callback for requests to other paths.
         http_app: The ASGI application for requests to other paths, instead of the callback.
 
     Attributes:
         hub: The hub.
-        path: Path at which clients connect.
+        path: Path at which clients connect; None for none.
         process_request: The application's callback for requests to other paths.
         http_app: The ASGI application for requests to other paths.
         max_message_bytes: Maximum size of a message of a client.
@@ -65,7 +72,7 @@ class ServerSockets:
     def __init__(
         self,
         hub: RunningHub,
-        path: str,
+        path: str | None,
         process_request: ProcessRequest | None,
         http_app: ASGIApp | None,
     ) -> None:
@@ -85,8 +92,8 @@ class ServerSockets:
         self.closing_timeouts: Timeouts[ServedSocket] = Timeouts(
             hub.clock, hub.config.close_timeout, lambda served: served.abort()
         )
-        self.writing_timeouts: Timeouts[ServedSocket] = Timeouts(
-            hub.clock, hub.config.write_timeout, lambda served: served.abort()
+        self.writing_timeouts: Timeouts[WritingSocket] = Timeouts(
+            hub.clock, hub.config.write_timeout, lambda served: served.check_progress()
         )
         # Arguments and result of the last call of `join_frames`.
         self._joined_messages: Sequence[PreparedMessage] = ()

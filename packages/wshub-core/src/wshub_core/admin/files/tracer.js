@@ -85,7 +85,7 @@ function row(frame) {
   const item = document.createElement("li");
   if (frame.skipped) item.append(part("span", "skipped", `${frame.skipped} left out`));
   const client = frame.connection === null ? "" : ` ${frame.connection} ${frame.user_id}`;
-  const note = frame.size > frame.text.length * 4 ? ` … ${bytes(frame.size)}` : "";
+  const note = frame.is_cut ? ` … ${bytes(frame.size)}` : "";
   item.append(
     part("time", "", new Date(frame.at * 1000).toLocaleTimeString()),
     part("span", "from", `${ARROWS[frame.direction]}${client}`.trim()),
