@@ -237,3 +237,16 @@ async def test_check_config_checks_the_url_of_redis_without_showing_it(tmp_path:
     assert code == 1
     assert errors.count("\n") == 1
     assert SECRET not in errors
+
+
+async def test_check_config_reports_every_invalid_value(tmp_path: Path) -> None:
+    path = tmp_path / "wshub.toml"
+    path.write_text("workers = 0\nport = 99999\nadmin_key = 'short'\nopen_timeout = -1\n")
+    code, _, errors = await finish("check-config", str(path))
+    assert code == 1
+    assert errors == (
+        "wshub: workers must be 1 or more, not 0\n"
+        "wshub: port must be 0 to 65535, not 99999\n"
+        "wshub: admin_key: the admin key needs at least 16 characters\n"
+        "wshub: open_timeout must be above 0, not -1.0\n"
+    )

@@ -143,8 +143,6 @@ class OpeningHandshake(asyncio.Protocol):
         """Close the socket at once, because there is no WebSocket to close with 1001."""
         self.abort()
 
-    # The request.
-
     def process_chunk(self) -> bool:
         """Read the request; see `Reader.process_chunk`."""
         if self._is_waiting and not self._transport.is_closing():
@@ -157,8 +155,8 @@ class OpeningHandshake(asyncio.Protocol):
     def _pass_on(self) -> bool:
         """Pass a request to another path to the application; return False for all others."""
         app = self._sockets.http_app
-        if app is not None and b"\n" not in self._unread:  # the path is not known yet
-            return len(self._unread) <= MAX_LINE_BYTES
+        if app is not None and b"\n" not in self._unread:
+            return len(self._unread) <= MAX_LINE_BYTES  # the path is not known yet
         if app is None or find_path(self._unread) in (None, self._sockets.path):
             return False
         unread, self._unread = self._unread, b""
