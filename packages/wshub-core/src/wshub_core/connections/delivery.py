@@ -131,8 +131,7 @@ class Delivery:
     def send_page(self, connection: ServerConnection, page: PreparedPage) -> None:
         """Queue a part of a history for one connection; see `send_one`."""
         if not connection.outbox.is_closed:
-            # The outbox counts the page as one message.
-            self._counters.deliveries += page.count - 1
+            self._counters.deliveries += page.count - 1  # the outbox counts the page as one
             self.send_one(connection, page)
 
     async def wait_drained(self, connection: ServerConnection) -> None:
