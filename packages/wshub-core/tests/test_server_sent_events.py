@@ -15,8 +15,8 @@ from wshub_core.protocol.server_sent_events import SentEvent, encode_close, enco
 from wshub_core.values.history import MAX_OFFSET, Position
 
 
-def message(channel: str, epoch: str, offset: int) -> SentEvent:
-    fields = {"type": "event", "channel": channel, "epoch": epoch, "offset": offset}
+def message(channel: str, epoch: str, offset: int, type_: str = "event") -> SentEvent:
+    fields = {"type": type_, "channel": channel, "epoch": epoch, "offset": offset}
     return encode_event(json.dumps(fields).encode())
 
 
@@ -135,6 +135,19 @@ def test_messages_before_the_answer_come_again_behind_it() -> None:
     text, is_whole = events.join([*early, answer("a", "x", 2), message("a", "x", 3)])
     assert is_whole
     assert ids(text) == ["x:2", "x:3"]
+
+
+def test_a_refusal_ends_the_wait_for_the_answer() -> None:
+    events = EventIDs(["a"], [HistoryRequest(since=2, epoch="x")])
+    # A message of the type "error" that has a position is no refusal.
+    events.join([message("a", "x", 8, "error"), message("a", "x", 9)])
+    assert events.join([notice("error")]) == (notice("error").text, True)
+    assert events.encode() == b"x:2"
+    assert events.join([notice("history_position", epoch="y", offset=3)])[1]
+    text, is_whole = events.join([message("a", "y", 4), message("a", "y", 5)])
+    assert is_whole
+    assert ids(text) == ["y:4", "y:5"]
+    assert not events.join([message("a", "y", 7)])[1]
 
 
 def notice(type_: str, **data: object) -> SentEvent:

@@ -63,6 +63,9 @@ class EventIDs:
         self._positions = {channel: _position_of(request) for channel, request in asked}
         # The channels whose request has no answer yet.
         self._asked = {channel for channel, request in asked if request is not None}
+        # Refused channels that have sent no message yet. The application may subscribe the client
+        # to such a channel later, and the next message then need not follow the position.
+        self._refused: set[str] = set()
         self._is_moved = False
         self._unnumbered_bytes = 0
 
@@ -110,6 +113,9 @@ class EventIDs:
             return False
         if event.type == MessageType.SUBSCRIBED:
             self._asked.discard(event.channel)
+        elif event.type == MessageType.ERROR and event.position is None:
+            self._asked.discard(event.channel)
+            self._refused.add(event.channel)
         return event.position is not None and event.type not in POSITION_TYPES
 
     def _advance(self, event: SentEvent) -> bool:
@@ -117,13 +123,14 @@ class EventIDs:
         channel, position = event.channel, event.position
         if position is None or channel not in self._positions:
             return True
-        before = self._positions[channel]
+        before = None if channel in self._refused else self._positions[channel]
         if event.type == MessageType.HISTORY_POSITION:
             return before is None or before == position or channel in self._asked
         is_next = before is None or position == (before.epoch, before.offset + 1)
         if not is_next and event.type not in POSITION_TYPES:
             return False
         self._positions[channel] = position
+        self._refused.discard(channel)
         self._is_moved = True
         return True
 
