@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from sse_client import open_stream
+from support import eventually, present
 
 from wshub_core import Connection, HistoryLimits, Hub, HubConfig
+from wshub_core.testing import ManualClock
 
 
 @asynccontextmanager
@@ -102,3 +104,91 @@ async def test_the_application_subscribes_a_client_to_a_refused_channel(entry: s
             hub.publish_event("secret", 2)
             assert await stream.data(2) == [1, 2]
             assert stream.last_id.endswith(":3")
+
+
+# Authorizers that are slow.
+
+
+async def test_a_stream_begins_with_the_first_accepted_channel() -> None:
+    gate = Gate()
+    async with (
+        serving(channel_authorizer=gate, open_timeout=3_600.0) as (hub, port),
+        open_stream(port, "secret", "a", "slow") as stream,
+    ):
+        assert stream.status == 200
+        answers = await stream.messages(2)
+        assert [each["type"] for each in answers] == ["error", "subscribed"]
+        hub.publish_event("a", 1)
+        assert await stream.data(1) == [1]
+        gate.opened.set()
+        (answer,) = await stream.messages(1)
+        assert (answer["type"], answer["channel"]) == ("subscribed", "slow")
+
+
+async def test_a_stream_of_broadcasts_does_not_wait_for_on_connect() -> None:
+    opened = asyncio.Event()
+
+    async def on_connect(connection: Connection) -> None:
+        await opened.wait()
+
+    async with (
+        serving(on_connect=on_connect, open_timeout=3_600.0) as (hub, port),
+        open_stream(port) as stream,
+    ):
+        hub.send_event("hello")
+        assert (await stream.messages(1))[0]["data"]["event"] == "hello"
+        opened.set()
+
+
+async def test_the_write_timeout_begins_with_the_response() -> None:
+    gate, clock, reader = Gate(), ManualClock(), SlowReader()
+    config = HubConfig(channel_authorizer=gate, open_timeout=3_600.0, pong_timeout=1_000.0)
+    async with Hub(config, clock=clock) as hub:
+        async with reader.ask(hub, "channel=secret&channel=slow"):
+            await gate.asked.wait()
+            for _ in range(20):
+                clock.advance(5)
+                await asyncio.sleep(0.001)
+            assert not reader.parts
+            gate.opened.set()
+            await eventually(lambda: len(reader.parts) == 1)
+            assert reader.head["status"] == 200
+            assert hub.stats().evictions == 0
+            # The client takes no bytes of the response.
+            clock.advance(11)
+            await eventually(lambda: hub.measure().evictions["write_timeout"] == 1)
+        assert present(hub) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("channels", [["slow"], ["secret", "slow"]])
+async def test_without_an_answer_in_time_a_client_comes_again(channels: list[str]) -> None:
+    async with serving(channel_authorizer=Gate(), open_timeout=0.2, close_timeout=0.2) as (
+        hub,
+        port,
+    ):
+        async with open_stream(port, *channels) as stream:
+            assert stream.status == 503
+            assert stream.headers["retry-after"] == "5"
+            refusals = await stream.messages(len(channels) - 1)
+            assert [each["channel"] for each in refusals] == channels[:-1]
+            assert await stream.next() is None
+        await eventually(lambda: present(hub) == (0, 0, 0))
+
+
+async def test_a_close_during_the_authorization_is_told() -> None:
+    gate = Gate()
+    async with serving(channel_authorizer=gate, open_timeout=3_600.0, close_timeout=0.5) as (
+        hub,
+        port,
+    ):
+
+        async def close() -> None:
+            await gate.asked.wait()
+            (connection,) = hub.connections
+            await connection.close(4001, "no time")
+
+        closing = asyncio.create_task(close())
+        async with open_stream(port, "slow") as stream:
+            assert stream.status == 200
+            assert await stream.messages(1) == [{"code": 4001, "reason": "no time"}]
+        await closing
