@@ -192,3 +192,38 @@ async def test_a_close_during_the_authorization_is_told() -> None:
             assert stream.status == 200
             assert await stream.messages(1) == [{"code": 4001, "reason": "no time"}]
         await closing
+
+
+# Clients that read slowly.
+
+
+@pytest.mark.parametrize("is_page", [False, True])
+async def test_a_slow_and_steady_reader_stays_connected(is_page: bool) -> None:
+    clock, reader = ManualClock(), SlowReader()
+    config = HubConfig(
+        history={"*": HistoryLimits()},
+        max_message_bytes=1_000_000,
+        pong_timeout=100_000.0,
+        heartbeat_interval=1_000.0,
+    )
+    async with Hub(config, clock=clock) as hub:
+        if is_page:
+            for _ in range(200):
+                hub.publish_event("a", "x" * 1_000)
+        async with reader.ask(hub, "channel=a&last_event_id=0"):
+            if not is_page:
+                await eventually(lambda: len(reader.parts) == 1)
+                hub.publish_event("a", "x" * 200_000)
+                reader.take()
+            while sum(map(len, reader.parts)) < 200_000:
+                count = len(reader.parts)
+                # One part in each write timeout of 10 seconds.
+                clock.advance(9)
+                await asyncio.sleep(0.001)
+                reader.take()
+                await eventually(lambda count=count: len(reader.parts) > count)  # type: ignore[misc]
+            assert hub.stats().evictions == 0
+            assert max(map(len, reader.parts)) <= 32_768
+            reader.take(2)
+            (connection,) = hub.connections
+            await eventually(lambda: connection.waiting_bytes == 0)

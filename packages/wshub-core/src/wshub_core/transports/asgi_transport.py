@@ -64,6 +64,8 @@ class ASGITransport:
         # Messages, and at the end the code and the reason of a close.
         self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
         self._unsent_bytes = 0
+        # The part of them that the running call of `_write` has.
+        self._batch_bytes = 0
         self._has_unsent = asyncio.Event()
         self._is_writing = False
         self._has_ended = False
@@ -110,6 +112,7 @@ class ASGITransport:
             await self._has_unsent.wait()
             while self._unsent:
                 messages = self._take_messages()
+                self._batch_bytes = sum(message.size for message in messages)
                 try:
                     if not messages:
                         await self._write_close(*self._take_close())
@@ -120,9 +123,14 @@ class ASGITransport:
                     logger.debug("sending failed: %r", error)
                     self.abort()
                     return
-                self._unsent_bytes -= sum(message.size for message in messages)
+                self._note_taken(self._batch_bytes)
             self._has_unsent.clear()
             self._hub.lifecycle.stalled_writes.resume_writing(connection)
+
+    def _note_taken(self, size: int) -> None:
+        """Note that the server has taken some bytes of the messages that `_write` has."""
+        self._batch_bytes -= size
+        self._unsent_bytes -= size
 
     def _take_messages(self) -> list[PreparedMessage]:
         """Remove the next messages and return them; none if the next item is a close."""

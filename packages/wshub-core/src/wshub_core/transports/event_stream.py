@@ -30,8 +30,8 @@ from wshub_core.values.closing import CloseCode, DisconnectCause
 logger = get_logger("wshub.event_stream")
 
 _PART_BYTES = 32_768
-"""Bytes of messages that are joined in one part of the body. Each part that the client takes is a
-sign of progress, so a part must not take ``write_timeout``."""
+"""Most bytes of one part of the body. Each part that the client takes is a sign of progress, so a
+part must not take ``write_timeout``."""
 
 _RETRY_SECONDS = (1.0, 5.0)
 """The times after which clients connect again. Each gets a random one, so that the clients of a hub
@@ -150,8 +150,12 @@ class EventStreamTransport(ASGITransport):
     async def _write(self, messages: Sequence[PreparedMessage]) -> None:
         events = [event for message in messages for event in message.events]
         body, is_whole = self._ids.join(events)
-        if body:
-            await self._send_body(body)
+        size = self._batch_bytes
+        for start in range(0, len(body), _PART_BYTES):
+            part = body[start : start + _PART_BYTES]
+            await self._send_body(part)
+            # The events are longer than the frames that count.
+            self._note_taken(size * len(part) // len(body))
         if not is_whole:
             self._close_connection(CloseCode.TRY_AGAIN_LATER, "messages are missing")
             # The client recovers the messages behind the gap. They are in the history.
