@@ -42,6 +42,13 @@ class SlowReader:
         for _ in range(count):
             self._takes.release()
 
+    async def take_all(self, connection: Connection) -> None:
+        """Take parts until nothing waits for the client."""
+        while connection.waiting_bytes:
+            if self._takes.locked():
+                self.take()
+            await asyncio.sleep(0)
+
     @property
     def messages(self) -> list[Any]:
         """The messages and the close of the stream."""
@@ -211,19 +218,58 @@ async def test_a_slow_and_steady_reader_stays_connected(is_page: bool) -> None:
             for _ in range(200):
                 hub.publish_event("a", "x" * 1_000)
         async with reader.ask(hub, "channel=a&last_event_id=0"):
+            await eventually(lambda: reader.parts != [])
+            (connection,) = hub.connections
             if not is_page:
-                await eventually(lambda: len(reader.parts) == 1)
+                await reader.take_all(connection)
+                reader.parts.clear()
                 hub.publish_event("a", "x" * 200_000)
-                reader.take()
+                await eventually(lambda: reader.parts != [])
             while sum(map(len, reader.parts)) < 200_000:
                 count = len(reader.parts)
                 # One part in each write timeout of 10 seconds.
                 clock.advance(9)
-                await asyncio.sleep(0.001)
                 reader.take()
                 await eventually(lambda count=count: len(reader.parts) > count)  # type: ignore[misc]
             assert hub.stats().evictions == 0
             assert max(map(len, reader.parts)) <= 32_768
-            reader.take(2)
+            await reader.take_all(connection)
+            assert connection in hub.connections
+
+
+# Messages that are missing.
+
+
+async def test_behind_a_gap_come_the_messages_that_have_no_history() -> None:
+    reader = SlowReader()
+    config = HubConfig(
+        history={"h": HistoryLimits(), "k": HistoryLimits()},
+        overflow="drop_oldest",
+        max_outbox_bytes=66_000,
+        max_message_bytes=60_000,
+    )
+    async with Hub(config) as hub:
+        async with reader.ask(hub, "channel=h&channel=k&channel=n"):
+            await eventually(lambda: reader.parts != [])
             (connection,) = hub.connections
-            await eventually(lambda: connection.waiting_bytes == 0)
+            await reader.take_all(connection)
+            assert len(reader.messages) == 3
+            hub.publish_event("h", 1)
+            await eventually(lambda: len(reader.messages) == 4)
+            for number in (2, 3, 4):
+                hub.publish_event("h", f"{number}" * 30_000)
+            hub.publish_event("k", "kept")
+            hub.publish_event("n", "live")
+            hub.send_event("everybody")
+            hub.publish_event("h", 5)
+            reader.take(100)
+            await eventually(lambda: connection not in hub.connections)
+            assert connection.dropped_messages == 1
+        *messages, close = reader.messages
+        assert [each.get("data") for each in messages if each["type"] == "event"] == [
+            1,
+            "kept",
+            "live",
+            {"data": None, "event": "everybody"},
+        ]
+        assert close == {"code": 1013, "reason": "messages are missing"}

@@ -129,6 +129,19 @@ def test_an_event_behind_a_gap_is_left_out(behind: SentEvent) -> None:
     assert events.encode() == b"x:5"
 
 
+def test_a_gap_affects_only_the_history_of_its_channel() -> None:
+    events = EventIDs(["a", "b"], [None] * 2)
+    events.join([answer("a", "x", 5), answer("b", "y", 1)])
+    live = encode_event(b'{"type":"event","channel":"c"}')
+    _, is_whole = events.join([message("a", "x", 7), live])
+    assert not is_whole
+    behind = [message("b", "y", 2), message("a", "x", 8), notice("history_cleared", epoch="z")]
+    text, is_whole = events.join([*behind, message("a", "z", 1), live])
+    assert not is_whole
+    assert text.count(b"data: ") == 2
+    assert ids(text) == ["x:5,y:2"]
+
+
 def test_messages_before_the_answer_come_again_behind_it() -> None:
     events = EventIDs(["a"], [HistoryRequest(since=2, epoch="x")])
     early = [message("a", "x", 8), message("a", "x", 9)]
@@ -158,10 +171,10 @@ def test_notices_move_a_position_or_end_the_stream() -> None:
     events = EventIDs(["a"], [None])
     events.join([answer("a", "x", 5)])
     assert events.join([notice("history_position", epoch="x", offset=5)])[1]
-    assert not events.join([notice("history_position", epoch="x", offset=6)])[1]
     assert events.join([notice("history_cleared", epoch="y"), message("a", "y", 1)])[1]
     assert events.encode() == b"y:1"
-    assert not events.join([notice("history_position", epoch="z", offset=1)])[1]
+    assert not events.join([notice("history_position", epoch="y", offset=2)])[1]
+    assert not events.join([notice("history_position", epoch="y", offset=1)])[1]
 
 
 def test_the_position_of_a_request_stays_while_the_history_is_unavailable() -> None:

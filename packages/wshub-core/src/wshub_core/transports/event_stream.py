@@ -6,7 +6,6 @@ rules for subscriptions, recovery and refusals are those of a WebSocket.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -158,8 +157,6 @@ class EventStreamTransport(ASGITransport):
             self._note_taken(size * len(part) // len(body))
         if not is_whole:
             self._close_connection(CloseCode.TRY_AGAIN_LATER, "messages are missing")
-            # The client recovers the messages behind the gap. They are in the history.
-            self._unsent = deque(item for item in self._unsent if isinstance(item, tuple))
 
     async def _write_close(self, code: int, reason: str) -> None:
         await self._send_body(encode_close(code, reason) if self._status == 200 else b"")
