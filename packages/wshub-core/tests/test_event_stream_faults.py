@@ -10,7 +10,7 @@ import pytest
 from sse_client import open_stream
 from support import eventually, present
 
-from wshub_core import Connection, HistoryLimits, Hub, HubConfig
+from wshub_core import AuthResult, Connection, HistoryLimits, Hub, HubConfig
 from wshub_core.testing import ManualClock
 
 
@@ -273,3 +273,36 @@ async def test_behind_a_gap_come_the_messages_that_have_no_history() -> None:
             {"data": None, "event": "everybody"},
         ]
         assert close == {"code": 1013, "reason": "messages are missing"}
+
+
+# Requests of pages.
+
+
+@pytest.mark.parametrize(
+    ("site", "settings", "status"),
+    [
+        ("cross-site", {}, 403),
+        ("same-site", {}, 403),
+        ("cross-site", {"allowed_origins": ["https://app.example"]}, 403),
+        ("cross-site", {"allowed_origins": ["*"]}, 200),
+        ("same-origin", {"require_origin": True}, 200),
+        ("none", {"require_origin": True}, 200),
+        (None, {}, 200),
+        (None, {"require_origin": True}, 403),
+    ],
+)
+async def test_a_request_without_an_origin(
+    site: str | None, settings: dict[str, Any], status: int
+) -> None:
+    seen: list[str] = []
+
+    def authenticate(_: object) -> AuthResult:
+        seen.append("cookie")
+        return AuthResult(True, "victim")
+
+    async with serving(authenticator=authenticate, **settings) as (hub, port):
+        headers = {"Cookie": "session=1"} | ({} if site is None else {"Sec-Fetch-Site": site})
+        async with open_stream(port, "a", headers=headers) as stream:
+            assert stream.status == status
+            assert bool(seen) is (status == 200)
+        assert hub.stats().refused_handshakes == (status == 403)
