@@ -20,11 +20,13 @@ from wshub_core import (
     Connection,
     Disconnect,
     DisconnectCause,
+    HistoryLimits,
     Hub,
     HubConfig,
     Message,
     Request,
 )
+from wshub_core.testing import ManualClock
 
 Open = Callable[..., Any]
 
@@ -381,6 +383,34 @@ async def test_optional_keys_of_a_scope_may_be_absent() -> None:
     assert (request.path, request.headers) == ("/w%20s", {"x-a": ("1", "ä")})
     assert request.remote_address == ""
     assert json.loads(driver.sent[1]["text"])["type"] == "pong"
+
+
+async def test_a_slow_client_that_takes_a_page_of_a_history_stays_connected() -> None:
+    clock, driver = ManualClock(), Driver()
+    config = HubConfig(history={"*": HistoryLimits()}, pong_timeout=100_000.0)
+    takes: asyncio.Queue[None] = asyncio.Queue()
+
+    async def send(event: Any) -> None:
+        driver.sent.append(event)
+        if event["type"] == "websocket.send":
+            await takes.get()
+
+    async with Hub(config, clock=clock) as hub:
+        for number in range(20):
+            hub.publish_event("a", number)
+        frame = {"type": "subscribe", "channel": "a", "id": 1, "history": {"since": 0}}
+        driver.incoming.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
+        running = asyncio.create_task(hub.asgi()(driver.scope, driver.incoming.get, send))
+        for count in range(2, 22):
+            await eventually(lambda count=count: len(driver.sent) == count)  # type: ignore[misc]
+            # One message in each write timeout of 10 seconds.
+            clock.advance(9)
+            takes.put_nowait(None)
+        await eventually(lambda: len(driver.sent) == 22)
+        assert json.loads(driver.sent[-1]["text"])["data"] == 19
+        assert hub.stats().evictions == 0
+        driver.incoming.put_nowait({"type": "websocket.disconnect"})
+        await running
 
 
 async def test_a_failing_send_ends_the_connection() -> None:

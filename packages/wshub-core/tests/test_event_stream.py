@@ -547,7 +547,7 @@ async def test_an_exception_of_the_application_affects_one_stream(serve: Serve, 
     assert served.hub.stats().callback_errors == 2
 
 
-async def test_an_authorizer_that_hangs_delays_one_response_only(serve: Serve) -> None:
+async def test_an_authorizer_that_hangs_delays_one_channel_only(serve: Serve) -> None:
     async def authorize(connection: Connection, channel: str) -> bool:
         if channel == "hangs":
             await asyncio.Event().wait()
@@ -558,7 +558,8 @@ async def test_an_authorizer_that_hangs_delays_one_response_only(serve: Serve) -
     )
     async with open_stream(served.server.port, "a", "hangs") as stream:
         # The stream begins without the answer. It may come later.
-        assert stream.status == 403 or served.hub.channels == ("a",)
+        assert stream.status == 200
+        assert served.hub.channels == ("a",)
 
 
 async def test_a_client_of_http_1_0(serve: Serve) -> None:

@@ -55,6 +55,34 @@ def test_requests_without_an_origin_are_allowed() -> None:
     assert origin_allowed(request("app.example"), ["https://app.example"])
 
 
+@pytest.mark.parametrize(
+    ("sites", "is_allowed"),
+    [
+        (["same-origin"], True),
+        (["none"], True),
+        (["same-site"], False),
+        (["cross-site"], False),
+        (["anything"], False),
+        (["same-origin", "cross-site"], False),
+    ],
+)
+@pytest.mark.parametrize("require_origin", [False, True])
+def test_without_an_origin_the_site_counts(
+    sites: list[str], is_allowed: bool, require_origin: bool
+) -> None:
+    fetched = Request("GET", "/", headers={"host": ("x",), "sec-fetch-site": tuple(sites)})
+    for allowed in (None, ["https://app.example"]):
+        assert origin_allowed(fetched, allowed, require_origin=require_origin) is is_allowed
+    assert origin_allowed(fetched, ["*"], require_origin=require_origin)
+
+
+def test_an_origin_counts_more_than_the_site() -> None:
+    headers = {"origin": ("https://app.example",), "sec-fetch-site": ("same-site",)}
+    fetched = Request("GET", "/", headers={"host": ("api.example",), **headers})
+    assert origin_allowed(fetched, ["https://app.example"])
+    assert not origin_allowed(fetched, None)
+
+
 def test_a_list_allows_exactly_its_origins() -> None:
     allowed = ["https://app.example"]
     assert origin_allowed(request("api.example", "https://app.example"), allowed)

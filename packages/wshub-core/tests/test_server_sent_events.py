@@ -15,8 +15,8 @@ from wshub_core.protocol.server_sent_events import SentEvent, encode_close, enco
 from wshub_core.values.history import MAX_OFFSET, Position
 
 
-def message(channel: str, epoch: str, offset: int) -> SentEvent:
-    fields = {"type": "event", "channel": channel, "epoch": epoch, "offset": offset}
+def message(channel: str, epoch: str, offset: int, type_: str = "event") -> SentEvent:
+    fields = {"type": type_, "channel": channel, "epoch": epoch, "offset": offset}
     return encode_event(json.dumps(fields).encode())
 
 
@@ -129,12 +129,38 @@ def test_an_event_behind_a_gap_is_left_out(behind: SentEvent) -> None:
     assert events.encode() == b"x:5"
 
 
+def test_a_gap_affects_only_the_history_of_its_channel() -> None:
+    events = EventIDs(["a", "b"], [None] * 2)
+    events.join([answer("a", "x", 5), answer("b", "y", 1)])
+    live = encode_event(b'{"type":"event","channel":"c"}')
+    _, is_whole = events.join([message("a", "x", 7), live])
+    assert not is_whole
+    behind = [message("b", "y", 2), message("a", "x", 8), notice("history_cleared", epoch="z")]
+    text, is_whole = events.join([*behind, message("a", "z", 1), live])
+    assert not is_whole
+    assert text.count(b"data: ") == 2
+    assert ids(text) == ["x:5,y:2"]
+
+
 def test_messages_before_the_answer_come_again_behind_it() -> None:
     events = EventIDs(["a"], [HistoryRequest(since=2, epoch="x")])
     early = [message("a", "x", 8), message("a", "x", 9)]
     text, is_whole = events.join([*early, answer("a", "x", 2), message("a", "x", 3)])
     assert is_whole
     assert ids(text) == ["x:2", "x:3"]
+
+
+def test_a_refusal_ends_the_wait_for_the_answer() -> None:
+    events = EventIDs(["a"], [HistoryRequest(since=2, epoch="x")])
+    # A message of the type "error" that has a position is no refusal.
+    events.join([message("a", "x", 8, "error"), message("a", "x", 9)])
+    assert events.join([notice("error")]) == (notice("error").text, True)
+    assert events.encode() == b"x:2"
+    assert events.join([notice("history_position", epoch="y", offset=3)])[1]
+    text, is_whole = events.join([message("a", "y", 4), message("a", "y", 5)])
+    assert is_whole
+    assert ids(text) == ["y:4", "y:5"]
+    assert not events.join([message("a", "y", 7)])[1]
 
 
 def notice(type_: str, **data: object) -> SentEvent:
@@ -145,10 +171,10 @@ def test_notices_move_a_position_or_end_the_stream() -> None:
     events = EventIDs(["a"], [None])
     events.join([answer("a", "x", 5)])
     assert events.join([notice("history_position", epoch="x", offset=5)])[1]
-    assert not events.join([notice("history_position", epoch="x", offset=6)])[1]
     assert events.join([notice("history_cleared", epoch="y"), message("a", "y", 1)])[1]
     assert events.encode() == b"y:1"
-    assert not events.join([notice("history_position", epoch="z", offset=1)])[1]
+    assert not events.join([notice("history_position", epoch="y", offset=2)])[1]
+    assert not events.join([notice("history_position", epoch="y", offset=1)])[1]
 
 
 def test_the_position_of_a_request_stays_while_the_history_is_unavailable() -> None:

@@ -99,8 +99,8 @@ class Admission:
         """Run the checks that need no authenticator; return the refusal, or None."""
         refusal = self.check_room(request)
         if refusal is None and not self._is_origin_allowed(request):
-            origin = (request.header("origin") or "")[:_MAX_LOGGED]
-            why = f"origin {origin!r}, see HubConfig.allowed_origins"
+            origin = request.header("origin") or request.header("sec-fetch-site") or ""
+            why = f"origin {origin[:_MAX_LOGGED]!r}, see HubConfig.allowed_origins"
             self._note(HTTPStatus.FORBIDDEN, "origin_not_allowed", request, why)
             refusal = Response(HTTPStatus.FORBIDDEN, b"Forbidden\n")
         return refusal

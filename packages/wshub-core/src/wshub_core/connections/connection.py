@@ -175,10 +175,9 @@ class ServerConnection(Connection):
         """True while an asynchronous callback of the connection runs."""
         return self._inbound is not None and self._inbound.working is not None
 
-    async def wait_idle(self, seconds: float) -> None:
-        """Wait until no frame waits or is being served, for at most a time in seconds."""
-        if self._inbound is not None:
-            await self._inbound.wait_closed(seconds)
+    async def wait_idle(self, seconds: float) -> bool:
+        """Wait until no frame waits or is being served; return False after a time in seconds."""
+        return self._inbound is None or await self._inbound.wait_closed(seconds)
 
     def _serve(self, step: Callable[..., Work], *args: object) -> None:
         """Run a step before which no other waits; most need no queue."""

@@ -140,12 +140,13 @@ class InboundQueue:
             self.working = None
             self._finish()
 
-    async def wait_closed(self, seconds: float) -> None:
-        """Wait until no step runs or waits any more, for at most a time in seconds."""
+    async def wait_closed(self, seconds: float) -> bool:
+        """Wait until no step runs or waits any more; return False after a time in seconds."""
         self._closed = self._closed or asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
+        return self._closed.is_set()
 
     def _run_steps(self) -> None:
         """Run waiting steps until a step returns a coroutine, or no step is left."""

@@ -63,6 +63,12 @@ class EventIDs:
         self._positions = {channel: _position_of(request) for channel, request in asked}
         # The channels whose request has no answer yet.
         self._asked = {channel for channel, request in asked if request is not None}
+        # Refused channels that have sent no message yet. The application may subscribe the client
+        # to such a channel later, and the next message then need not follow the position.
+        self._refused: set[str] = set()
+        # The channels of which messages are missing. Their positions no longer move, so that the
+        # next request asks for these messages.
+        self._broken: set[str] = set()
         self._is_moved = False
         self._unnumbered_bytes = 0
 
@@ -72,16 +78,17 @@ class EventIDs:
         The last event has an id, and an event between if the id is short in comparison.
 
         Returns:
-            The bytes, and False if an event was left out with all events behind it, because
-            messages before it are missing.
+            The bytes, and False if an event was left out because messages of its channel before it
+            are missing. All further messages of the history of the channel are then left out, too.
         """
         parts: list[bytes] = []
         is_whole = True
         for event in events:
             if self._is_early(event):
                 continue
-            if not (is_whole := self._advance(event)):
-                break
+            if not self._advance(event):
+                is_whole = False
+                continue
             self._unnumbered_bytes += len(event.text)
             parts.append(event.text)
             if self._is_moved:
@@ -110,6 +117,9 @@ class EventIDs:
             return False
         if event.type == MessageType.SUBSCRIBED:
             self._asked.discard(event.channel)
+        elif event.type == MessageType.ERROR and event.position is None:
+            self._asked.discard(event.channel)
+            self._refused.add(event.channel)
         return event.position is not None and event.type not in POSITION_TYPES
 
     def _advance(self, event: SentEvent) -> bool:
@@ -117,15 +127,26 @@ class EventIDs:
         channel, position = event.channel, event.position
         if position is None or channel not in self._positions:
             return True
-        before = self._positions[channel]
-        if event.type == MessageType.HISTORY_POSITION:
-            return before is None or before == position or channel in self._asked
-        is_next = before is None or position == (before.epoch, before.offset + 1)
-        if not is_next and event.type not in POSITION_TYPES:
+        if not self._is_next(event, position):
+            self._broken.add(channel)
             return False
-        self._positions[channel] = position
-        self._is_moved = True
+        if event.type != MessageType.HISTORY_POSITION:
+            self._positions[channel] = position
+            self._refused.discard(channel)
+            self._is_moved = True
         return True
+
+    def _is_next(self, event: SentEvent, position: Position) -> bool:
+        """Return whether no message is missing between the position of a channel and an event."""
+        channel = event.channel
+        if channel in self._broken:
+            return False
+        before = self._positions[channel]
+        if before is None or channel in self._refused:
+            return True
+        if event.type == MessageType.HISTORY_POSITION:
+            return before == position or channel in self._asked
+        return event.type in POSITION_TYPES or position == (before.epoch, before.offset + 1)
 
 
 def _position_of(request: HistoryRequest | None) -> Position | None:

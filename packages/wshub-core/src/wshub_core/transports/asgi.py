@@ -205,6 +205,7 @@ class WebSocketTransport(ASGITransport):
         for message in messages:
             for payload in message.payloads:
                 await self._send({"type": "websocket.send", "text": payload.decode()})
+                self._note_taken(len(payload))
 
     async def _write_close(self, code: int, reason: str) -> None:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})

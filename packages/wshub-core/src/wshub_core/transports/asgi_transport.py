@@ -64,7 +64,10 @@ class ASGITransport:
         # Messages, and at the end the code and the reason of a close.
         self._unsent: deque[PreparedMessage | tuple[int, str]] = deque()
         self._unsent_bytes = 0
+        # The part of them that the running call of `_write` has.
+        self._batch_bytes = 0
         self._has_unsent = asyncio.Event()
+        self._is_writing = False
         self._has_ended = False
         # Ends `run`; set when the connection is closed or aborted.
         self._time_limit = asyncio.timeout(None)
@@ -102,10 +105,14 @@ class ASGITransport:
         raise NotImplementedError
 
     async def _write_all(self, connection: ServerConnection) -> None:
+        self._is_writing = True
+        if self._unsent:
+            self._hub.lifecycle.stalled_writes.pause_writing(connection)
         while True:
             await self._has_unsent.wait()
             while self._unsent:
                 messages = self._take_messages()
+                self._batch_bytes = sum(message.size for message in messages)
                 try:
                     if not messages:
                         await self._write_close(*self._take_close())
@@ -116,9 +123,14 @@ class ASGITransport:
                     logger.debug("sending failed: %r", error)
                     self.abort()
                     return
-                self._unsent_bytes -= sum(message.size for message in messages)
+                self._note_taken(self._batch_bytes)
             self._has_unsent.clear()
             self._hub.lifecycle.stalled_writes.resume_writing(connection)
+
+    def _note_taken(self, size: int) -> None:
+        """Note that the server has taken some bytes of the messages that `_write` has."""
+        self._batch_bytes -= size
+        self._unsent_bytes -= size
 
     def _take_messages(self) -> list[PreparedMessage]:
         """Remove the next messages and return them; none if the next item is a close."""
@@ -145,8 +157,8 @@ class ASGITransport:
         self._unsent_bytes += sum(message.size for message in messages)
         self._has_unsent.set()
         # One batch at a time: further messages wait in the outbox until the server has taken this
-        # one. `on_connect` can send before `_connection` is set.
-        if self._connection is not None:
+        # one. The time limit of a write starts here, so it must not start before the writing.
+        if self._is_writing and self._connection is not None:
             self._hub.lifecycle.stalled_writes.pause_writing(self._connection)
         return self._unsent_bytes
 
@@ -175,6 +187,11 @@ class ASGITransport:
 
     def resume_reading(self) -> None:
         """Serve messages again; see `Transport.resume_reading`."""
+
+    @property
+    def _is_ending(self) -> bool:
+        """True after `close` or `abort`."""
+        return self._time_limit.when() is not None
 
     def _end_within(self, seconds: float) -> None:
         if self._has_ended or self._time_limit.expired():

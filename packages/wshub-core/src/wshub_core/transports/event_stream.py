@@ -6,13 +6,13 @@ rules for subscriptions, recovery and refusals are those of a WebSocket.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.running_hub import RunningHub
+from wshub_core.logs import get_logger
 from wshub_core.protocol.event_ids import EventIDs
 from wshub_core.protocol.prepared import PreparedMessage
 from wshub_core.protocol.recovery import HistoryRequest
@@ -26,13 +26,18 @@ from wshub_core.transports.asgi_messages import Event, Receive, Send
 from wshub_core.transports.asgi_transport import ASGITransport
 from wshub_core.values.closing import CloseCode, DisconnectCause
 
+logger = get_logger("wshub.event_stream")
+
 _PART_BYTES = 32_768
-"""Bytes of messages that are joined in one part of the body. Each part that the client takes is a
-sign of progress, so a part must not take ``write_timeout``."""
+"""Most bytes of one part of the body. Each part that the client takes is a sign of progress, so a
+part must not take ``write_timeout``."""
 
 _RETRY_SECONDS = (1.0, 5.0)
 """The times after which clients connect again. Each gets a random one, so that the clients of a hub
 that has restarted do not come all at once."""
+
+_RETRY_AFTER_SECONDS = "5"
+"""Seconds in the ``Retry-After`` header of a response without an answer in time."""
 
 _HEADERS = {
     "content-type": "text/event-stream",
@@ -56,8 +61,9 @@ def make_start(status: int, headers: Mapping[str, str]) -> Event:
 class EventStreamTransport(ASGITransport):
     """One event stream; implements `Transport`.
 
-    The response begins when the hub has answered for all channels. Its status is 403 if the hub has
-    refused all of them; the body then has the refusals, and ends.
+    The response begins when the hub has accepted a channel. Its status is 403 if the hub has
+    refused all of them, and 503 if answers are missing after ``open_timeout``. The body then has
+    the refusals, and ends.
 
     Args:
         hub: The hub.
@@ -103,27 +109,54 @@ class EventStreamTransport(ASGITransport):
         await asyncio.Event().wait()  # the end of the response ends `run`
 
     async def _write_all(self, connection: ServerConnection) -> None:
-        await connection.wait_idle(self._hub.config.open_timeout)
-        if self._channels and not connection.subscriptions and connection.ending is None:
-            self._status = 403
-            self._close_connection(CloseCode.POLICY_VIOLATION, "all channels were refused")
-        else:
+        is_answered = await self._wait_answered(connection)
+        if self._may_begin(connection):
             retry = encode_retry(random.uniform(*_RETRY_SECONDS))
             first = _Control(retry + self._heartbeat)
             self._unsent.appendleft(first)
             self._unsent_bytes += first.size
             self._has_unsent.set()
+        elif is_answered:
+            self._status = 403
+            self._close_connection(CloseCode.POLICY_VIOLATION, "all channels were refused")
+        else:
+            logger.warning("%r got no answer within open_timeout", connection)
+            self._status = 503
+            self._headers = {**self._headers, "Retry-After": _RETRY_AFTER_SECONDS}
+            self._close_connection(CloseCode.TRY_AGAIN_LATER, "no answer in time")
         await super()._write_all(connection)
+
+    async def _wait_answered(self, connection: ServerConnection) -> bool:
+        """Wait for the first accepted channel, for all answers, or for the end.
+
+        Returns:
+            False if an answer is missing.
+        """
+        answering = asyncio.ensure_future(connection.wait_idle(self._hub.config.open_timeout))
+        answering.add_done_callback(lambda _: self._has_unsent.set())
+        try:
+            while not (answering.done() or self._may_begin(connection)):
+                self._has_unsent.clear()
+                await self._has_unsent.wait()
+            return answering.done() and answering.result()
+        finally:
+            answering.cancel()
+
+    def _may_begin(self, connection: ServerConnection) -> bool:
+        """Return whether the status is 200, whatever the answers that are missing."""
+        return not self._channels or bool(connection.subscriptions) or self._is_ending
 
     async def _write(self, messages: Sequence[PreparedMessage]) -> None:
         events = [event for message in messages for event in message.events]
         body, is_whole = self._ids.join(events)
-        if body:
-            await self._send_body(body)
+        size = self._batch_bytes
+        for start in range(0, len(body), _PART_BYTES):
+            part = body[start : start + _PART_BYTES]
+            await self._send_body(part)
+            # The events are longer than the frames that count.
+            self._note_taken(size * len(part) // len(body))
         if not is_whole:
             self._close_connection(CloseCode.TRY_AGAIN_LATER, "messages are missing")
-            # The client recovers the messages behind the gap. They are in the history.
-            self._unsent = deque(item for item in self._unsent if isinstance(item, tuple))
 
     async def _write_close(self, code: int, reason: str) -> None:
         await self._send_body(encode_close(code, reason) if self._status == 200 else b"")

@@ -118,8 +118,8 @@ class HubConfig:
         allowed_origins: The origins whose pages may connect, such as ``https://app.example``, or
             ``"*"`` for all origins. None allows only the server's own pages. Upper case, a default
             port and a slash at the end make no difference.
-        require_origin: Whether requests without an ``Origin`` header are refused. Programs other
-            than browsers do not send the header.
+        require_origin: Whether requests with neither an ``Origin`` nor a ``Sec-Fetch-Site`` header
+            are refused. Programs other than browsers do not send the headers.
         check_origin: Function that returns whether the origin of a request is allowed. It replaces
             ``allowed_origins`` and ``require_origin``. If it raises, the request is refused.
         authenticator: The authenticator of clients; None to accept every client.

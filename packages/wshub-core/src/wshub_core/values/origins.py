@@ -2,6 +2,9 @@
 
 Browsers let any page open a WebSocket to any server, and send the user's cookies with the request.
 They also send the page's origin, so the server can refuse pages of other sites, and has to.
+
+A GET request has no ``Origin`` if it comes from a page of the server itself, or from an element
+such as ``<img>`` of any page. The header ``Sec-Fetch-Site`` (Fetch Metadata) tells them apart.
 """
 
 from collections.abc import Collection
@@ -18,7 +21,8 @@ def origin_allowed(
 ) -> bool:
     """Return whether the origin of a request is allowed.
 
-    Browsers always send the ``Origin`` header, so a request without it does not come from a page.
+    A request with neither ``Origin`` nor ``Sec-Fetch-Site`` does not come from a page. Old browsers
+    are an exception, and browsers that send a GET request over plain HTTP.
 
     Args:
         request: The request of the opening handshake.
@@ -26,11 +30,14 @@ def origin_allowed(
             origins. None allows only the server's own pages: the host and the port of the origin
             must be those of the ``Host`` header. The scheme is not compared, because a proxy may
             terminate TLS.
-        require_origin: Whether requests without ``Origin`` are refused.
+        require_origin: Whether requests with neither of the headers are refused.
     """
     origins = request.headers.get("origin", ())
     if not origins:
-        return not require_origin
+        site = request.headers.get("sec-fetch-site")
+        if site is None:
+            return not require_origin
+        return site in (("same-origin",), ("none",)) or "*" in (allowed_origins or ())
     # Browsers send exactly one. With several, another program could check another one than we do.
     if len(origins) > 1:
         return False
