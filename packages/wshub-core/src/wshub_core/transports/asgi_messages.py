@@ -47,6 +47,21 @@ def mount_point_of(scope: Scope) -> str:
     return root.rstrip("/")
 
 
+async def is_http(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Return True for an HTTP request; refuse a WebSocket.
+
+    Raises:
+        RuntimeError: The server offers another protocol, such as ``lifespan``. ASGI servers then go
+            on without it.
+    """
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close"})
+    elif scope["type"] != "http":
+        raise RuntimeError(f"this application serves HTTP requests, not {scope['type']!r}")
+    return scope["type"] == "http"  # type: ignore[no-any-return]
+
+
 async def send_response(send: Send, kind: str, response: Response) -> None:
     """Send a response.
 

@@ -30,6 +30,7 @@ from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
+    is_http,
     path_below_mount,
     read_request,
     send_response,
@@ -87,9 +88,7 @@ class API:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, as ASGI specifies."""
-        if scope["type"] == "websocket":
-            await receive()  # websocket.connect
-            await send({"type": "websocket.close"})
+        if not await is_http(scope, receive, send):
             return
         try:
             response = await self._respond(scope, receive)
