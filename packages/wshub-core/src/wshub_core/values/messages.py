@@ -138,13 +138,9 @@ def encode_message(message: Message) -> bytes:
         raise MessageEncodeError(_explain_fields(message))
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
-    if message.traceparent != "" and not _is_valid_context(message.traceparent):
+    if message.traceparent != "" and not is_traceparent(message.traceparent):
         raise MessageEncodeError("traceparent is no W3C trace context")
     return encode(message, message.data)
-
-
-def _is_valid_context(traceparent: object) -> bool:
-    return isinstance(traceparent, str) and is_traceparent(traceparent) is not None
 
 
 def _explain_fields(message: Message) -> str:
