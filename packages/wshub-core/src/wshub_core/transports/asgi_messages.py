@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+from wshub_core.logs import escape
 from wshub_core.values.http import Request, Response
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -92,6 +93,8 @@ def _format_address(client: Sequence[Any] | None) -> str:
     if client is None:
         return ""
     host, port = client
+    # Some servers take the host from a header, which can hold any text.
+    host = escape(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

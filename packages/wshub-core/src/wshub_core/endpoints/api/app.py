@@ -25,7 +25,7 @@ from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.endpoints.api.openapi import openapi_document
 from wshub_core.endpoints.api.operations import OPERATIONS, PUBLISH, Operation
 from wshub_core.endpoints.api.requests import PublishBatchRequest
-from wshub_core.logs import get_logger
+from wshub_core.logs import escape, get_logger
 from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
@@ -204,7 +204,7 @@ def _refuse(request: Request, result: AuthResult) -> APIError:
     """Return the error for a client that is not authenticated."""
     error = result.error
     # The text of another exception may hold a secret, so only its type is logged.
-    why = error if isinstance(error, AuthError) else type(error).__name__
+    why = escape(str(error)) if isinstance(error, AuthError) else type(error).__name__
     logger.info("refused authentication from %s: %s", request.remote_address, why)
     headers = {}
     if isinstance(error, AuthError) and error.retry_after is not None:
