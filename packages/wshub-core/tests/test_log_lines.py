@@ -10,7 +10,7 @@ from metrics_site import ask
 from support import PATIENCE_SECONDS, Serve, Served, eventually, read_to_end
 from websockets.exceptions import InvalidStatus
 
-from wshub_core import AuthResult, Hub, HubConfig, Request
+from wshub_core import AuthError, AuthResult, Hub, HubConfig, Request
 
 SECRET = "s3cr3t"
 
@@ -221,3 +221,28 @@ async def test_a_request_is_one_line_of_the_access_log(
     assert access[0].address.startswith("127.0.0.1:")
     assert "GET '/page': 201, 5 bytes in 0." in access[0].getMessage()
     assert SECRET not in log.text
+
+
+async def test_texts_of_authenticators_and_proxies_are_escaped(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(request: Request) -> AuthResult:
+        return AuthResult(False, error=AuthError("no user 'x\n\x1b[31mforged'"))
+
+    async with Hub(HubConfig(authenticator=refuse)) as hub:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/ws",
+            "query_string": b"",
+            "headers": [],
+            "client": ("1.2.3.4\x9b31m\nforged", 0),
+        }
+
+        async def send(event: Any) -> None:
+            pass
+
+        await hub.asgi()(scope, send, send)
+    (record,) = lines(log, "wshub.admission")
+    assert record.getMessage().isprintable()
+    assert record.address == r"1.2.3.4\x9b31m\nforged:0"

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from wshub_core.cli.log_output import JSONFormatter
+from wshub_core.cli.log_output import JSONFormatter, TextFormatter
 
 SECRET = "s3cr3t"
 
@@ -160,6 +160,32 @@ def test_each_record_is_one_json_object_in_one_line(text: str, extra: dict[str, 
     assert line.isascii()
     assert json.loads(line)["message"] == text
     assert extra.keys() <= json.loads(line).keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [({("a", 1): 2}, "{('a', 1): 2}"), (float("nan"), "nan"), ({"a": b"x"}, {"a": "b'x'"})],
+)
+def test_a_line_is_complete_whatever_other_packages_add(value: Any, written: Any) -> None:
+    own = {"time": "never", "level": "debug", "logger": "wshub"}
+    record = logging.makeLogRecord({"name": "a", "levelname": "ERROR", **own, "x": value})
+    line = json.loads(JSONFormatter().format(record))
+    assert (line["level"], line["logger"]) == ("error", "a")
+    assert line["time"] != "never"
+    assert line["x"] == written
+
+
+@given(st.text(st.characters()))
+def test_no_text_forges_a_line_or_a_color_of_the_text_log(text: str) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.getLogger("a").makeRecord("a", 40, "f.py", 1, "x %s", (text,), info)
+    first, *others = TextFormatter("wshub: %(message)s").format(record).split("\n")
+    assert first.startswith("wshub: x ")
+    assert all(line.startswith("  ") for line in others)
+    assert all(line.isprintable() for line in (first, *others))
 
 
 def test_an_exception_is_a_field_of_its_line() -> None:

@@ -119,6 +119,22 @@ def test_too_deep_nesting_is_refused() -> None:
         encode_message(Message(type="t", data=data))
 
 
+@pytest.mark.parametrize(
+    "field", ["channel", "processId", "data", "timestamp", "overwrites", "epoch", "offset"]
+)
+def test_a_null_field_counts_as_absent(field: str) -> None:
+    payload = json.dumps({"type": "t", field: None, "x": 2**64})
+    assert decode_message(payload) == decode_message(payload.encode()) == Message(type="t")
+
+
+@pytest.mark.parametrize("context", [None, 5, {}, [], True, "x"])
+def test_an_invalid_trace_context_counts_as_absent(context: Any) -> None:
+    payload = json.dumps({"type": "t", "data": 10**20, "traceparent": context})
+    assert decode_message(payload) == Message(type="t", data=10**20)
+    with pytest.raises(MessageDecodeError, match=r"\$\.channel"):
+        decode_message(json.dumps({"type": "t", "channel": 5, "traceparent": context}))
+
+
 def test_a_timestamp_without_a_zone_is_refused() -> None:
     naive = datetime(2026, 1, 1)
     with pytest.raises(MessageEncodeError, match="no time zone"):

@@ -9,11 +9,13 @@ import weakref
 from typing import Any
 
 import pytest
+from asgi_servers import hypercorn_server
 from hypothesis import given
 from hypothesis import strategies as st
 from metrics_site import OPENMETRICS, ask, read_samples, scrape, serve_metrics, value
 from prometheus_client import CollectorRegistry, generate_latest
 from support import PATIENCE_SECONDS, Serve, eventually, wshub
+from websockets.asyncio.client import connect as dial
 from websockets.exceptions import InvalidStatus
 
 from wshub_core import (
@@ -251,6 +253,17 @@ async def test_a_scraper_that_reads_nothing_delays_no_one() -> None:
             await client.sync()
             assert value(await scrape(served.server.port), "wshub_connections") == 1
             await eventually(lambda: len(served.sockets) == 1)
+
+
+async def test_the_metrics_and_the_health_checks_serve_http_alone() -> None:
+    async with Hub() as hub:
+        for app in (hub.metrics(), hub.health(), hub.sse()):
+            # The server offers the lifespan events, and goes on without them.
+            async with hypercorn_server(app) as port:
+                with pytest.raises(InvalidStatus, match="403"):
+                    await dial(f"ws://127.0.0.1:{port}/healthz", proxy=None)
+                status, _, _ = await asyncio.to_thread(ask, port, "HEAD", "/healthz")
+                assert status == 200
 
 
 async def test_metrics_exist_before_the_hub_is_entered_and_after_its_end() -> None:

@@ -7,10 +7,13 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
     Sum,
 )
+from opentelemetry.sdk.metrics.view import DropAggregation, View
 from support import Serve
 
 from wshub_core import Hub
 from wshub_core.endpoints.metrics import METRICS
+from wshub_core.endpoints.opentelemetry import instrument
+from wshub_core.values.measurements import Measurements
 
 
 def read_points(data: MetricsData | None) -> dict[str, tuple[bool, str, dict[str, float]]]:
@@ -66,6 +69,25 @@ async def test_a_hub_reports_zeros_before_its_start_and_totals_after_its_end() -
     async with hub:
         hub.publish_event("a")
     assert read_points(reader.get_metrics_data())["wshub.messages"][2] == {"": 1}
+    provider.shutdown()
+
+
+def test_an_export_measures_once() -> None:
+    moments: list[Measurements] = []
+
+    class Counted:
+        def measure(self) -> Measurements:
+            moments.append(Measurements())
+            return moments[-1]
+
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    # Nothing depends on an instrument that a view drops.
+    dropped = View(instrument_name=f"wshub.{METRICS[0].name}", aggregation=DropAggregation())
+    provider = MeterProvider(readers, views=[dropped], shutdown_on_exit=False)
+    instrument(Counted(), provider)
+    for count, reader in enumerate([*readers, *readers, readers[1]], 1):
+        reader.get_metrics_data()
+        assert len(moments) == count
     provider.shutdown()
 
 

@@ -1,18 +1,31 @@
 """Traces through messages, with the SDK of OpenTelemetry."""
 
 import asyncio
+import contextlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from msgspec.structs import replace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
-from support import Serve
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    use_span,
+)
+from support import Serve, eventually
 
 from wshub_core import (
     Connection,
@@ -22,6 +35,7 @@ from wshub_core import (
     InvalidConfigError,
     Message,
     MessageEncodeError,
+    MessageTooLargeError,
     decode_message,
     encode_message,
 )
@@ -34,6 +48,7 @@ from wshub_core.testing import (
     connect,
 )
 
+STAMPED = Message(type="event", channel="a", timestamp=datetime(2026, 1, 1, 0, 0, 0, 1, UTC))
 CONTEXT = f"00-{'a' * 32}-{'b' * 16}-01"
 INVALID = [
     "",
@@ -51,9 +66,9 @@ INVALID = [
 class Traces:
     """A tracer provider, and the spans that have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler | None = None) -> None:
         self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider = TracerProvider(sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracer = self.provider.get_tracer("test")
 
@@ -64,6 +79,11 @@ class Traces:
 
 def id_of(span: Any) -> str:
     return format_span_id(span.get_span_context().span_id)
+
+
+def links_of(span: ReadableSpan) -> list[tuple[str, str]]:
+    contexts = [each.context for each in span.links]
+    return [(format_trace_id(each.trace_id), format_span_id(each.span_id)) for each in contexts]
 
 
 async def listen(hub: Hub) -> MemoryClient:
@@ -157,7 +177,7 @@ async def test_a_refused_publish_is_an_error_of_its_span() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_on_message_continues_the_trace_of_the_client(serve: Serve, is_async: bool) -> None:
+async def test_on_message_runs_in_a_span_linked_to_the_client(serve: Serve, is_async: bool) -> None:
     traces = Traces()
     seen: list[str] = []
 
@@ -176,8 +196,8 @@ async def test_on_message_continues_the_trace_of_the_client(serve: Serve, is_asy
     await client.sync()
     consumer, work = traces.spans["on_message"], traces.spans["work"]
     assert consumer.kind is SpanKind.CONSUMER
-    assert consumer.parent is not None
-    assert format_trace_id(consumer.parent.trace_id) == "a" * 32
+    assert consumer.parent is None
+    assert links_of(consumer) == [("a" * 32, "b" * 16)]
     assert work.parent is not None
     assert format_span_id(work.parent.span_id) == id_of(consumer)
     assert seen == [id_of(work)]
@@ -213,8 +233,129 @@ async def test_a_message_that_a_client_publishes_keeps_its_trace(serve: Serve) -
     await client.subscribe("a")
     await client.send(type="event", channel="a", data=1, traceparent=CONTEXT)
     received = (await client.receive())["traceparent"]
-    assert received[:36] == CONTEXT[:36]
-    assert received[36:52] == id_of(traces.spans["publish"])
+    assert received == CONTEXT
+    assert traces.spans["publish"].parent is None
+    assert links_of(traces.spans["publish"]) == [("a" * 32, "b" * 16)]
+
+
+async def test_clients_do_not_decide_what_is_recorded(serve: Serve) -> None:
+    traces = Traces(ParentBased(ALWAYS_OFF))
+    hubs: list[Hub] = []
+    served = await serve(
+        tracer_provider=traces.provider,
+        publish_authorizer=lambda *_: True,
+        on_message=lambda *_: hubs[0].publish_event("b", 1),
+    )
+    hubs.append(served.hub)
+    client = await served.connect()
+    await client.subscribe("b")
+    await client.send(type="event", channel="a", traceparent=CONTEXT)
+    await client.send(type="hello", traceparent=CONTEXT)
+    assert "traceparent" not in await client.receive()
+    assert traces.spans == {}
+
+
+@pytest.mark.parametrize("channel", ["", "a\nb", "a" * 40_000])
+async def test_a_span_names_no_invalid_channel(serve: Serve, channel: str) -> None:
+    traces = Traces()
+    served = await serve(tracer_provider=traces.provider, on_message=lambda *_: None)
+    client = await served.connect()
+    await client.send(type="hello", channel=channel, traceparent=CONTEXT)
+    await client.sync()
+    assert traces.spans["on_message"].attributes == {"messaging.system": "wshub"}
+
+
+class Broken(Sampler, SpanProcessor):
+    """A sampler and a processor of which one method raises."""
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        self._error = error
+        setattr(self, method, self._fail)
+
+    def _fail(self, *_: object, **__: object) -> Any:
+        raise self._error
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+        return ALWAYS_ON.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return "broken"
+
+
+@pytest.mark.parametrize("error", [ValueError(), MemoryError(), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("method", ["should_sample", "on_start", "on_end"])
+async def test_a_tracer_that_raises_costs_no_message(
+    serve: Serve, caplog: pytest.LogCaptureFixture, method: str, error: BaseException
+) -> None:
+    broken = Broken(method, error)
+    provider = TracerProvider(broken, shutdown_on_exit=False)
+    provider.add_span_processor(broken)
+    received: list[Any] = []
+
+    async def on_message(connection: Connection, message: Message) -> None:
+        received.append(message.data)
+
+    served = await serve(
+        tracer_provider=provider, publish_authorizer=lambda *_: True, on_message=on_message
+    )
+    client = await served.connect()
+    await client.subscribe("a")
+    await client.send(type="event", channel="a", data=1, traceparent=CONTEXT)
+    assert (await client.receive())["data"] == 1
+    await client.send(type="hello", data=2, traceparent=CONTEXT)
+    await client.sync()
+    parent = NonRecordingSpan(SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1)))
+    with use_span(parent):
+        served.hub.publish_event("a", 3)
+    assert (await client.receive())["data"] == 3
+    assert received == [2]
+    assert served.hub.stats().callback_errors == 0
+    assert {each.name for each in caplog.records} == {"wshub.tracing"}
+    assert 1 <= len(caplog.records) <= 5
+
+
+async def test_a_message_without_room_for_a_context_is_published_without_one() -> None:
+    traces = Traces()
+    async with Hub(HubConfig(tracer_provider=traces.provider, max_message_bytes=1_024)) as hub:
+        client = await listen(hub)
+        size = len(encode_message(replace(STAMPED, data="")))
+        with traces.tracer.start_as_current_span("order"):
+            for spare in range(80):
+                hub.publish_event("a", "x" * (1_024 - size - spare))
+            with pytest.raises(MessageTooLargeError):
+                hub.publish_event("a", "x" * (1_025 - size))
+        contexts = [(await client.receive()).traceparent != "" for _ in range(80)]
+        assert contexts == [spare >= 72 for spare in range(80)]
+
+
+async def test_a_callback_that_never_ends_does_not_keep_its_span(serve: Serve) -> None:
+    traces = Traces()
+    spans: list[bool] = []
+    released = asyncio.Event()
+
+    async def hang(connection: Connection, message: Message) -> None:
+        with traces.tracer.start_as_current_span("work") as work:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+                assert get_current_span() is work
+
+    served = await serve(
+        tracer_provider=traces.provider,
+        on_message=hang,
+        on_disconnect=lambda *_: spans.append(get_current_span().get_span_context().is_valid),
+        close_timeout=0.1,
+    )
+    client = await served.connect()
+    await client.send(type="hello", traceparent=CONTEXT)
+    await client.socket.close()
+    try:
+        await eventually(lambda: spans == [False])
+    finally:
+        released.set()
+    await eventually(lambda: "on_message" in traces.spans)
+    assert traces.spans["on_message"].status.status_code is StatusCode.UNSET
+    assert traces.spans["work"].parent is not None
 
 
 @pytest.mark.parametrize("context", INVALID)

@@ -81,6 +81,19 @@ def _append(record: logging.LogRecord, note: str) -> None:
     record.args = None
 
 
+def escape(text: str) -> str:
+    """Return a text of a peer for the log, with escapes for all characters that do not print.
+
+    Line breaks would begin a line that wshub has not written, and control characters of terminals
+    would change other lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 throttle = LogThrottle()
 """The throttle of every logger of wshub."""
 

@@ -16,7 +16,7 @@ from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
-    handle_other_scopes,
+    is_http,
     path_below_mount,
     read_request,
     redirect_below_mount,
@@ -100,7 +100,7 @@ class AdminApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, as ASGI specifies."""
-        if await handle_other_scopes(scope, receive, send):
+        if not await is_http(scope, receive, send):
             return
         request = read_request(scope)
         path = path_below_mount(scope)

@@ -8,7 +8,7 @@ from math import ceil
 from time import time
 from typing import Any, cast
 
-from wshub_core.logs import get_logger
+from wshub_core.logs import escape, get_logger
 from wshub_core.loop.callbacks import Callbacks
 from wshub_core.protocol.counters import Counters
 from wshub_core.values.auth import AuthResult, TokenAuthenticator, normalize_auth_result
@@ -229,6 +229,6 @@ class Admission:
             address or "a local socket",
             status or "no response",
             code,
-            why and f" ({why})",
+            why and f" ({escape(why)})",
             extra={"kind": code, "status": status, "code": code, "path": path, "address": address},
         )

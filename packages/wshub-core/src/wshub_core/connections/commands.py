@@ -156,7 +156,7 @@ class Commands:
         on_message = self._config.on_message
         if on_message is not None:
             if self._spans is not None and message.traceparent:
-                on_message = self._spans.continue_in("on_message", message, on_message)
+                on_message = self._spans.link_to("on_message", message, on_message)
             return self._callbacks.run("on_message", on_message, connection, message)
         # The client has chosen the type, which can fill a message.
         text = f"{message.type[:80]}: not served here"

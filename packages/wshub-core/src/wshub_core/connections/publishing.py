@@ -195,7 +195,13 @@ class Publishing:
         if self._spans is None or not isinstance(message, Message):
             return self._encode(message, channel, local_only, limits)
         with self._spans.publish(message, channel) as traced:
-            return self._encode(traced, channel, local_only, limits)
+            try:
+                return self._encode(traced, channel, local_only, limits)
+            except MessageTooLargeError:
+                if traced is message:
+                    raise
+                # A trace must not decide which messages can be published.
+                return self._encode(message, channel, local_only, limits)
 
     def _encode(
         self,

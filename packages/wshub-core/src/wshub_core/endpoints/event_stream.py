@@ -12,6 +12,7 @@ from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
+    is_http,
     read_request,
     send_response,
 )
@@ -59,9 +60,7 @@ class EventStreamApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, as ASGI specifies; refuse a WebSocket."""
-        if scope["type"] == "websocket":
-            await receive()  # websocket.connect
-            await send({"type": "websocket.close"})
+        if not await is_http(scope, receive, send):
             return
         request = read_request(scope)
         try:

@@ -6,13 +6,7 @@ from typing import Protocol
 import msgspec
 
 from wshub_core.bridge.state import BridgeState
-from wshub_core.transports.asgi_messages import (
-    Receive,
-    Scope,
-    Send,
-    handle_other_scopes,
-    send_response,
-)
+from wshub_core.transports.asgi_messages import Receive, Scope, Send, is_http, send_response
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Response
 
 _NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
@@ -57,8 +51,8 @@ class HealthApp:
         self._needs_bridge = needs_bridge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve an HTTP request, as ASGI specifies."""
-        if await handle_other_scopes(scope, receive, send):
+        """Serve an HTTP request, as ASGI specifies; refuse a WebSocket."""
+        if not await is_http(scope, receive, send):
             return
         await send_response(send, "http", self._respond(scope["path"], scope["method"]))
 

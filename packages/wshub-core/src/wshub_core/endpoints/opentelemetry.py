@@ -14,6 +14,25 @@ _UNITS = {"bytes": "By", "seconds": "s", "": "1"}
 """The units of the metrics, as OpenTelemetry writes them (UCUM)."""
 
 
+class _Latest:
+    """The latest measurement, which all instruments of one export share.
+
+    Args:
+        hub: The hub.
+    """
+
+    def __init__(self, hub: MeasuredHub) -> None:
+        self._hub = hub
+        self._measured: Measurements | None = None
+
+    def after(self, seen: Measurements | None) -> Measurements:
+        """Return a measurement that an instrument has not seen; None if it has seen none."""
+        # An instrument that asks again begins the next export.
+        if self._measured is None or self._measured is seen:
+            self._measured = self._hub.measure()
+        return self._measured
+
+
 def instrument(hub: MeasuredHub, meter_provider: MeterProvider | None) -> None:
     """Create the instruments of a hub, which read its numbers when they are exported.
 
@@ -22,12 +41,17 @@ def instrument(hub: MeasuredHub, meter_provider: MeterProvider | None) -> None:
         meter_provider: Creates the meter; the global provider if None.
     """
     meter = get_meter("wshub", meter_provider=meter_provider)
+    latest = _Latest(hub)
 
     def observe(
         read: Callable[[Measurements], Mapping[str, float]], label: str = ""
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        seen: Measurements | None = None
+
         def callback(_: CallbackOptions) -> Iterable[Observation]:
-            for value, number in read(hub.measure()).items():
+            nonlocal seen
+            seen = latest.after(seen)
+            for value, number in read(seen).items():
                 yield Observation(number, {label: value} if label else None)
 
         return callback

@@ -16,7 +16,14 @@ except ImportError as error:
     raise ImportError("the metrics need prometheus-client: install wshub-core[metrics]") from error
 
 from wshub_core.endpoints.metrics import FAN_OUTS, METRICS, MeasuredHub
-from wshub_core.transports.asgi_messages import Receive, Scope, Send, read_request, send_response
+from wshub_core.transports.asgi_messages import (
+    Receive,
+    Scope,
+    Send,
+    is_http,
+    read_request,
+    send_response,
+)
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Response
 
 _OPENMETRICS = "application/openmetrics-text"
@@ -66,7 +73,9 @@ class MetricsApp:
         ProcessCollector(registry=self._registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request, as ASGI specifies."""
+        """Answer one HTTP request, as ASGI specifies; refuse a WebSocket."""
+        if not await is_http(scope, receive, send):
+            return
         request = read_request(scope)
         if request.method not in ("GET", "HEAD"):
             await send_response(send, "http", METHOD_NOT_ALLOWED)

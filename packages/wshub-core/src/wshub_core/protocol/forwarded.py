@@ -135,7 +135,7 @@ def _is_normalized(payload: bytes, channel: str) -> bool:
         and plain.data != _NULL
         and plain.timestamp is not None
         and plain.timestamp.year > 1
-        and (not plain.traceparent or is_traceparent(plain.traceparent) is not None)
+        and (not plain.traceparent or is_traceparent(plain.traceparent))
     )
     # The names come last, so that the first fault of a message decides about its error.
     if is_usual and plain.process_id:

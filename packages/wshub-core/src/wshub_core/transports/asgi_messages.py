@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+from wshub_core.logs import escape
 from wshub_core.values.http import Request, Response
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -47,6 +48,21 @@ def mount_point_of(scope: Scope) -> str:
     return root.rstrip("/")
 
 
+async def is_http(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Return True for an HTTP request; refuse a WebSocket.
+
+    Raises:
+        RuntimeError: The server offers another protocol, such as ``lifespan``. ASGI servers then go
+            on without it.
+    """
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close"})
+    elif scope["type"] != "http":
+        raise RuntimeError(f"this application serves HTTP requests, not {scope['type']!r}")
+    return scope["type"] == "http"  # type: ignore[no-any-return]
+
+
 async def send_response(send: Send, kind: str, response: Response) -> None:
     """Send a response.
 
@@ -79,6 +95,8 @@ def _format_address(client: Sequence[Any] | None) -> str:
     if client is None:
         return ""
     host, port = client
+    # Some servers take the host from a header, which can hold any text.
+    host = escape(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -90,20 +108,3 @@ def redirect_below_mount(scope: Scope) -> Response:
     """
     name = quote(mount_point_of(scope).rpartition("/")[2])
     return Response(307, headers={"Location": f"./{name}/"})
-
-
-async def handle_other_scopes(scope: Scope, receive: Receive, send: Send) -> bool:
-    """Refuse a WebSocket, and go through a lifespan that needs nothing.
-
-    Returns:
-        False for an HTTP request, which is left to the caller.
-    """
-    if scope["type"] == "websocket":
-        await receive()  # websocket.connect
-        await send({"type": "websocket.close"})
-    elif scope["type"] == "lifespan":
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
-    is_other: bool = scope["type"] != "http"
-    return is_other

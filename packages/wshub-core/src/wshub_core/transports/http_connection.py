@@ -44,6 +44,9 @@ class RequestReader(ServedSocket, Protocol):
 class HTTPConnection(asyncio.Protocol):
     """A socket from the beginning of a request to the end of its response.
 
+    The class is one unit, although it has many methods: parsing, time limits and the response share
+    the state of the `h11` object.
+
     A request has to arrive within the hub's ``open_timeout``, and the rest of its body without a
     longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted.
 

@@ -8,7 +8,7 @@ import msgspec
 
 from wshub_core.values.encoding import encode
 from wshub_core.values.errors import MessageDecodeError, MessageEncodeError
-from wshub_core.values.trace_context import is_traceparent
+from wshub_core.values.trace_context import is_encoded_traceparent, is_traceparent
 
 JSON: TypeAlias = Any
 """Any JSON value. Messages to encode may also contain values with one obvious JSON form: enums,
@@ -100,7 +100,10 @@ class Reply(Message, frozen=True, kw_only=True, omit_defaults=True, rename="came
     code: str = ""
 
 
+_NULL = msgspec.Raw(b"null")
+
 _decoder = msgspec.json.Decoder(Message)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 REQUESTS_AND_ANSWERS = frozenset(
@@ -138,19 +141,27 @@ def encode_message(message: Message) -> bytes:
         raise MessageEncodeError(_explain_fields(message))
     if message.timestamp is not None and message.timestamp.tzinfo is None:
         raise MessageEncodeError("timestamp has no time zone")
-    if message.traceparent != "" and not _is_valid_context(message.traceparent):
+    if message.traceparent != "" and not is_traceparent(message.traceparent):
         raise MessageEncodeError("traceparent is no W3C trace context")
     return encode(message, message.data)
-
-
-def _is_valid_context(traceparent: object) -> bool:
-    return isinstance(traceparent, str) and is_traceparent(traceparent) is not None
 
 
 def _explain_fields(message: Message) -> str:
     names = ("type", "channel", "process_id")
     name = next(each for each in names if not isinstance(getattr(message, each), str))
     return f"{name} must be a str, not {type(getattr(message, name)).__qualname__}"
+
+
+def _decode(payload: bytes | bytearray | str) -> Message:
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError:
+        # Rare: a field of a wrong type. Null and an invalid trace context are no errors.
+        fields = _fields_decoder.decode(payload)
+        if not is_encoded_traceparent(fields.get("traceparent", b"")):
+            fields.pop("traceparent", None)
+        present = {name: value for name, value in fields.items() if value != _NULL}
+        return _decoder.decode(msgspec.json.encode(present))
 
 
 def decode_message(payload: bytes | bytearray | str) -> Message:
@@ -164,7 +175,7 @@ def decode_message(payload: bytes | bytearray | str) -> Message:
             a field of a wrong type.
     """
     try:
-        message = _decoder.decode(payload)
+        message = _decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MessageDecodeError(f"not a message: {exc}") from exc
     # Go encodes an unset time as 0001-01-01T00:00:00Z.

@@ -25,12 +25,12 @@ from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.endpoints.api.openapi import openapi_document
 from wshub_core.endpoints.api.operations import OPERATIONS, PUBLISH, Operation
 from wshub_core.endpoints.api.requests import PublishBatchRequest
-from wshub_core.logs import get_logger
+from wshub_core.logs import escape, get_logger
 from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
     Send,
-    handle_other_scopes,
+    is_http,
     path_below_mount,
     read_request,
     send_response,
@@ -88,7 +88,7 @@ class API:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request, as ASGI specifies."""
-        if await handle_other_scopes(scope, receive, send):
+        if not await is_http(scope, receive, send):
             return
         try:
             response = await self._respond(scope, receive)
@@ -204,7 +204,7 @@ def _refuse(request: Request, result: AuthResult) -> APIError:
     """Return the error for a client that is not authenticated."""
     error = result.error
     # The text of another exception may hold a secret, so only its type is logged.
-    why = error if isinstance(error, AuthError) else type(error).__name__
+    why = escape(str(error)) if isinstance(error, AuthError) else type(error).__name__
     logger.info("refused authentication from %s: %s", request.remote_address, why)
     headers = {}
     if isinstance(error, AuthError) and error.retry_after is not None:
