@@ -239,10 +239,13 @@ async def test_texts_of_authenticators_and_proxies_are_escaped(
             "client": ("1.2.3.4\x9b31m\nforged", 0),
         }
 
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
         async def send(event: Any) -> None:
             pass
 
-        await hub.asgi()(scope, send, send)
+        await hub.asgi()(scope, receive, send)
     (record,) = lines(log, "wshub.admission")
     assert record.getMessage().isprintable()
     assert record.address == r"1.2.3.4\x9b31m\nforged:0"

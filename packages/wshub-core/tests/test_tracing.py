@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,7 @@ from wshub_core import (
     decode_message,
     encode_message,
 )
+from wshub_core.connections.spans import Spans
 from wshub_core.protocol.forwarded import normalize_forwarded
 from wshub_core.testing import (
     MemoryBridge,
@@ -326,6 +328,19 @@ async def test_a_message_without_room_for_a_context_is_published_without_one() -
                 hub.publish_event("a", "x" * (1_025 - size))
         contexts = [(await client.receive()).traceparent != "" for _ in range(80)]
         assert contexts == [spare >= 72 for spare in range(80)]
+
+
+async def test_a_callback_that_is_cancelled_before_it_runs_ends_its_span() -> None:
+    traces = Traces()
+    spans = Spans(traces.provider)
+    waiting = asyncio.get_running_loop().create_future()
+    message = Message(type="hello", traceparent=CONTEXT)
+    task = asyncio.ensure_future(spans.link_to("on_message", message, lambda: waiting)())
+    task.cancel()
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    assert "on_message" in traces.spans
 
 
 async def test_a_callback_that_never_ends_does_not_keep_its_span(serve: Serve) -> None:
