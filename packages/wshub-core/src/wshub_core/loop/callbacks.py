@@ -7,6 +7,7 @@ from contextvars import Context
 from inspect import isawaitable
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
+from weakref import finalize
 
 from wshub_core.interrupts import is_end_of_caller
 from wshub_core.logs import get_logger
@@ -67,7 +68,7 @@ class Callbacks:
             self._note_end(name, started)
             return self._note_error(name, if_raised, error)
         if isawaitable(result):
-            return self._wait(name, if_raised, result, started)
+            return self._finish(name, if_raised, result, started)
         self._note_end(name, started)
         return result
 
@@ -91,7 +92,7 @@ class Callbacks:
             if started is not None:
                 self._note_end(name, started)
             return None
-        return self._wait(name, None, result, started)
+        return self._finish(name, None, result, started)
 
     def spawn(self, name: str, callback: Callable[..., Any], *args: object) -> None:
         """Call a function and ignore its result; finish an async function in a new task."""
@@ -159,6 +160,17 @@ class Callbacks:
             )
             task.cancel()
         return task.result() if task.done() and not task.cancelled() else if_raised
+
+    def _finish(
+        self, name: str, if_raised: T, result: Awaitable[T], started: float | None
+    ) -> Coroutine[Any, Any, T]:
+        """Return a coroutine that waits for a result."""
+        waiting = self._wait(name, if_raised, result, started)
+        if isinstance(result, Coroutine):
+            # A task that is cancelled before its first step drops its coroutine. Python would then
+            # warn that the coroutine of the application was never awaited.
+            finalize(waiting, result.close).atexit = False
+        return waiting
 
     async def _wait(
         self, name: str, if_raised: T, result: Awaitable[T], started: float | None
