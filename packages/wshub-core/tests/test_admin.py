@@ -13,7 +13,7 @@ from test_http_app import Peer, connected
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from wshub_core import AdminApp, AuthResult, Connection, Hub, InvalidConfigError, Request
+from wshub_core import AdminApp, AuthResult, Hub, InvalidConfigError, Request
 from wshub_core.admin.traffic import Traffic
 
 KEY = "a-key-with-more-than-16-characters"
@@ -299,21 +299,25 @@ async def test_the_view_needs_one_worker() -> None:
         assert error.decode() == "wshub: admin needs one worker: it shows the hub of one process\n"
 
 
-async def test_a_watch_that_fails_at_its_start_does_not_stay(serve: Serve) -> None:
+@pytest.mark.parametrize("error", [LookupError, asyncio.CancelledError])
+async def test_a_watch_that_raises_ends_no_connection(
+    serve: Serve, error: type[BaseException]
+) -> None:
     served = await serve()
     first = await served.connect()
 
-    def match(connection: Connection) -> bool:
-        raise LookupError("a mistake")
+    def fail(*_: object) -> bool:
+        raise error
 
     with (
-        pytest.raises(LookupError),
-        served.hub.watch_frames(match, lambda *frame: None),
+        served.hub.watch_frames(fail, lambda *frame: None),
+        served.hub.watch_frames(lambda connection: True, fail),
     ):
-        pytest.fail("the watch has begun")
-    second = await served.connect()
+        second = await served.connect()
+        await first.sync()
+        await second.sync()
     await first.sync()
-    await second.sync()
+    assert served.hub.stats().callback_errors > 4
 
 
 async def test_a_key_with_a_line_end_is_the_key_without(serve: Serve) -> None:

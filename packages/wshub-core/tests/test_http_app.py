@@ -380,9 +380,10 @@ async def test_an_application_that_fails(
     assert "http_app failed" in caplog.text
 
 
-async def test_an_application_that_fails_in_the_middle(serve: Serve) -> None:
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_application_that_fails_in_the_middle(serve: Serve, status: int) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise RuntimeError
 

@@ -50,10 +50,15 @@ class HubConnections:
         Args:
             matches: Returns whether a connection is watched, also for connections that come later.
             listener: Gets the connection, ``"in"`` or ``"out"``, and the payload of each frame, on
-                the event loop of the hub. It must not raise.
+                the event loop of the hub. An exception of
+                either function is logged and counted.
         """
         running = self._get_running()
-        watch = Watch(matches, listener)
+        call = running.callbacks.call_plain
+        watch = Watch(
+            lambda connection: call("watch_frames", False, matches, connection),
+            lambda *frame: call("watch_frames", None, listener, *frame),
+        )
         try:
             running.start_watch(watch)
             yield

@@ -23,7 +23,7 @@ class Watch:
     """A choice of connections, and the listener for their frames.
 
     Args:
-        matches: Returns whether a connection is watched.
+        matches: Returns whether a connection is watched. It must not raise.
         listener: Gets the frames. It must not raise.
     """
 

@@ -240,14 +240,13 @@ class HTTPConnection(asyncio.Protocol):
 
     def _complete(self, exchange: HTTPExchange) -> None:
         """Complete the response that the application has left."""
-        try:
-            if not exchange.is_started:
+        if not exchange.is_started:
+            try:
                 self._send_text(500, "Internal Server Error\n")
                 exchange.status = 500
-        except h11.LocalProtocolError:
-            # The application has sent parts of a response in a wrong order.
-            self._transport.abort()
-        if exchange.is_started and not exchange.is_complete and exchange.status != 500:
+            except h11.LocalProtocolError:  # h11 has refused the beginning of the response
+                self._transport.abort()
+        elif not exchange.is_complete:
             # The client must not take the part for the whole.
             self._transport.abort()
 
