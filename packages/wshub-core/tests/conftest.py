@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,14 +18,19 @@ from wshub_core import Hub, HubConfig
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every async test on the asyncio loop and on uvloop, which the command line prefers."""
-    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-        "asyncio": asyncio.new_event_loop
-    }
+    factories = {"asyncio": asyncio.new_event_loop}
     with contextlib.suppress(ImportError):
         import uvloop
 
         factories["uvloop"] = uvloop.new_event_loop
-    return factories
+    return {name: partial(_new_event_loop, factory) for name, factory in factories.items()}
+
+
+def _new_event_loop(factory: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
+    """A loop that logs nothing about slow callbacks: what a test finds in the log is not timed."""
+    loop = factory()
+    loop.slow_callback_duration = math.inf
+    return loop
 
 
 @pytest.fixture
