@@ -104,6 +104,13 @@ def test_a_silent_hub_does_not_keep_the_fan_out_of_its_last_message() -> None:
     assert mapping["options"] == {"match": "null+nan", "result": {"text": "-"}}
 
 
+def test_the_guide_scrapes_as_often_as_grafana_expects() -> None:
+    """Grafana asks for rates over 1 min, for which a scrape each minute has no two values."""
+    guide = (ROOT / "docs/howto/monitor.md").read_text()
+    (config,) = re.findall(r"^```yaml\n(scrape_configs:.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    assert "scrape_interval: 15s" in config
+
+
 @asynccontextmanager
 async def run_prometheus(folder: Path, hub_port: int) -> AsyncIterator[int]:
     path = shutil.which("prometheus")
