@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
+from wshub_core.cli.access import read_access
 from wshub_core.cli.log_output import configure_log
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import (
     address_of,
-    new_authenticator,
     new_bridge,
     open_site,
     print_addresses,
@@ -124,8 +124,7 @@ def _check(settings: ServeSettings) -> None:
     """Raise the errors of settings that other packages check."""
     if settings.redis is not None:
         new_bridge(Hub(), settings.redis)
-    if settings.api_keys is not None:
-        new_authenticator(settings.api_keys)
+    read_access(settings)
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
