@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support import eventually
 
 from wshub_core import (
     AuthResult,
@@ -259,3 +260,31 @@ async def test_a_hub_without_users_is_not_subscribed_to_their_operations() -> No
         assert here.send_to_user("a", Message(type="event", data=1)) == 0
         assert (await client.receive()).data == 1
         assert there.channels == ()
+
+
+async def test_a_user_who_leaves_one_hub_can_be_logged_out_of_all() -> None:
+    """Each end of a connection causes an operation, and each operation ends connections."""
+    exchange = MemoryExchange()
+    hubs: list[Hub] = []
+    ended: list[int] = []
+
+    def log_out(connection: Connection, _: object) -> None:
+        ended.append(connection.id)
+        for hub in hubs:
+            hub.disconnect_user(connection.user_id, 4001)
+
+    config = HubConfig(authenticator=authenticate, on_disconnect=log_out)
+    async with (
+        Hub(config) as here,
+        Hub(config) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        hubs += [here, there]
+        clients = [await connect_as(hub, "a") for hub in (here, there, here, there)]
+        other = await connect_as(there, "b")
+        clients[0].close()
+        for client in clients[1:]:
+            assert await client.wait_closed() == 4001
+        await other.sync()
+        await eventually(lambda: sorted(ended) == [1, 1, 2, 2])
