@@ -9,9 +9,7 @@ from api_support import call, refused, request, serve_api
 from support import Serve, eventually
 from test_http_app import connected
 
-from wshub_core.endpoints.api import idempotency
-from wshub_core.endpoints.api.errors import APIError
-from wshub_core.endpoints.api.idempotency import IdempotentAnswers
+from wshub_core.testing import MemoryBridge, MemoryExchange
 
 BODY = {"channel": "a", "data": 1}
 
@@ -104,45 +102,40 @@ async def test_a_malformed_key_is_refused(serve: Serve, key: str) -> None:
     assert served.hub.stats().messages == 0
 
 
-def test_an_answer_is_kept_for_ten_minutes() -> None:
-    now = 100.0
-    answers = IdempotentAnswers(lambda: now)
-    key = ("user", "publish", "k")
-    answers.keep(key, b"body", b"{}")
-    now += 599
-    assert answers.find(key, b"body") == b"{}"
-    with pytest.raises(APIError):
-        answers.find(key, b"other")
-    now += 1
-    assert answers.find(key, b"body") is None
-    assert answers.find(key, b"other") is None
+async def test_a_request_that_is_repeated_at_another_hub_publishes_once(serve: Serve) -> None:
+    exchange = MemoryExchange()
+    here, there = await serve_api(serve), await serve_api(serve)
+    async with (
+        MemoryBridge(here.hub, exchange),
+        MemoryBridge(there.hub, exchange),
+        connected(here) as near,
+        connected(there) as far,
+    ):
+        client = await there.connect()
+        await client.subscribe("a")
+        batch = {"messages": [BODY, {"channel": "/"}]}
+        for operation, body in (("publish", BODY), ("publish_batch", batch)):
+            first = await call(near, operation, body, idempotency_key="k")
+            assert first[0] == 200
+            assert await call(far, operation, body, idempotency_key="k") == first
+            assert (await client.receive())["data"] == 1
+        expected = (422, "idempotency_key_reused")
+        other = {**BODY, "data": 2}
+        assert await refused(far, "publish", other, idempotency_key="k") == expected
+        await client.sync()
 
 
-def test_a_key_that_is_used_again_after_its_time_counts_from_then_on() -> None:
-    now = 0.0
-    answers = IdempotentAnswers(lambda: now)
-    key, other = ("user", "publish", "k"), ("user", "publish", "other")
-    answers.keep(key, b"1", b"first")
-    now = 600
-    answers.keep(key, b"2", b"second")
-    now = 700
-    answers.keep(other, b"", b"")
-    assert answers.find(key, b"2") == b"second"
-
-
-def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "_MAX_ANSWERS", 100)
-    monkeypatch.setattr(idempotency, "_MAX_BYTES", 1_000)
-    now = 0.0
-    answers = IdempotentAnswers(lambda: now)
-    keys = [("user", "publish", str(number)) for number in range(300)]
-    for key in keys:
-        answers.keep(key, b"", b"{}")
-    assert [answers.find(key, b"") is None for key in keys] == [True] * 200 + [False] * 100
-    for key in keys[:20]:
-        answers.keep(key, b"", b"x" * 100)
-    assert answers._bytes == 1_000
-    assert [key for key in keys[:20] if answers.find(key, b"")] == keys[10:20]
-    now = 600
-    answers.keep(keys[0], b"", b"{}")
-    assert (len(answers._kept), answers._bytes) == (1, 2)
+async def test_an_answer_that_is_too_large_for_the_bridge_stays_on_its_hub(serve: Serve) -> None:
+    exchange = MemoryExchange()
+    here = await serve_api(serve, max_message_bytes=2_000)
+    there = await serve_api(serve, max_message_bytes=2_000)
+    async with (
+        MemoryBridge(here.hub, exchange),
+        MemoryBridge(there.hub, exchange),
+        connected(here) as near,
+        connected(there) as far,
+    ):
+        batch = {"messages": [{"channel": "/"}] * 50}  # an answer with 50 errors
+        for peer in (near, near, far):
+            status, answer = await call(peer, "publish_batch", batch, idempotency_key="k")
+            assert (status, len(answer["errors"])) == (200, 50)

@@ -200,7 +200,7 @@ class Hub(HubChannels, HubConnections, HubMonitoring, HubOperation):
         """
         from wshub_core.endpoints.api.app import API  # a hub without the API does not load it
 
-        return API(self, authenticator, lambda: self._get_running().admission)
+        return API(self, authenticator, self._get_running)
 
     def sse(self) -> ASGIApp:
         """Return an ASGI application whose responses are event streams (server-sent events).

@@ -132,7 +132,7 @@ class HubConnections:
             WSHubError: As `broadcast` does.
             TypeError: The message is not a `Message`.
         """
-        return self._get_running().user_operations.send(user_id, message)
+        return self._get_running().fleet_operations.send(user_id, message)
 
     async def subscribe_user(self, user_id: str, channel: str) -> int:
         """Subscribe every connection of a user to a channel, on all hubs, as `subscribe` does.
@@ -146,7 +146,7 @@ class HubConnections:
         Raises:
             WSHubError: As `subscribe` does. The other connections of the user are subscribed.
         """
-        return await self._get_running().user_operations.subscribe(user_id, channel)
+        return await self._get_running().fleet_operations.subscribe(user_id, channel)
 
     def unsubscribe_user(self, user_id: str, channel: str) -> int:
         """End the subscriptions of a user to a channel, on all hubs.
@@ -154,7 +154,7 @@ class HubConnections:
         Returns:
             The number of subscriptions that have ended on this hub.
         """
-        return self._get_running().user_operations.unsubscribe(user_id, channel)
+        return self._get_running().fleet_operations.unsubscribe(user_id, channel)
 
     def disconnect_user(
         self, user_id: str, code: int = CloseCode.POLICY_VIOLATION, reason: str = ""
@@ -176,7 +176,7 @@ class HubConnections:
         Raises:
             InvalidCloseError: The code or the reason must not be sent.
         """
-        return self._get_running().user_operations.disconnect(user_id, code, reason)
+        return self._get_running().fleet_operations.disconnect(user_id, code, reason)
 
     def disconnect(
         self, connection_id: int, code: int = CloseCode.POLICY_VIOLATION, reason: str = ""

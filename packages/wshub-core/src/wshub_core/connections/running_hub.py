@@ -12,6 +12,7 @@ from wshub_core.connections.answers import Answers
 from wshub_core.connections.commands import Commands
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.drain import Drain
+from wshub_core.connections.fleet_operations import FleetOperations
 from wshub_core.connections.inbound import Work
 from wshub_core.connections.lifecycle import Lifecycle
 from wshub_core.connections.presence import ChannelPresence
@@ -21,7 +22,6 @@ from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
-from wshub_core.connections.user_operations import UserOperations
 from wshub_core.connections.watching import Watch, Watches
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
@@ -31,9 +31,9 @@ from wshub_core.loop.shutdown import Shutdown, ShutdownHook
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
+from wshub_core.protocol.fleet_operations import FLEET_CHANNEL
 from wshub_core.protocol.registry import Registry
 from wshub_core.protocol.user_index import UserIndex
-from wshub_core.protocol.user_operations import USERS_CHANNEL
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
@@ -77,7 +77,7 @@ class RunningHub:
         lifecycle: Adds, ends and removes connections.
         drain: Closes the connections spread over a window.
         publishing: Publishes and delivers messages.
-        user_operations: Acts on all connections of a user.
+        fleet_operations: Acts on the connections of users, on all hubs.
     """
 
     def __init__(
@@ -109,8 +109,7 @@ class RunningHub:
             clock,
             self.registry,
             lambda channel: self.histories.form.forget(channel, is_bridged=self.relay.has_bridge),
-            # Without an authenticator, no connection belongs to a user.
-            own_channels=() if config.authenticator is None else (USERS_CHANNEL,),
+            own_channels=(FLEET_CHANNEL,),
         )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
@@ -129,7 +128,8 @@ class RunningHub:
         self.lifecycle = self._make_lifecycle()
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
-        self.user_operations = UserOperations(
+        self.fleet_operations = FleetOperations(
+            clock.time,
             config.max_message_bytes,
             self.users,
             self.relay,
@@ -279,8 +279,8 @@ class RunningHub:
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Deliver a message of another hub; see `BridgePort.deliver`."""
-        if channel == USERS_CHANNEL:
-            self.user_operations.take(payload)
+        if channel == FLEET_CHANNEL:
+            self.fleet_operations.take(payload)
         else:
             self.publishing.deliver(channel, payload)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wshub_core.connections.admission import Admission
+from wshub_core.connections.running_hub import RunningHub
 from wshub_core.endpoints.api.bodies import (
     ClientGoneError,
     check_content_type,
@@ -20,12 +20,13 @@ from wshub_core.endpoints.api.bodies import (
     read_body,
 )
 from wshub_core.endpoints.api.errors import HUB_ERRORS, JSON_TYPE, APIError, explain
-from wshub_core.endpoints.api.idempotency import IdempotentAnswers, check_key
+from wshub_core.endpoints.api.idempotency import answer_once, check_key
 from wshub_core.endpoints.api.interface import APIHub
 from wshub_core.endpoints.api.openapi import openapi_document
 from wshub_core.endpoints.api.operations import OPERATIONS, PUBLISH, Operation
 from wshub_core.endpoints.api.requests import PublishBatchRequest
 from wshub_core.logs import escape, get_logger
+from wshub_core.protocol.kept_answers import AnswerKey
 from wshub_core.transports.asgi_messages import (
     Receive,
     Scope,
@@ -66,14 +67,14 @@ class API:
     Args:
         hub: The hub.
         authenticator: The authenticator of the clients of the API.
-        get_admission: Returns the part of the running hub that calls authenticators.
+        get_running: Returns the running hub, or raises an error.
 
     Raises:
         InvalidConfigError: The authenticator is not a function.
     """
 
     def __init__(
-        self, hub: APIHub, authenticator: Authenticator, get_admission: Callable[[], Admission]
+        self, hub: APIHub, authenticator: Authenticator, get_running: Callable[[], RunningHub]
     ) -> None:
         if not callable(authenticator):
             raise InvalidConfigError(
@@ -82,8 +83,7 @@ class API:
             )
         self._hub = hub
         self._authenticator = authenticator
-        self._get_admission = get_admission
-        self._answers = IdempotentAnswers(lambda: hub.clock.time())
+        self._get_running = get_running
         self._encoder = msgspec.json.Encoder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +127,7 @@ class API:
 
     async def _admit(self, request: Request, operation: Operation) -> str:
         """Return the user of a request whose credentials allow an operation."""
-        result = await self._get_admission().run_authenticator(
+        result = await self._get_running().admission.run_authenticator(
             self._authenticator, request, copy_context()
         )
         if not result.valid:
@@ -152,12 +152,16 @@ class API:
         if operation.scope != PUBLISH:
             answer = operation.run(self._hub, request)
             return self._encoder.encode(await _limit(answer) if isawaitable(answer) else answer)
-        identity = (user_id, operation.name, key)
-        payload = self._answers.find(identity, body) if key else None
-        if payload is None:
-            payload = self._encoder.encode(operation.run(self._hub, request))
-            if key:
-                self._answers.keep(identity, body, payload)
+
+        def answer_request() -> bytes:
+            return self._encoder.encode(operation.run(self._hub, request))
+
+        if key:
+            identity = AnswerKey(user_id, operation.name, key)
+            fleet = self._get_running().fleet_operations
+            payload = answer_once(fleet, identity, body, answer_request)
+        else:
+            payload = answer_request()
         # After the answer is kept: this waits while a bridge is behind, and the client may give up
         # and repeat the request meanwhile.
         with contextlib.suppress(TimeoutError):

@@ -4,7 +4,6 @@
 
 from typing import Protocol
 
-from wshub_core.loop.clock import Clock
 from wshub_core.values.config import HubConfig
 from wshub_core.values.connection import Connection
 from wshub_core.values.history import HistoryPage
@@ -17,9 +16,6 @@ class APIHub(Protocol):
     """A hub, as its HTTP API sees it."""
 
     config: HubConfig
-
-    @property
-    def clock(self) -> Clock: ...
 
     @property
     def channels(self) -> tuple[str, ...]: ...

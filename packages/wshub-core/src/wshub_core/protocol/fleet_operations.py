@@ -1,4 +1,4 @@
-"""Operations on users, in the form in which hubs pass them to each other."""
+"""The operations that hubs pass to each other: those on users, and answers of the HTTP API."""
 
 from typing import TypeAlias
 
@@ -8,8 +8,8 @@ from wshub_core.values.channels import validate_channel
 from wshub_core.values.closing import validate_close
 from wshub_core.values.errors import MessageDecodeError, WSHubError
 
-USERS_CHANNEL = "wshub:private:users"
-"""The channel of the operations. Hubs with an authenticator are subscribed to it."""
+FLEET_CHANNEL = "wshub:private:fleet"
+"""The channel of the operations. All hubs with a bridge are subscribed to it."""
 
 
 class _Operation(msgspec.Struct, rename="camel", tag_field="operation"):
@@ -41,19 +41,30 @@ class DisconnectUser(_Operation, tag="disconnect"):
     reason: str
 
 
-UserOperation: TypeAlias = SendToUser | SubscribeUser | UnsubscribeUser | DisconnectUser
+class KeepAnswer(_Operation, tag="keep_answer"):
+    """Keep an answer of the HTTP API, for a request of the user that is repeated at another hub."""
+
+    request: str
+    key: str
+    digest: str
+    answer: msgspec.Raw
+
+
+FleetOperation: TypeAlias = (
+    SendToUser | SubscribeUser | UnsubscribeUser | DisconnectUser | KeepAnswer
+)
 
 
 class _Carrier(msgspec.Struct):
     """The message that carries an operation."""
 
-    data: UserOperation
+    data: FleetOperation
 
 
 _decoder = msgspec.json.Decoder(_Carrier)
 
 
-def decode_user_operation(payload: bytes) -> UserOperation:
+def decode_operation(payload: bytes) -> FleetOperation:
     """Return the operation that another hub has sent.
 
     Args:
@@ -71,5 +82,5 @@ def decode_user_operation(payload: bytes) -> UserOperation:
             case DisconnectUser(code=code, reason=reason):
                 validate_close(code, reason)
     except (msgspec.MsgspecError, UnicodeError, WSHubError) as error:
-        raise MessageDecodeError(f"no valid operation on a user: {error}") from error
+        raise MessageDecodeError(f"no valid operation of a hub: {error}") from error
     return operation

@@ -1,5 +1,6 @@
-"""Operations on all connections of a user: carried out here, and passed to the other hubs."""
+"""Operations of the whole fleet: carried out here, and passed to the other hubs."""
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -8,28 +9,33 @@ from wshub_core.bridge.relay import Relay
 from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import Publishing
 from wshub_core.connections.subscriptions import Subscriptions
-from wshub_core.protocol.user_index import UserIndex
-from wshub_core.protocol.user_operations import (
-    USERS_CHANNEL,
+from wshub_core.protocol.fleet_operations import (
+    FLEET_CHANNEL,
     DisconnectUser,
+    FleetOperation,
+    KeepAnswer,
     SendToUser,
     SubscribeUser,
     UnsubscribeUser,
-    UserOperation,
-    decode_user_operation,
+    decode_operation,
 )
+from wshub_core.protocol.kept_answers import AnswerKey, KeptAnswer, KeptAnswers
+from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.channels import validate_channel
 from wshub_core.values.closing import validate_close
+from wshub_core.values.errors import MessageTooLargeError
 from wshub_core.values.messages import Message, MessageType
 from wshub_core.values.preparation import encode_stamped
 
 
-class UserOperations:
-    """Acts on the connections of users, on this hub and through the bridge on the others.
+class FleetOperations:
+    """Acts on the connections of users, and keeps answers, on this hub and on the others.
 
-    Each operation is checked before the first hub carries it out.
+    Each operation is checked before the first hub carries it out. The bridge passes operations on
+    as messages, so no hub answers another one.
 
     Args:
+        now: Returns the time of the hub's clock.
         max_message_bytes: Largest payload of a message, in bytes.
         users: The connections of each user.
         relay: Forwards operations to the other hubs.
@@ -40,6 +46,7 @@ class UserOperations:
 
     def __init__(
         self,
+        now: Callable[[], float],
         max_message_bytes: int,
         users: UserIndex[ServerConnection],
         relay: Relay,
@@ -47,6 +54,7 @@ class UserOperations:
         publishing: Publishing,
         close: Callable[[ServerConnection, int, str], None],
     ) -> None:
+        self._answers = KeptAnswers(now)
         self._max_message_bytes = max_message_bytes
         self._users = users
         self._relay = relay
@@ -81,6 +89,23 @@ class UserOperations:
         self._forward(DisconnectUser(user_id, code, reason))
         return self._disconnect(user_id, code, reason)
 
+    def find_answer(self, key: AnswerKey) -> KeptAnswer | None:
+        """Return the answer of this hub, or of another one, to an earlier request."""
+        return self._answers.find(key)
+
+    def keep_answer(self, key: AnswerKey, answer: KeptAnswer) -> None:
+        """Keep the answer to a request, which the client may repeat at any hub.
+
+        An answer that is too large for a message stays on this hub.
+        """
+        self._answers.keep(key, answer)
+        with contextlib.suppress(MessageTooLargeError):
+            self._forward(
+                KeepAnswer(
+                    key.user_id, key.operation, key.key, answer.digest, msgspec.Raw(answer.answer)
+                )
+            )
+
     def take(self, payload: bytes) -> None:
         """Carry out an operation of another hub.
 
@@ -88,7 +113,7 @@ class UserOperations:
             MessageDecodeError: The payload is not an operation, or its message is not a message.
             MessageTooLargeError: The message exceeds ``max_message_bytes``.
         """
-        match decode_user_operation(payload):
+        match decode_operation(payload):
             case SendToUser(user_id, message):
                 self._publishing.deliver_to(self._users.find(user_id), bytes(message))
             case SubscribeUser(user_id, channel):
@@ -98,6 +123,9 @@ class UserOperations:
                 self._unsubscribe(user_id, channel)
             case DisconnectUser(user_id, code, reason):
                 self._disconnect(user_id, code, reason)
+            case KeepAnswer(user_id, request, key, digest, answer):
+                kept = KeptAnswer(digest, bytes(answer))
+                self._answers.keep(AnswerKey(user_id, request, key), kept)
 
     def _unsubscribe(self, user_id: str, channel: str) -> int:
         connections = self._users.find(user_id)
@@ -109,11 +137,11 @@ class UserOperations:
             self._close(connection, code, reason)
         return len(connections)
 
-    def _forward(self, operation: UserOperation) -> None:
+    def _forward(self, operation: FleetOperation) -> None:
         if self._relay.has_bridge:
             message = Message(type=MessageType.EVENT, data=operation)
             reserved_bytes = self._relay.reserved_bytes
             _, payload = encode_stamped(
-                message, USERS_CHANNEL, self._max_message_bytes, reserved_bytes
+                message, FLEET_CHANNEL, self._max_message_bytes, reserved_bytes
             )
-            self._relay.forward(USERS_CHANNEL, payload)
+            self._relay.forward(FLEET_CHANNEL, payload)
