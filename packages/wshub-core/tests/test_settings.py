@@ -137,6 +137,7 @@ def test_an_error_in_the_text_of_a_file_names_the_line(tmp_path: Path) -> None:
         ("max_outbox_bytes = 1", "max_outbox_bytes must hold"),
         ("workers = 0", "workers must be 1 or more, not 0"),
         ("workers = 2", "several workers need redis"),
+        ("ready_needs_redis = true", "ready_needs_redis needs redis"),
         ("port = 70000", "port must be 0 to 65535, not 70000"),
         ('allowed_origins = ["app.example"]', "allowed_origins: an origin is a scheme"),
         ('[history."a b"]', "history: 'a b' must be the name of a channel"),

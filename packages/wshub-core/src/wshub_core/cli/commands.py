@@ -19,6 +19,7 @@ from wshub_core.cli.site import (
     address_of,
     new_authenticator,
     new_bridge,
+    new_metrics,
     open_site,
     print_addresses,
 )
@@ -121,9 +122,11 @@ async def _check_config(arguments: argparse.Namespace) -> int:
 
 
 def _check(settings: ServeSettings) -> None:
-    """Raise the errors of settings that other packages check."""
+    """Raise the errors of settings that need other packages."""
     if settings.redis is not None:
         new_bridge(Hub(), settings.redis)
+    if settings.metrics:
+        new_metrics(Hub())
     if settings.api_keys is not None:
         new_authenticator(settings.api_keys)
 
