@@ -71,6 +71,46 @@ def test_the_panels_have_their_own_places() -> None:
         assert is_beside or is_above
 
 
+def test_a_number_is_red_only_when_there_is_a_reason_to_look() -> None:
+    """Without thresholds in a panel, Grafana paints any number from 80 on red."""
+    red = {}
+    for panel in PANELS:
+        if panel["type"] == "stat":
+            base, *others = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+            assert base == {"color": "green", "value": None}
+            red[panel["title"]] = [(step["color"], step["value"]) for step in others]
+    assert red == {
+        "Connections": [],
+        "Deliveries": [],
+        "Fan-out, 99th percentile": [("red", 0.1)],
+        "Bytes in outboxes": [],
+        "Evictions in an hour": [("red", 1)],
+        "Bridges that are not up": [("red", 1)],
+    }
+
+
+def test_the_number_of_evictions_is_whole() -> None:
+    """Prometheus estimates an increase: 4 evictions can be 4.04."""
+    (panel,) = [each for each in PANELS if each["title"] == "Evictions in an hour"]
+    defaults = panel["fieldConfig"]["defaults"]
+    assert (defaults["unit"], defaults["decimals"]) == ("none", 0)
+
+
+def test_a_silent_hub_does_not_keep_the_fan_out_of_its_last_message() -> None:
+    """The quantile of no fan-outs is NaN, which lastNotNull of Grafana skips."""
+    (panel,) = [each for each in PANELS if each["title"] == "Fan-out, 99th percentile"]
+    assert panel["options"]["reduceOptions"]["calcs"] == ["last"]
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    assert mapping["options"] == {"match": "null+nan", "result": {"text": "-"}}
+
+
+def test_the_guide_scrapes_as_often_as_grafana_expects() -> None:
+    """Grafana asks for rates over 1 min, for which a scrape each minute has no two values."""
+    guide = (ROOT / "docs/howto/monitor.md").read_text()
+    (config,) = re.findall(r"^```yaml\n(scrape_configs:.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    assert "scrape_interval: 15s" in config
+
+
 @asynccontextmanager
 async def run_prometheus(folder: Path, hub_port: int) -> AsyncIterator[int]:
     path = shutil.which("prometheus")

@@ -1,9 +1,11 @@
-"""The methods of a hub about users: all their connections on this hub, and nobody else."""
+"""The methods of a hub about users: all their connections, on all hubs, and nobody else."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support import eventually
 
 from wshub_core import (
     AuthResult,
@@ -13,6 +15,8 @@ from wshub_core import (
     InvalidChannelError,
     InvalidCloseError,
     Message,
+    MessageDecodeError,
+    MessageTooLargeError,
     ReservedTypeError,
     SubscriptionDeniedError,
 )
@@ -130,7 +134,9 @@ async def test_one_connection_is_disconnected_by_its_id() -> None:
         await second.sync()
 
 
-async def test_users_on_other_hubs_are_not_reached() -> None:
+@pytest.fixture
+async def joined() -> AsyncIterator[tuple[Hub, Hub]]:
+    """Two hubs that a bridge joins."""
     exchange = MemoryExchange()
     async with (
         Hub(CONFIG) as here,
@@ -138,9 +144,147 @@ async def test_users_on_other_hubs_are_not_reached() -> None:
         MemoryBridge(here, exchange),
         MemoryBridge(there, exchange),
     ):
-        client = await connect_as(there, "a")
-        assert here.connections_of("a") == ()
-        assert here.send_to_user("a", Message(type="event")) == 0
-        assert here.disconnect_user("a") == 0
+        yield here, there
+
+
+async def test_the_numbers_are_those_of_one_hub(joined: tuple[Hub, Hub]) -> None:
+    here, there = joined
+    near, far = await connect_as(here, "a"), await connect_as(there, "a")
+    assert len(here.connections_of("a")) == 1
+    assert here.send_to_user("a", Message(type="event", data=1)) == 1
+    assert (await near.receive()).data == (await far.receive()).data == 1
+    assert await here.subscribe_user("a", "news") == 1
+    assert here.unsubscribe_user("a", "news") == 1
+    assert here.disconnect_user("a") == 1
+    assert await near.wait_closed() == await far.wait_closed() == 1008
+
+
+async def test_an_operation_that_is_refused_here_reaches_no_other_hub(
+    joined: tuple[Hub, Hub],
+) -> None:
+    here, there = joined
+    client = await connect_as(there, "a")
+    with pytest.raises(InvalidChannelError):
+        await here.subscribe_user("a", "no channel")
+    with pytest.raises(InvalidCloseError):
+        here.disconnect_user("a", 1005)
+    with pytest.raises(MessageTooLargeError):
+        here.send_to_user("a", Message(type="event", data="x" * CONFIG.max_message_bytes))
+    with pytest.raises(InvalidChannelError):  # the other hubs would drop it
+        here.send_to_user("a", Message(type="event", channel="no channel"))
+    await client.sync()
+    assert not client.messages
+    assert there.channels == ()
+
+
+async def test_a_message_that_fits_clients_but_not_the_operation_reaches_nobody(
+    joined: tuple[Hub, Hub],
+) -> None:
+    here, there = joined
+    clients = [await connect_as(here, "a"), await connect_as(there, "a")]
+    here.send_event("x", "x" * (CONFIG.max_message_bytes - 150))
+    for client in clients:
+        await client.receive()
+    with pytest.raises(MessageTooLargeError):
+        here.send_to_user("a", Message(type="event", data="x" * (CONFIG.max_message_bytes - 150)))
+    for client in clients:
         await client.sync()
         assert not client.messages
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{}",
+        b'{"type":"event","data":{"operation":"later","userId":"a"}}',
+        b'{"type":"event","data":{"operation":"send","userId":"a"}}',
+        b'{"type":"event","data":{"operation":"send","userId":"a","message":{"type":"pong"}}}',
+        b'{"type":"event","data":{"operation":"send","userId":7,"message":{"type":"event"}}}',
+        b'{"type":"event","data":{"operation":"subscribe","userId":"a","channel":"no channel"}}',
+        b'{"type":"event","data":{"operation":"disconnect","userId":"a","code":1,"reason":""}}',
+        b"\xff",
+    ],
+)
+async def test_an_operation_that_is_none_changes_nothing(payload: bytes) -> None:
+    async with Hub(CONFIG) as hub:
+        client = await connect_as(hub, "a")
+        with pytest.raises(MessageDecodeError):
+            hub.deliver("wshub:private:users", payload)
+        await client.sync()
+        assert not client.messages
+        assert hub.channels == ()
+
+
+async def test_a_message_for_a_user_obeys_the_limit_of_the_hub_that_receives_it() -> None:
+    exchange = MemoryExchange()
+    small = HubConfig(authenticator=authenticate, max_message_bytes=1_000)
+    async with (
+        Hub(CONFIG) as here,
+        Hub(small) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        client = await connect_as(there, "a")
+        with pytest.raises(MessageTooLargeError):  # this bridge delivers at once
+            here.send_to_user("a", Message(type="event", data="x" * 1_000))
+        await client.sync()
+        assert not client.messages
+
+
+async def test_another_hub_asks_its_own_authorizer() -> None:
+    exchange = MemoryExchange()
+    deny = HubConfig(authenticator=authenticate, channel_authorizer=lambda *_: False)
+    async with (
+        Hub(CONFIG) as here,
+        Hub(deny) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        client = await connect_as(there, "a")
+        assert await here.subscribe_user("a", "news") == 0
+        await client.sync()
+        assert there.channels == ()
+
+
+async def test_a_hub_without_users_is_not_subscribed_to_their_operations() -> None:
+    exchange = MemoryExchange()
+    async with (
+        Hub() as here,
+        Hub(CONFIG) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        assert list(here.bridge_port.bridged_channels) == []
+        assert list(there.bridge_port.bridged_channels) == ["wshub:private:users"]
+        client = await connect_as(there, "a")
+        assert here.send_to_user("a", Message(type="event", data=1)) == 0
+        assert (await client.receive()).data == 1
+        assert there.channels == ()
+
+
+async def test_a_user_who_leaves_one_hub_can_be_logged_out_of_all() -> None:
+    """Each end of a connection causes an operation, and each operation ends connections."""
+    exchange = MemoryExchange()
+    hubs: list[Hub] = []
+    ended: list[int] = []
+
+    def log_out(connection: Connection, _: object) -> None:
+        ended.append(connection.id)
+        for hub in hubs:
+            hub.disconnect_user(connection.user_id, 4001)
+
+    config = HubConfig(authenticator=authenticate, on_disconnect=log_out)
+    async with (
+        Hub(config) as here,
+        Hub(config) as there,
+        MemoryBridge(here, exchange),
+        MemoryBridge(there, exchange),
+    ):
+        hubs += [here, there]
+        clients = [await connect_as(hub, "a") for hub in (here, there, here, there)]
+        other = await connect_as(there, "b")
+        clients[0].close()
+        for client in clients[1:]:
+            assert await client.wait_closed() == 4001
+        await other.sync()
+        await eventually(lambda: sorted(ended) == [1, 1, 2, 2])

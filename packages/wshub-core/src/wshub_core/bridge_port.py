@@ -132,7 +132,7 @@ class BridgePort:
             MessageDecodeError: The payload is not a message.
             MessageTooLargeError: The message exceeds ``max_message_bytes``.
         """
-        self._get_running().publishing.deliver(channel, payload)
+        self._get_running().deliver(channel, payload)
 
     def deliver_stored(
         self, channel: str, epoch: str, offset: int, payload: bytes, *, is_own: bool

@@ -102,7 +102,8 @@ class HubConnections:
         subscriptions = self._get_running().subscriptions
         subscriptions.unsubscribe(cast("ServerConnection", connection), channel)
 
-    # Users. The connections of a user on other hubs are not known here.
+    # Users. Operations reach the connections of a user on all hubs. The numbers that the methods
+    # return are those of this hub, because the others are not asked.
 
     def connections_of(self, user_id: str) -> tuple[Connection, ...]:
         """Return the connections of a user on this hub, by age.
@@ -115,57 +116,50 @@ class HubConnections:
         return tuple(sorted(self._running.users.find(user_id), key=lambda each: each.id))
 
     def send_to_user(self, user_id: str, message: Message) -> int:
-        """Queue a message for every connection of a user on this hub.
+        """Queue a message for every connection of a user, on all hubs.
 
-        To reach a user on all hubs, publish to a channel of the user. Call this method on the hub's
-        event loop.
+        The bridge passes the message to the other hubs as it passes a published message. Call this
+        method on the hub's event loop.
 
         Args:
             user_id: The user id from the authenticator.
             message: The message. The hub sets its timestamp.
 
         Returns:
-            The number of connections.
+            The number of connections on this hub.
 
         Raises:
             WSHubError: As `broadcast` does.
             TypeError: The message is not a `Message`.
         """
-        running = self._get_running()
-        connections = running.users.find(user_id)
-        running.publishing.send_to(connections, message)
-        return len(connections)
+        return self._get_running().user_operations.send(user_id, message)
 
     async def subscribe_user(self, user_id: str, channel: str) -> int:
-        """Subscribe every connection of a user on this hub to a channel, as `subscribe` does.
+        """Subscribe every connection of a user to a channel, on all hubs, as `subscribe` does.
 
-        Later connections of the user are not subscribed.
+        Later connections of the user are not subscribed. The method does not wait for the other
+        hubs, and it does not report their refusals.
 
         Returns:
-            The number of connections.
+            The number of connections on this hub.
 
         Raises:
             WSHubError: As `subscribe` does. The other connections of the user are subscribed.
         """
-        running = self._get_running()
-        connections = running.users.find(user_id)
-        await running.subscriptions.subscribe_all_and_wait(connections, channel)
-        return len(connections)
+        return await self._get_running().user_operations.subscribe(user_id, channel)
 
     def unsubscribe_user(self, user_id: str, channel: str) -> int:
-        """End the subscriptions of a user to a channel on this hub.
+        """End the subscriptions of a user to a channel, on all hubs.
 
         Returns:
-            The number of subscriptions that have ended.
+            The number of subscriptions that have ended on this hub.
         """
-        registry = self._get_running().registry
-        connections = self._get_running().users.find(user_id)
-        return sum(registry.unsubscribe(each, channel) for each in connections)
+        return self._get_running().user_operations.unsubscribe(user_id, channel)
 
     def disconnect_user(
         self, user_id: str, code: int = CloseCode.POLICY_VIOLATION, reason: str = ""
     ) -> int:
-        """Close every connection of a user on this hub, without waiting for their ends.
+        """Close every connection of a user, on all hubs, without waiting for their ends.
 
         The connections first receive their queued messages. From this call on, they receive no new
         ones, and their frames are ignored.
@@ -177,17 +171,12 @@ class HubConnections:
             reason: A text for the clients, at most 123 bytes of UTF-8.
 
         Returns:
-            The number of connections.
+            The number of connections on this hub.
 
         Raises:
             InvalidCloseError: The code or the reason must not be sent.
         """
-        validate_close(code, reason)
-        running = self._get_running()
-        connections = running.users.find(user_id)
-        for connection in connections:
-            running.close_connection(connection, code, reason)
-        return len(connections)
+        return self._get_running().user_operations.disconnect(user_id, code, reason)
 
     def disconnect(
         self, connection_id: int, code: int = CloseCode.POLICY_VIOLATION, reason: str = ""

@@ -44,6 +44,7 @@ class Relay:
         subscribed: The channels with subscribers here.
         on_unsubscribed: Called with a channel that has no subscribers any more, after the linger
             time if there is a bridge.
+        own_channels: The channels that the hub itself needs.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Relay:
         clock: Clock,
         subscribed: SubscribedChannels,
         on_unsubscribed: Callable[[str], None],
+        own_channels: Collection[str],
     ) -> None:
+        self._own_channels = own_channels
         self._on_unsubscribed = on_unsubscribed
         self._bridge: Bridge | None = None
         self._subscribed = subscribed
@@ -89,8 +92,8 @@ class Relay:
 
     @property
     def channels(self) -> Collection[str]:
-        """The channels with subscribers here; channels that only linger are not among them."""
-        return self._subscribed.channels
+        """The channels that the hub needs; channels that only linger are not among them."""
+        return [*self._subscribed.channels, *self._own_channels]
 
     def attach(self, bridge: Bridge) -> None:
         """Attach a bridge; see `BridgePort.attach`."""

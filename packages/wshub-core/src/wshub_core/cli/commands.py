@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import wshub_core
+from wshub_core.cli.access import read_access
 from wshub_core.cli.log_output import configure_log
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import (
     address_of,
-    new_authenticator,
     new_bridge,
     new_metrics,
     open_site,
@@ -127,8 +127,7 @@ def _check(settings: ServeSettings) -> None:
         new_bridge(Hub(), settings.redis)
     if settings.metrics:
         new_metrics(Hub())
-    if settings.api_keys is not None:
-        new_authenticator(settings.api_keys)
+    read_access(settings)
 
 
 async def _serve(arguments: argparse.Namespace) -> int:

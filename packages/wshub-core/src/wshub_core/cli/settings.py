@@ -60,6 +60,27 @@ class ServeSettings:
     api_keys: str | None = _setting(
         None, "serve the HTTP API at /api, for the keys of this file", metavar="FILE"
     )
+    client_keys: str | None = _setting(
+        None, "let clients connect that have a key of this file", metavar="FILE"
+    )
+    jwt_secret: str | None = _setting(
+        None,
+        "let clients connect whose JSON Web Token is signed with this secret (HS256)",
+        metavar="SECRET",
+        secret=True,
+    )
+    jwt_keys_url: str | None = _setting(
+        None,
+        "let clients connect whose JSON Web Token is signed with a key of this key set",
+        metavar="URL",
+    )
+    jwt_audience: str | None = _setting(None, "the required audience of JSON Web Tokens")
+    jwt_issuer: str | None = _setting(None, "the required issuer of JSON Web Tokens")
+    allowed_channels: tuple[str, ...] | None = _setting(
+        None,
+        "the channels that clients may subscribe to, such as public:**,user:{user_id}",
+        metavar="PATTERNS",
+    )
     admin: bool = _setting(False, "serve the admin view at an address of its own")
     admin_host: str = _setting("localhost", "where to listen for the admin view")
     admin_port: int = _setting(8081, "the TCP port of the admin view; 0: any free")
@@ -160,6 +181,10 @@ class ServeSettings:
             yield "ready_needs_redis needs redis: without a bridge, /readyz would always fail"
         if not (isfinite(self.drain_window) and self.drain_window >= 0):
             yield f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
+        if self.jwt_secret is None and self.jwt_keys_url is None:
+            for name in ("jwt_audience", "jwt_issuer"):
+                if getattr(self, name) is not None:
+                    yield f"{name} needs jwt_secret or jwt_keys_url"
         for name, port in (("port", self.port), ("admin_port", self.admin_port)):
             if not 0 <= port <= 65_535:
                 yield f"{name} must be 0 to 65535, not {port}"

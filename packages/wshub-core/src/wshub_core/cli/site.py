@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from wshub_core.admin.app import AdminApp
+from wshub_core.cli.access import read_access
 from wshub_core.cli.settings import ServeSettings
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
@@ -82,9 +83,15 @@ async def open_site(
     settings: ServeSettings, sockets: Sequence[socket.socket] = ()
 ) -> AsyncIterator[Site]:
     """Run a hub and its server, with the live page and the endpoints of the settings."""
-    guard = _LoopbackGuard(**settings.hub_settings())
+    access = read_access(settings)
+    guard = _LoopbackGuard(
+        authenticator=access.clients,
+        channel_authorizer=access.channels,
+        **settings.hub_settings(),
+    )
     hub = guard.hub
-    page = LivePage(hub)
+    # The page has no credentials, so a hub that requires some would refuse it.
+    page = LivePage(hub) if access.clients is None else None
 
     def admit(request: Request) -> Response | None:
         return None if guard.admits(request) else _FORBIDDEN
@@ -93,14 +100,15 @@ async def open_site(
     apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health, "/sse": hub.sse()}
     if settings.metrics:
         apps["/metrics"] = new_metrics(hub)
-    if settings.api_keys is not None:
-        apps["/api"] = hub.api(new_authenticator(settings.api_keys))
-    routes = Routes(apps, page.process_request, admit)
+    if access.api is not None:
+        apps["/api"] = hub.api(access.api)
+    routes = Routes(apps, _answer_nothing if page is None else page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
         if settings.redis is not None:
             await stack.enter_async_context(new_bridge(hub, settings.redis))
-            await page.join()
+            if page is not None:
+                await page.join()
         if sockets:
             server = hub.serve(sockets=sockets, http_app=routes)
         else:
@@ -114,6 +122,10 @@ async def open_site(
         if settings.admin:
             admin_address = await stack.enter_async_context(_open_admin(hub, settings))
         yield Site(hub, server, admin_address)
+
+
+def _answer_nothing(request: Request) -> None:
+    pass
 
 
 @asynccontextmanager
@@ -161,15 +173,3 @@ def new_bridge(hub: Hub, url: str) -> Any:
         raise WSHubError(
             "redis needs the package wshub-redis: install it beside wshub-core"
         ) from exc
-
-
-def new_authenticator(path: str) -> Any:
-    """Return an authenticator of the package wshub-auth for the keys in a file."""
-    try:
-        return import_module("wshub_auth").APIKeyAuthenticator.from_file(path)
-    except ModuleNotFoundError as exc:
-        raise WSHubError(
-            "api_keys needs the package wshub-auth: install it beside wshub-core"
-        ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise WSHubError(f"the file of api_keys cannot be read: {exc}") from exc

@@ -110,9 +110,7 @@ class Publishing:
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Deliver a message of another hub; see `BridgePort.deliver`."""
-        normalized = normalize_forwarded(payload, channel, datetime.now(UTC))
-        if len(normalized) > self._max_message_bytes:
-            raise MessageTooLargeError(len(normalized), self._max_message_bytes)
+        normalized = self._normalize(channel, payload)
         if channel == BROADCAST:
             self._counters.messages += 1
             self._delivery.fan_out(self._registry.connections, PreparedMessage(normalized))
@@ -179,10 +177,24 @@ class Publishing:
         self._delivery.send_one(connection, prepared)
         return True
 
-    def send_to(self, connections: Collection[ServerConnection], message: Message) -> None:
-        """Send to the connections of a user; see `Hub.send_to_user`."""
-        _, payload = self._prepare(message, None, True, None)
+    def encode_for_user(self, message: Message) -> bytes:
+        """Validate, stamp and encode a message for the connections of one user."""
+        _, payload = self._prepare(message, None, False, None)
+        return payload
+
+    def send_encoded(self, connections: Collection[ServerConnection], payload: bytes) -> None:
+        """Send an encoded message to some connections."""
         self._delivery.fan_out(connections, PreparedMessage(payload))
+
+    def deliver_to(self, connections: Collection[ServerConnection], payload: bytes) -> None:
+        """Deliver a message of another hub to some connections."""
+        self.send_encoded(connections, self._normalize(BROADCAST, payload))
+
+    def _normalize(self, channel: str, payload: bytes) -> bytes:
+        normalized = normalize_forwarded(payload, channel, datetime.now(UTC))
+        if len(normalized) > self._max_message_bytes:
+            raise MessageTooLargeError(len(normalized), self._max_message_bytes)
+        return normalized
 
     def _encode_in_span(
         self,

@@ -21,6 +21,7 @@ from wshub_core.connections.recovery import Recovery
 from wshub_core.connections.subscribe_commands import SubscribeCommands
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.connections.transport import Transport
+from wshub_core.connections.user_operations import UserOperations
 from wshub_core.connections.watching import Watch, Watches
 from wshub_core.forks import ForkGuard
 from wshub_core.history.histories import Histories
@@ -32,6 +33,7 @@ from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
 from wshub_core.protocol.registry import Registry
 from wshub_core.protocol.user_index import UserIndex
+from wshub_core.protocol.user_operations import USERS_CHANNEL
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.closing import DisconnectCause
@@ -75,6 +77,7 @@ class RunningHub:
         lifecycle: Adds, ends and removes connections.
         drain: Closes the connections spread over a window.
         publishing: Publishes and delivers messages.
+        user_operations: Acts on all connections of a user.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class RunningHub:
             clock,
             self.registry,
             lambda channel: self.histories.form.forget(channel, is_bridged=self.relay.has_bridge),
+            # Without an authenticator, no connection belongs to a user.
+            own_channels=() if config.authenticator is None else (USERS_CHANNEL,),
         )
         self.admission = Admission(
             config, self.callbacks, self._counters, lambda: self.lifecycle.connection_count
@@ -124,6 +129,14 @@ class RunningHub:
         self.lifecycle = self._make_lifecycle()
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
+        self.user_operations = UserOperations(
+            config.max_message_bytes,
+            self.users,
+            self.relay,
+            self.subscriptions,
+            self.publishing,
+            self.close_connection,
+        )
         self._commands = self._make_commands()
         # Documented on ConnectionOwner. No method in between: it is called for each frame.
         self.serve_frame = self._commands.serve
@@ -263,6 +276,13 @@ class RunningHub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.close_timeout):
                     await self.presence.sync.close()
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver a message of another hub; see `BridgePort.deliver`."""
+        if channel == USERS_CHANNEL:
+            self.user_operations.take(payload)
+        else:
+            self.publishing.deliver(channel, payload)
 
     def stats(self) -> HubStats:
         """Return the current numbers and the running totals."""

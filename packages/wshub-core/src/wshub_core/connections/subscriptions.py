@@ -97,7 +97,6 @@ class Subscriptions:
         self, connections: Collection[ServerConnection], channel: str
     ) -> None:
         """Subscribe the connections of a user; see `Hub.subscribe_user`."""
-        validate_channel(channel)
         # At the same time: each of them may wait for the bridge, and for its authorizer.
         results = await gather(
             *(self.subscribe_and_wait(each, channel) for each in connections),
@@ -125,9 +124,9 @@ class Subscriptions:
                 if connection in self._registry:
                     self._deciding.setdefault(connection, deciding)[channel] = task
 
-    def unsubscribe(self, connection: ServerConnection, channel: str) -> None:
-        """End a subscription, if there is one."""
-        self._registry.unsubscribe(connection, channel)
+    def unsubscribe(self, connection: ServerConnection, channel: str) -> bool:
+        """End a subscription, if there is one; return whether there was one."""
+        return self._registry.unsubscribe(connection, channel)
 
     async def reauthorize(self, connection: ServerConnection) -> AsyncIterator[str]:
         """Ask the authorizer again for every channel; yield the channels that it has ended."""

@@ -10,8 +10,10 @@ from wshub_core.bridge.relay import LINGER_SECONDS
 from wshub_core.bridge.state import BridgeState
 from wshub_core.hub import Hub
 from wshub_core.testing.client import MemoryClient, connect
+from wshub_core.values.auth import AuthResult
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import BridgeAttachedError, MessageTooLargeError
+from wshub_core.values.http import Request
 from wshub_core.values.messages import Message, MessageType
 
 
@@ -256,6 +258,28 @@ class BridgeContract:
             data = [each for name, each in heard if name == channel]
             assert data == [*range(10), *(["late"] if channel == "wanted" else [])], channel
 
+    async def test_operations_on_users_reach_all_their_connections(self) -> None:
+        async with self.open_hubs(3, authenticator=_authenticate) as hubs:
+            clients = [await connect(hub, query="ada") for hub in hubs]
+            other = await connect(hubs[1], query="bob")
+            hubs[0].send_to_user("ada", Message(type=MessageType.EVENT, data="hello"))
+            await hubs[0].subscribe_user("ada", "news")
+            # The answer of another hub shows that it has carried out the operations before.
+            hubs[0].send_to_user("ada", Message(type=MessageType.EVENT, data="subscribed"))
+            for hub, client in zip(hubs, clients, strict=True):
+                assert [await receive(client) for _ in range(2)] == ["hello", "subscribed"]
+                assert hub.connections_of("ada")[0].subscriptions == ("news",)
+            hubs[2].unsubscribe_user("ada", "news")
+            hubs[2].send_to_user("ada", Message(type=MessageType.EVENT, data="unsubscribed"))
+            for hub, client in zip(hubs, clients, strict=True):
+                assert await receive(client) == "unsubscribed"
+                assert hub.channels == ()
+            await assert_nothing_more(hubs, [other])
+            hubs[1].disconnect_user("ada", 4001, "logged out")
+            for client in clients:
+                assert await client.wait_closed() == 4001
+            await other.sync()
+
     async def test_a_second_bridge_cannot_be_attached(self) -> None:
         async with Hub() as hub, self.open_bridge(hub):
             try:
@@ -268,6 +292,10 @@ class BridgeContract:
         async with Hub() as hub, self.open_bridge(hub) as bridge:
             assert bridge.state == BridgeState.UP
             await bridge.drain()
+
+
+def _authenticate(request: Request) -> AuthResult:
+    return AuthResult(True, request.query)
 
 
 async def subscribe(hub: Hub, *channels: str) -> MemoryClient:

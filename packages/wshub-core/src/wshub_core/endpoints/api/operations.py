@@ -232,7 +232,7 @@ OPERATIONS = {
         Operation(
             "send_to_user",
             PUBLISH,
-            "Send a message to the connections of a user on this hub.",
+            "Send a message to the connections of a user, on all hubs.",
             requests.SendToUserRequest,
             answers.ConnectionCount,
             _send_to_user,
@@ -288,7 +288,7 @@ OPERATIONS = {
         Operation(
             "subscribe_user",
             MANAGE,
-            "Subscribe the connections of a user on this hub to a channel.",
+            "Subscribe the connections of a user to a channel, on all hubs.",
             requests.UserChannelRequest,
             answers.ConnectionCount,
             _subscribe_user,
@@ -296,7 +296,7 @@ OPERATIONS = {
         Operation(
             "unsubscribe_user",
             MANAGE,
-            "End the subscriptions of a user on this hub to a channel.",
+            "End the subscriptions of a user to a channel, on all hubs.",
             requests.UserChannelRequest,
             answers.ConnectionCount,
             _unsubscribe_user,
@@ -304,7 +304,7 @@ OPERATIONS = {
         Operation(
             "disconnect_user",
             MANAGE,
-            "Close the connections of a user on this hub.",
+            "Close the connections of a user, on all hubs.",
             requests.DisconnectUserRequest,
             answers.ConnectionCount,
             _disconnect_user,
