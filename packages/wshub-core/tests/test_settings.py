@@ -251,3 +251,17 @@ async def test_check_config_reports_every_invalid_value(tmp_path: Path) -> None:
         "wshub: admin_key: the admin key needs at least 16 characters\n"
         "wshub: open_timeout must be above 0, not -1.0\n"
     )
+
+
+async def test_check_config_counts_the_variables_as_serve_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wshub.toml"
+    path.write_text("workers = 2\nready_needs_redis = true\njwt_audience = 'wshub'\n")
+    assert (await finish("check-config", str(path)))[0] == 1
+    monkeypatch.setenv("WSHUB_REDIS", "redis://localhost:1")
+    monkeypatch.setenv("WSHUB_JWT_SECRET", "x" * 32)
+    assert await finish("check-config", str(path)) == (0, f"{path} is valid\n", "")
+    monkeypatch.setenv("WSHUB_PORT", "tcp://10.0.0.7:8080")
+    code, _, errors = await finish("check-config", str(path))
+    assert (code, errors.startswith("wshub: WSHUB_PORT must be an integer")) == (1, True)

@@ -116,7 +116,8 @@ async def _raise_client_missing(arguments: argparse.Namespace) -> int:
 
 
 async def _check_config(arguments: argparse.Namespace) -> int:
-    _check(read_settings(argparse.Namespace(config=arguments.file), {}))
+    # With the variables, because a secret that the file needs is often in one.
+    _check(read_settings(argparse.Namespace(config=arguments.file)))
     print(f"{arguments.file} is valid")
     return 0
 
