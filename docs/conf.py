@@ -29,7 +29,9 @@ default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:class", r"(_asyncio|abc|collections|contextlib|contextvars|datetime|enum|logging)\..*"),
     ("py:class", r"(msgspec|os|pathlib|redis|socket|ssl)\..*"),
-    ("py:(class|obj)", r"wshub_redis\.publish_methods\.ResultT"),  # a type variable
+    # type variables
+    ("py:(class|obj)", r"wshub_redis\.publish_methods\.ResultT"),
+    ("py:class", r"wshub_core\.values\.channel_patterns\.T"),
     ("py:class", r"wshub_core\.process\.runner\.ProcessPublisher"),  # what a hub is to the runner
     ("py:class", r"wshub_core\.testing\.history_.*"),  # the parts of the contract
     ("py:class", r"wshub_core\.loop\.clock\.Clock"),  # an event loop, or a ManualClock

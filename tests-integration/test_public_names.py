@@ -2,11 +2,14 @@
 
 import difflib
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 from public_names import SNAPSHOT, Sources, snapshot
 
 PUBLIC = Sources().public
+REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
 
 def test_the_public_names_and_their_signatures_are_those_of_the_snapshot() -> None:
@@ -35,3 +38,10 @@ def test_every_package_has_public_names() -> None:
 def test_every_public_name_can_be_imported(module: str) -> None:
     imported = importlib.import_module(module)
     assert [name for name in PUBLIC[module] if not hasattr(imported, name)] == []
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_the_reference_describes_every_public_name(module: str) -> None:
+    pages = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    described = re.findall(r"^\.\. auto\w+:: (\w+)$", pages, re.M)
+    assert set(PUBLIC[module]) - {"__version__", *described} == set()

@@ -139,6 +139,7 @@ async def test_publishing(serve: Serve) -> None:
         ("/publish", b'{"channel":1}', "channel"),
         ("/publish", b"{", "truncated"),
         ("/publish", b"\xff", "malformed"),
+        ("/publish", b'{"channel":"a","data":' + b"[" * 5_000 + b"]" * 5_000 + b"}", "recursion"),
         ("/publish", b'"' + b"x" * 2_000_000 + b'"', "too large"),
         ("/disconnect", b'{"connection":99}', "no connection 99"),
         ("/disconnect", b'{"connection":"1"}', "connection"),

@@ -269,11 +269,14 @@ async def test_a_local_page_is_not_served_under_a_foreign_host_name() -> None:
 
 async def test_a_proxy_on_this_machine_may_pass_on_the_host_of_an_allowed_origin() -> None:
     origin = "https://app.example"
-    async with wshub("serve", "--port", "0", "--allowed-origins", origin) as process:
+    origins = f"{origin},https://[2001:db8::1]"
+    async with wshub("serve", "--port", "0", "--allowed-origins", origins) as process:
         address = await first_line(process.stdout)
         port = int(address.rsplit(":", 1)[1].strip("/"))
-        assert await status_of(port, "/channels", "app.example") == 200
-        assert await status_of(port, "/channels", "evil.example") == 403
+        for host in ("app.example", "App.Example:443", "[2001:db8::1]", "[2001:DB8::1]:443"):
+            assert await status_of(port, "/channels", host) == 200, host
+        for host in ("evil.example", "", "[", "app.example.evil.example", "[2001:db8::2]"):
+            assert await status_of(port, "/channels", host) == 403, host
         url = f"ws://app.example:{port}/ws"
         async with connect(url, host="localhost", origin=Origin(origin), proxy=None) as socket:
             await WireClient(socket).sync()

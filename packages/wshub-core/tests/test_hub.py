@@ -335,7 +335,7 @@ async def test_the_server_can_subscribe_a_connection(serve: Serve) -> None:
     assert (await client.receive())["channel"] == "a"
     with pytest.raises(SubscriptionLimitError, match="limit exceeded: 1 per connection"):
         await served.hub.subscribe(connection, "b")
-    with pytest.raises(SubscriptionDeniedError, match="'secret' is not authorised"):
+    with pytest.raises(SubscriptionDeniedError, match="'secret' is not authorized"):
         await served.hub.subscribe(connection, "secret")
     with pytest.raises(InvalidChannelError, match="invalid channel name ''"):
         await served.hub.subscribe(connection, "")

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,8 +135,14 @@ async def test_the_command_serves_its_metrics_on_demand() -> None:
     ],
 )
 async def test_metrics_that_are_not_possible_are_one_clear_line(
-    code: str, options: tuple[str, ...], error: str
+    code: str, options: tuple[str, ...], error: str, tmp_path: Path
 ) -> None:
+    config = tmp_path / "wshub.toml"
+    config.write_text("metrics = true\n" + 'redis = "redis://x"\nworkers = 2\n' * bool(options))
+    async with wshub("check-config", str(config), code=code) as process:
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert errors.decode().startswith(f"wshub: {error}")
     async with wshub("serve", "--port", "0", "--metrics", *options, code=code) as process:
         _, errors = await process.communicate()
         assert process.returncode == 1

@@ -137,6 +137,7 @@ def test_an_error_in_the_text_of_a_file_names_the_line(tmp_path: Path) -> None:
         ("max_outbox_bytes = 1", "max_outbox_bytes must hold"),
         ("workers = 0", "workers must be 1 or more, not 0"),
         ("workers = 2", "several workers need redis"),
+        ("ready_needs_redis = true", "ready_needs_redis needs redis"),
         ("port = 70000", "port must be 0 to 65535, not 70000"),
         ('allowed_origins = ["app.example"]', "allowed_origins: an origin is a scheme"),
         ('[history."a b"]', "history: 'a b' must be the name of a channel"),
@@ -250,3 +251,17 @@ async def test_check_config_reports_every_invalid_value(tmp_path: Path) -> None:
         "wshub: admin_key: the admin key needs at least 16 characters\n"
         "wshub: open_timeout must be above 0, not -1.0\n"
     )
+
+
+async def test_check_config_counts_the_variables_as_serve_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wshub.toml"
+    path.write_text("workers = 2\nready_needs_redis = true\njwt_audience = 'wshub'\n")
+    assert (await finish("check-config", str(path)))[0] == 1
+    monkeypatch.setenv("WSHUB_REDIS", "redis://localhost:1")
+    monkeypatch.setenv("WSHUB_JWT_SECRET", "x" * 32)
+    assert await finish("check-config", str(path)) == (0, f"{path} is valid\n", "")
+    monkeypatch.setenv("WSHUB_PORT", "tcp://10.0.0.7:8080")
+    code, _, errors = await finish("check-config", str(path))
+    assert (code, errors.startswith("wshub: WSHUB_PORT must be an integer")) == (1, True)

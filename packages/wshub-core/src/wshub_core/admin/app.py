@@ -9,15 +9,18 @@ from urllib.parse import parse_qs
 import msgspec
 
 from wshub_core.admin.snapshot import take_snapshot
-from wshub_core.admin.streaming import read_body, send_json, stream_traffic
+from wshub_core.admin.streaming import send_json, stream_traffic
 from wshub_core.admin.traffic import Traffic
 from wshub_core.hub import Hub
 from wshub_core.transports.asgi_messages import (
+    BodyTooLargeError,
+    ClientGoneError,
     Receive,
     Scope,
     Send,
     is_http,
     path_below_mount,
+    read_body,
     read_request,
     redirect_below_mount,
     send_response,
@@ -43,6 +46,8 @@ _HEADERS = {
 }
 
 _MIN_KEY_LENGTH = 16
+
+_MAX_BODY_BYTES = 1_048_576
 
 _WRONG_METHOD = Response(405, b"Method Not Allowed\n", {**_HEADERS, "Allow": "GET, POST"})
 _NOT_FOUND = Response(404, b"Not Found\n", _HEADERS)
@@ -122,9 +127,9 @@ class AdminApp:
             case "GET", "/trace":
                 await self._trace(query, receive, send)
             case "POST", "/publish":
-                await self._run(send, self._publish, await read_body(receive))
+                await self._run(receive, send, self._publish)
             case "POST", "/disconnect":
-                await self._run(send, self._disconnect, await read_body(receive))
+                await self._run(receive, send, self._disconnect)
             case _, "/state" | "/trace" | "/publish" | "/disconnect":
                 await send_response(send, "http", _WRONG_METHOD)
             case _:
@@ -136,16 +141,18 @@ class AdminApp:
 
     # Commands.
 
-    async def _run(self, send: Send, command: Callable[[bytes], None], body: bytes | None) -> None:
+    async def _run(self, receive: Receive, send: Send, command: Callable[[bytes], None]) -> None:
         try:
-            if body is None:
-                raise msgspec.ValidationError("the body is too large or incomplete")
-            command(body)
-        except (WSHubError, msgspec.MsgspecError, UnicodeDecodeError, TypeError) as exc:
+            command(await read_body(receive, _MAX_BODY_BYTES))
+            response = Response(204, headers=_HEADERS)
+        except ClientGoneError:
+            return
+        except BodyTooLargeError:
+            response = Response(400, b"the body is too large\n", _HEADERS)
+        # RecursionError: the body is nested too deeply.
+        except (WSHubError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             response = Response(400, f"{exc}\n".encode(), _HEADERS)
-            await send_response(send, "http", response)
-        else:
-            await send_response(send, "http", Response(204, headers=_HEADERS))
+        await send_response(send, "http", response)
 
     def _publish(self, body: bytes) -> None:
         command = msgspec.json.decode(body, type=_Publish)

@@ -1,4 +1,4 @@
-"""The requests and responses of the admin view: bodies, JSON and lines of JSON."""
+"""The responses of the admin view: JSON and lines of JSON."""
 
 import asyncio
 from typing import Any
@@ -9,27 +9,8 @@ from wshub_core.admin.traffic import Traffic
 from wshub_core.transports.asgi_messages import Receive, Send, send_response
 from wshub_core.values.http import Response
 
-_MAX_BODY_BYTES = 1_048_576
-
 _KEEPALIVE_SECONDS = 15.0
 """Seconds without a frame after which an empty line is sent, so that proxies keep a stream open."""
-
-
-async def read_body(receive: Receive) -> bytes | None:
-    """Return the body of a request; None if it is too large, or if the client has gone."""
-    parts = []
-    size = 0
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            return None
-        part: bytes = event.get("body") or b""
-        size += len(part)
-        if size > _MAX_BODY_BYTES:
-            return None
-        parts.append(part)
-        if not event.get("more_body"):
-            return b"".join(parts)
 
 
 async def send_json(send: Send, value: Any, headers: dict[str, str]) -> None:

@@ -79,7 +79,7 @@ class Traffic:
         await self._has_ended.wait()
 
     async def read(self, seconds: float) -> list[TracedFrame]:
-        """Return the frames that wait; wait for the first one for a time in seconds."""
+        """Return the waiting frames; wait at most this time in seconds for the first one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._has_frames.wait()

@@ -19,6 +19,7 @@ from wshub_core.cli.settings import ServeSettings
 from wshub_core.cli.site import (
     address_of,
     new_bridge,
+    new_metrics,
     open_site,
     print_addresses,
 )
@@ -115,15 +116,18 @@ async def _raise_client_missing(arguments: argparse.Namespace) -> int:
 
 
 async def _check_config(arguments: argparse.Namespace) -> int:
-    _check(read_settings(argparse.Namespace(config=arguments.file), {}))
+    # With the variables, because a secret that the file needs is often in one.
+    _check(read_settings(argparse.Namespace(config=arguments.file)))
     print(f"{arguments.file} is valid")
     return 0
 
 
 def _check(settings: ServeSettings) -> None:
-    """Raise the errors of settings that other packages check."""
+    """Raise the errors of settings that need other packages."""
     if settings.redis is not None:
         new_bridge(Hub(), settings.redis)
+    if settings.metrics:
+        new_metrics(Hub())
     read_access(settings)
 
 

@@ -177,6 +177,8 @@ class ServeSettings:
             yield "admin needs one worker: it shows the hub of one process"
         if self.workers > 1 and self.metrics:
             yield "metrics needs one worker: a request for /metrics would reach any one of them"
+        if self.ready_needs_redis and self.redis is None:
+            yield "ready_needs_redis needs redis: without a bridge, /readyz would always fail"
         if not (isfinite(self.drain_window) and self.drain_window >= 0):
             yield f"drain_window must be 0 or a number of seconds, not {self.drain_window}"
         if self.jwt_secret is None and self.jwt_keys_url is None:

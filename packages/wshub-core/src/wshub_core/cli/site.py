@@ -20,12 +20,16 @@ from wshub_core.transports.server import Server
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import WSHubError
 from wshub_core.values.http import Request, Response
-from wshub_core.values.origins import is_loopback_host, origin_allowed
+from wshub_core.values.origins import is_loopback_host, name_of_host, origin_allowed
 
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 """Hosts that stand for all addresses: a server can listen at them, a client cannot connect."""
 
-_FORBIDDEN = Response(HTTPStatus.FORBIDDEN, b"Forbidden: this page is for this machine\n")
+_FORBIDDEN = Response(
+    HTTPStatus.FORBIDDEN,
+    b"Forbidden: this server listens on loopback, and answers requests for localhost only. "
+    b"Behind a proxy, name the origin of the site in allowed_origins.\n",
+)
 
 
 class _LoopbackGuard:
@@ -50,11 +54,7 @@ class _LoopbackGuard:
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
         host = request.header("host")
-        return (
-            not self.is_local
-            or is_loopback_host(host)
-            or (host is not None and host.partition(":")[0] in self._hosts)
-        )
+        return not self.is_local or is_loopback_host(host) or name_of_host(host) in self._hosts
 
     def _check_origin(self, request: Request) -> bool:
         config = self.hub.config
@@ -69,7 +69,8 @@ class Site(NamedTuple):
     Attributes:
         hub: The hub.
         server: The server of the hub.
-        admin_address: The address of the admin view, with a new key; None without the view.
+        admin_address: The address of the admin view, with the key if it is a new one; None without
+            the view.
     """
 
     hub: Hub
@@ -98,7 +99,7 @@ async def open_site(
     health = hub.health(needs_bridge=settings.ready_needs_redis)
     apps: dict[str, ASGIApp] = {"/healthz": health, "/readyz": health, "/sse": hub.sse()}
     if settings.metrics:
-        apps["/metrics"] = _metrics_of(hub)
+        apps["/metrics"] = new_metrics(hub)
     if access.api is not None:
         apps["/api"] = hub.api(access.api)
     routes = Routes(apps, _answer_nothing if page is None else page.process_request, admit)
@@ -134,7 +135,7 @@ async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
     app = AdminApp(hub, key)
     host, port = settings.admin_host, settings.admin_port
     async with hub.serve(host, port, path=None, http_app=app) as server:
-        address = address_of(settings.admin_host, server.port)
+        address = address_of(host, server.port)
         # A key of the settings is a secret that the operator knows.
         yield address if settings.admin_key else f"{address}#key={key}"
 
@@ -156,7 +157,8 @@ def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _metrics_of(hub: Hub) -> ASGIApp:
+def new_metrics(hub: Hub) -> ASGIApp:
+    """Return the metrics for Prometheus, which need an optional package."""
     try:
         return hub.metrics()
     except ImportError as exc:

@@ -17,7 +17,7 @@ workers either.
 
 async def until_terminated(work: Coroutine[Any, Any, int]) -> int:
     """Await a coroutine; SIGTERM cancels it as Ctrl-C does, so that it can clean up."""
-    on_sigterm(_current_task().cancel)
+    on_sigterm(current_task().cancel)
     return await work
 
 
@@ -43,7 +43,7 @@ def on_sigterm(callback: Callable[[], object]) -> None:
     if sys.platform == "win32":
         return
     loop = asyncio.get_running_loop()
-    cancel = _current_task().cancel
+    cancel = current_task().cancel
 
     def call_first() -> None:
         is_worker = multiprocessing.parent_process() is not None
@@ -57,7 +57,8 @@ def _ignore() -> None:
     pass
 
 
-def _current_task() -> asyncio.Task[Any]:
+def current_task() -> asyncio.Task[Any]:
+    """Return the task in which a coroutine runs."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     return task

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from wshub_core.cli.termination import END_NOW, wait_for_sigterm
+from wshub_core.cli.termination import END_NOW, current_task, wait_for_sigterm
 from wshub_core.logs import get_logger
 from wshub_core.protocol.backoff import Backoff
 
@@ -164,9 +164,8 @@ async def cancel_with_parent(work: Coroutine[Any, Any, int]) -> int:
     Without the first, the death of a parent would leave its workers behind.
     """
     parent = multiprocessing.parent_process()
-    task = asyncio.current_task()
     assert parent is not None, "a worker has a parent"
-    assert task is not None, "a coroutine runs in a task"
+    task = current_task()
     loop = asyncio.get_running_loop()
 
     def end() -> None:

@@ -128,15 +128,7 @@ class RunningHub:
         self.lifecycle = self._make_lifecycle()
         self.drain = Drain(clock, self.registry, self.admission, self.lifecycle)
         self.publishing = self._make_publishing(listeners)
-        self.fleet_operations = FleetOperations(
-            clock.time,
-            config.max_message_bytes,
-            self.users,
-            self.relay,
-            self.subscriptions,
-            self.publishing,
-            self.close_connection,
-        )
+        self.fleet_operations = self._make_fleet_operations()
         self._commands = self._make_commands()
         # Documented on ConnectionOwner. No method in between: it is called for each frame.
         self.serve_frame = self._commands.serve
@@ -169,6 +161,17 @@ class RunningHub:
             self.callbacks,
             self._counters,
             listeners,
+        )
+
+    def _make_fleet_operations(self) -> FleetOperations:
+        return FleetOperations(
+            self.clock.time,
+            self.config.max_message_bytes,
+            self.users,
+            self.relay,
+            self.subscriptions,
+            self.publishing,
+            self.close_connection,
         )
 
     def _make_commands(self) -> Commands:

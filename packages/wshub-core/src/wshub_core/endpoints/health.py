@@ -7,9 +7,7 @@ import msgspec
 
 from wshub_core.bridge.state import BridgeState
 from wshub_core.transports.asgi_messages import Receive, Scope, Send, is_http, send_response
-from wshub_core.values.http import METHOD_NOT_ALLOWED, Response
-
-_NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
+from wshub_core.values.http import METHOD_NOT_ALLOWED, NOT_FOUND, Response
 
 
 class CheckedHub(Protocol):
@@ -60,7 +58,7 @@ class HealthApp:
         # The application may be mounted at its paths, or at any path above them.
         name = path.rpartition("/")[2]
         if name not in ("healthz", "readyz"):
-            return _NOT_FOUND
+            return NOT_FOUND
         if method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
         reason = self._find_problem() if name == "readyz" else ""

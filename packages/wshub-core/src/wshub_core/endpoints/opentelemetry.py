@@ -26,7 +26,11 @@ class _Latest:
         self._measured: Measurements | None = None
 
     def after(self, seen: Measurements | None) -> Measurements:
-        """Return a measurement that an instrument has not seen; None if it has seen none."""
+        """Return a measurement that an instrument has not seen yet.
+
+        Args:
+            seen: The last measurement that the instrument has seen; None before the first one.
+        """
         # An instrument that asks again begins the next export.
         if self._measured is None or self._measured is seen:
             self._measured = self._hub.measure()

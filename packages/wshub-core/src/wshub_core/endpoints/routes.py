@@ -10,9 +10,7 @@ from wshub_core.transports.asgi_messages import (
     read_request,
     send_response,
 )
-from wshub_core.values.http import Request, Response
-
-_NOT_FOUND = Response(404, b"Not Found\n")
+from wshub_core.values.http import NOT_FOUND, Request, Response
 
 
 class Routes:
@@ -47,4 +45,4 @@ class Routes:
             if path == prefix or path.startswith(f"{prefix}/"):
                 await app({**scope, "root_path": prefix}, receive, send)
                 return
-        await send_response(send, "http", self._answer(request) or _NOT_FOUND)
+        await send_response(send, "http", self._answer(request) or NOT_FOUND)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from http import HTTPStatus
 
 from wshub_core.hub import Hub
 from wshub_core.transports.asgi_messages import (
@@ -14,9 +13,7 @@ from wshub_core.transports.asgi_messages import (
     redirect_below_mount,
     send_response,
 )
-from wshub_core.values.http import Request, Response
-
-_NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
+from wshub_core.values.http import NOT_FOUND, Request, Response
 
 
 class LivePageApp:
@@ -51,4 +48,4 @@ class LivePageApp:
         path = path_below_mount(scope)
         if path == "":
             return redirect_below_mount(scope)
-        return self._answer(replace(read_request(scope), path=path)) or _NOT_FOUND
+        return self._answer(replace(read_request(scope), path=path)) or NOT_FOUND

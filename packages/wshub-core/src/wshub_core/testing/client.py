@@ -35,7 +35,7 @@ class HandshakeRefusedError(WSHubError):
 
 
 class MemoryTransport:
-    """A transport in memory; see `wshub_core.connections.transport.Transport`.
+    """The transport of a `MemoryClient`.
 
     Attributes:
         is_stalled: Whether the client takes no bytes.

@@ -63,6 +63,37 @@ async def is_http(scope: Scope, receive: Receive, send: Send) -> bool:
     return scope["type"] == "http"  # type: ignore[no-any-return]
 
 
+class BodyTooLargeError(Exception):
+    """The body of a request exceeds the limit."""
+
+
+class ClientGoneError(Exception):
+    """The client has gone before the end of its request."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        receive: Receives the body.
+        limit: Maximum size, in bytes.
+
+    Raises:
+        BodyTooLargeError: The body exceeds the limit.
+        ClientGoneError: The client has gone.
+    """
+    body = bytearray()
+    while True:
+        event = await receive()
+        if event["type"] != "http.request":
+            raise ClientGoneError
+        body += event.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLargeError
+        if not event.get("more_body", False):
+            return bytes(body)
+
+
 async def send_response(send: Send, kind: str, response: Response) -> None:
     """Send a response.
 

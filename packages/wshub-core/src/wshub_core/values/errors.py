@@ -124,7 +124,7 @@ class SubscriptionDeniedError(WSHubError):
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        super().__init__(f"subscription to channel {channel!r} is not authorised")
+        super().__init__(f"subscription to channel {channel!r} is not authorized")
 
 
 class SubscriptionLimitError(WSHubError):
@@ -150,7 +150,7 @@ class PublishDeniedError(WSHubError):
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        super().__init__(f"publishing to channel {channel!r} is not authorised")
+        super().__init__(f"publishing to channel {channel!r} is not authorized")
 
 
 class AuthError(WSHubError):
@@ -296,7 +296,7 @@ class PresenceDeniedError(WSHubError):
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        super().__init__(f"reading the presence of channel {channel!r} is not authorised")
+        super().__init__(f"reading the presence of channel {channel!r} is not authorized")
 
 
 class PresenceUnavailableError(WSHubError):

@@ -82,6 +82,9 @@ ProcessRequest: TypeAlias = Callable[[Request], Response | Awaitable[Response | 
 
 If it returns None, the response is 404."""
 
+NOT_FOUND = Response(404, b"Not Found\n")
+"""The response to a request for a path that nothing serves."""
+
 METHOD_NOT_ALLOWED = Response(405, b"Method Not Allowed\n", {"Allow": "GET, HEAD"})
 """The response to a method that a resource does not support (RFC 9110 section 15.5.6)."""
 

@@ -13,12 +13,7 @@ from typing import Any
 import msgspec
 
 from wshub_core.connections.running_hub import RunningHub
-from wshub_core.endpoints.api.bodies import (
-    ClientGoneError,
-    check_content_type,
-    decode_body,
-    read_body,
-)
+from wshub_core.endpoints.api.bodies import check_content_type, decode_body, read_bounded_body
 from wshub_core.endpoints.api.errors import HUB_ERRORS, JSON_TYPE, APIError, explain
 from wshub_core.endpoints.api.idempotency import answer_once, check_key
 from wshub_core.endpoints.api.interface import APIHub
@@ -28,6 +23,7 @@ from wshub_core.endpoints.api.requests import PublishBatchRequest
 from wshub_core.logs import escape, get_logger
 from wshub_core.protocol.kept_answers import AnswerKey
 from wshub_core.transports.asgi_messages import (
+    ClientGoneError,
     Receive,
     Scope,
     Send,
@@ -121,7 +117,7 @@ class API:
         user_id = await self._admit(request, operation)
         check_content_type(request)
         key = check_key(request.headers.get("idempotency-key", ()))
-        body = await read_body(request, receive, self._limit_of(operation))
+        body = await read_bounded_body(request, receive, self._limit_of(operation))
         answer = await self._run(operation, body, user_id, key)
         return Response(HTTPStatus.OK, answer, content_type=JSON_TYPE)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from wshub_core.endpoints.api.errors import JSON_TYPE, APIError
 from wshub_core.endpoints.api.requests import PublishRequest
-from wshub_core.transports.asgi_messages import Receive
+from wshub_core.transports.asgi_messages import BodyTooLargeError, Receive, read_body
 from wshub_core.values.http import Request
 
 _WITH_PATH = re.compile(r"(?P<text>.*?)(?: - at `(?P<path>\$.*)`)?", re.DOTALL)
@@ -19,13 +19,8 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
 _LONGEST_TEXT = 120
 """Number of characters of msgspec's texts, which repeat names of fields that the client chooses."""
 
-
 _MAX_DIGITS = 18
 """Number of digits of a length that is above every limit."""
-
-
-class ClientGoneError(Exception):
-    """The client has gone before the end of its request."""
 
 
 def check_content_type(request: Request) -> None:
@@ -43,8 +38,8 @@ def check_content_type(request: Request) -> None:
         )
 
 
-async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
-    """Return the body of a request.
+async def read_bounded_body(request: Request, receive: Receive, limit: int) -> bytes:
+    """Return the body of a request; refuse a length that is too large before the body comes.
 
     Args:
         request: The request.
@@ -59,16 +54,10 @@ async def read_body(request: Request, receive: Receive, limit: int) -> bytes:
     # The length first: Python refuses to convert thousands of digits.
     if announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > limit):
         raise _too_large(limit)
-    body = bytearray()
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise ClientGoneError
-        body += event.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not event.get("more_body", False):
-            return bytes(body)
+    try:
+        return await read_body(receive, limit)
+    except BodyTooLargeError:
+        raise _too_large(limit) from None
 
 
 def _too_large(limit: int) -> APIError:
