@@ -45,6 +45,7 @@ _HEADERS = {
 _MIN_KEY_LENGTH = 16
 
 _WRONG_METHOD = Response(405, b"Method Not Allowed\n", {**_HEADERS, "Allow": "GET, POST"})
+_TOO_DEEP = Response(400, b"the data is nested too deeply\n", _HEADERS)
 _NOT_FOUND = Response(404, b"Not Found\n", _HEADERS)
 _UNAUTHORIZED = Response(
     401, b"The admin key is missing or wrong\n", {**_HEADERS, "WWW-Authenticate": "Bearer"}
@@ -62,13 +63,15 @@ class _Disconnect(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def validate_admin_key(key: str) -> None:
-    """Raise an error if a key is too short.
+    """Raise an error if a key is too short, or has characters that a header cannot carry.
 
     Raises:
-        InvalidConfigError: The key is too short.
+        InvalidConfigError: The key is invalid.
     """
     if len(key.strip()) < _MIN_KEY_LENGTH:
         raise InvalidConfigError(f"the admin key needs at least {_MIN_KEY_LENGTH} characters")
+    if not (key.strip().isascii() and key.strip().isprintable()):
+        raise InvalidConfigError("the admin key must consist of printable characters of ASCII")
 
 
 class AdminApp:
@@ -80,11 +83,11 @@ class AdminApp:
 
     Args:
         hub: The hub.
-        key: The key, at least 16 characters. Everybody who knows it can read all messages, publish,
-            and close connections.
+        key: The key, at least 16 printable characters of ASCII. Everybody who knows it can read all
+            messages, publish, and close connections.
 
     Raises:
-        InvalidConfigError: The key is too short.
+        InvalidConfigError: The key is invalid.
     """
 
     def __init__(self, hub: Hub, key: str) -> None:
@@ -141,6 +144,8 @@ class AdminApp:
             if body is None:
                 raise msgspec.ValidationError("the body is too large or incomplete")
             command(body)
+        except RecursionError:
+            await send_response(send, "http", _TOO_DEEP)
         except (WSHubError, msgspec.MsgspecError, UnicodeDecodeError, TypeError) as exc:
             response = Response(400, f"{exc}\n".encode(), _HEADERS)
             await send_response(send, "http", response)
