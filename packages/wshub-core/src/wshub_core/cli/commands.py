@@ -147,6 +147,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         settings,
         sockets,
         on_ready=lambda: print_ready(port),
+        close_timeout=settings.close_timeout,
         drain_window=settings.drain_window,
     )
 

@@ -170,5 +170,5 @@ def new_authenticator(path: str) -> Any:
         raise WSHubError(
             "api_keys needs the package wshub-auth: install it beside wshub-core"
         ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, ValueError) as exc:  # no text, or a path with a null character
         raise WSHubError(f"the file of api_keys cannot be read: {exc}") from exc
