@@ -94,7 +94,7 @@ async def open_site(
     if settings.metrics:
         apps["/metrics"] = _metrics_of(hub)
     if settings.api_keys is not None:
-        apps["/api"] = hub.api(new_authenticator(settings.api_keys))
+        apps["/api/*"] = hub.api(new_authenticator(settings.api_keys))
     routes = Routes(apps, page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
