@@ -176,6 +176,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("WSHUB_COMPRESSION", "on", "WSHUB_COMPRESSION must be true or false"),
         ("WSHUB_OVERFLOW", "s3cret", "WSHUB_OVERFLOW must be one of"),
         ("WSHUB_OPEN_TIMEOUT", "", "WSHUB_OPEN_TIMEOUT must be a number"),
+        ("WSHUB_PORT", "80\udcff", "WSHUB_PORT must be an integer"),
     ],
 )
 def test_a_wrong_variable_is_an_error(variable: str, value: str, expected: str) -> None:
