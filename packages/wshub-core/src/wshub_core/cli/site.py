@@ -20,7 +20,7 @@ from wshub_core.transports.server import Server
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import WSHubError
 from wshub_core.values.http import Request, Response
-from wshub_core.values.origins import is_loopback_host, origin_allowed
+from wshub_core.values.origins import host_name, is_loopback_host, origin_allowed
 
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 """Hosts that stand for all addresses: a server can listen at them, a client cannot connect."""
@@ -50,11 +50,7 @@ class _LoopbackGuard:
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
         host = request.header("host")
-        return (
-            not self.is_local
-            or is_loopback_host(host)
-            or (host is not None and host.partition(":")[0] in self._hosts)
-        )
+        return not self.is_local or is_loopback_host(host) or host_name(host) in self._hosts
 
     def _check_origin(self, request: Request) -> bool:
         config = self.hub.config

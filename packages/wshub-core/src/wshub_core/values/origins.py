@@ -86,11 +86,22 @@ def is_loopback_host(host: str | None) -> bool:
     make a host name resolve to 127.0.0.1 (DNS rebinding), and the pages of that name then pass as
     the server's own pages. Checking the ``Host`` header prevents the attack.
     """
+    name = host_name(host)
     try:
-        name = urlsplit(f"//{host or ''}").hostname or ""
         return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def host_name(host: str | None) -> str:
+    """Return the name in the value of a ``Host`` header, in lower case and without brackets.
+
+    The result is empty without a header, and if the value is invalid.
+    """
+    try:
+        return urlsplit(f"//{host or ''}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_same_origin(origin: str, host: str | None) -> bool:
