@@ -1,13 +1,16 @@
 """The files for deployments: each is checked by the tool that reads it, or by its linter."""
 
 import asyncio
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from deployment import FILES, find_program
+from deployment import FILES, HubProcess, find_program
+from websockets.asyncio.client import connect
 
 from wshub_core.cli.commands import main
 
@@ -41,6 +44,36 @@ def test_the_dockerfile_copies_and_installs_what_exists() -> None:
     assert [line for line in ignored if line and not line.startswith("#")] == [
         *("*", "!packages", "packages/*/tests", "**/__pycache__"),
     ]
+
+
+async def test_the_health_check_of_the_image_asks_the_hub_and_no_proxy() -> None:
+    text = (FILES / "Dockerfile").read_text()
+    command = json.loads(re.findall(r"HEALTHCHECK .*\\\n +CMD (.*)", text)[0])
+    assert command[0] == "python"
+    hub = HubProcess("--drain-window", "600")
+    environment = {"WSHUB_PORT": str(hub.port), "http_proxy": "http://127.0.0.1:1"}
+
+    async def check_health() -> int:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command[1:]),
+            env=os.environ | environment,
+            stderr=subprocess.DEVNULL,
+        )
+        return await process.wait()
+
+    assert await check_health() != 0
+    await hub.start()
+    try:
+        assert await check_health() == 0
+        url = f"ws://127.0.0.1:{hub.port}/ws"
+        async with connect(url, proxy=None) as first, connect(url, proxy=None) as second:
+            ending = asyncio.create_task(hub.terminate())
+            closes = [asyncio.create_task(each.wait_closed()) for each in (first, second)]
+            await asyncio.wait(closes, return_when=asyncio.FIRST_COMPLETED)
+            assert await check_health() != 0
+        await ending
+    finally:
+        await hub.kill()
 
 
 def test_compose_accepts_its_file() -> None:

@@ -47,11 +47,13 @@ async def test_pages_and_websockets_pass_and_probes_do_not(
     run_proxy: RunProxy, tmp_path: Path
 ) -> None:
     # A connection without messages lives by the heartbeat of its hub.
-    options = ("--heartbeat-interval", "0.1", "--pong-timeout", "1", "--allow-publish")
+    heartbeat = ("--heartbeat-interval", "0.1", "--pong-timeout", "1")
+    options = (*heartbeat, "--allow-publish", "--metrics")
     async with run_hubs(*options) as hubs, run_proxy(hubs, tmp_path) as port:
         for path, status in [
             *(("/", 200), ("/channels", 200), ("/wshub.js", 200), ("/ws", 426)),
             *(("/readyz", 404), ("/healthz", 404), ("/metrics", 404)),
+            *(("/metrics/", 404), ("/metrics/x", 404), ("/metrics%2Fx", 404), ("//metrics", 404)),
         ]:
             assert await status_of(port, path) == status
         async with await dial(port) as socket:

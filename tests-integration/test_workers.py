@@ -182,6 +182,33 @@ async def test_workers_end_at_once(redis: RedisServer, numbers: tuple[signal.Sig
         assert await process.wait() == 130
 
 
+async def open_silent_client(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection whose client never answers the close."""
+    port = int(address.rstrip("/").rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = (
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    writer.write(request.encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return reader, writer
+
+
+async def test_workers_wait_for_clients_as_long_as_one_process(redis: RedisServer) -> None:
+    # Longer than the time that workers have with the default of 10 seconds.
+    options = ("--close-timeout", "21", "--access-log")
+    async with serve(redis, 2, *options) as (process, address):
+        reader, writer = await open_silent_client(address)
+        process.terminate()
+        assert b"server shutdown" in await reader.read()
+        _, errors = await process.communicate()
+        # A worker that is killed logs no end.
+        assert b": server_closed, code 1001" in errors
+        assert process.returncode == 130
+        writer.close()
+
+
 @linux
 async def test_a_worker_that_dies_is_replaced(redis: RedisServer) -> None:
     async with serve(redis, 2) as (process, address):
@@ -244,7 +271,7 @@ NO_REDIS = "import sys; sys.modules['wshub_redis'] = None; " + WSHUB
     ("code", "arguments", "message"),
     [
         (WSHUB, ("--workers", "2"), "several workers need redis"),
-        (WSHUB, ("--workers", "0"), "must be 1 or more"),
+        (WSHUB, ("--workers", "0"), "must be 1 to 1000"),
         (WSHUB, ("--redis", "localhost:6379"), "invalid redis URL: use redis://"),
         (WSHUB, ("--redis", "localhost:6379", "--workers", "2"), "invalid redis URL: use redis://"),
         (NO_REDIS, ("--redis", "redis://x"), "needs the package wshub-redis"),

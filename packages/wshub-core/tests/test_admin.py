@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from test_http_app import Peer, connected
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from wshub_core import AdminApp, AuthResult, Hub, InvalidConfigError, Request
+from wshub_core import AdminApp, AuthResult, Hub, HubConfig, InvalidConfigError, Request
 from wshub_core.admin.traffic import Traffic
 
 KEY = "a-key-with-more-than-16-characters"
@@ -72,9 +72,13 @@ async def test_nothing_is_told_without_the_key(serve: Serve, key: str | None) ->
     assert served.hub.stats().clients == 1
 
 
-async def test_a_short_key_is_refused() -> None:
-    with pytest.raises(InvalidConfigError, match="16 characters"):
-        AdminApp(Hub(), "short")
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("short", "16 characters"), ("a-key-with-an-ö-in-it", "ASCII"), ("a\tkey" * 9, "printable")],
+)
+async def test_a_key_that_is_short_or_fits_no_header_is_refused(key: str, text: str) -> None:
+    with pytest.raises(InvalidConfigError, match=text):
+        AdminApp(Hub(), key)
 
 
 async def test_the_page_and_its_files_need_no_key(serve: Serve) -> None:
@@ -138,8 +142,9 @@ async def test_publishing(serve: Serve) -> None:
         ("/publish", b'{"chanel":"a"}', "chanel"),
         ("/publish", b'{"channel":1}', "channel"),
         ("/publish", b"{", "truncated"),
+        ("/publish", b'{"channel":"a","data":' + b"[" * 9_000 + b"]" * 9_000 + b"}", "too deeply"),
         ("/publish", b"\xff", "malformed"),
-        ("/publish", b'{"channel":"a","data":' + b"[" * 5_000 + b"]" * 5_000 + b"}", "recursion"),
+        ("/publish", b'{"channel":"a","data":' + b"[" * 5_000 + b"]" * 5_000 + b"}", "nested too deeply"),
         ("/publish", b'"' + b"x" * 2_000_000 + b'"', "too large"),
         ("/disconnect", b'{"connection":99}', "no connection 99"),
         ("/disconnect", b'{"connection":"1"}', "connection"),
@@ -243,6 +248,22 @@ async def test_two_traces_of_one_connection(serve: Serve) -> None:
         assert (await anext(by_user))["direction"] == "in"
 
 
+async def test_a_user_id_that_is_no_unicode_is_shown_with_question_marks() -> None:
+    async with AsyncExitStack() as stack:
+        hub = Hub(HubConfig(authenticator=lambda _: AuthResult(True, "ada\ud800")))
+        await stack.enter_async_context(hub)
+        server = await stack.enter_async_context(hub.serve("127.0.0.1", 0))
+        served = Served(hub, server, stack)
+        client = await served.connect()
+        async with administrated(served) as peer:
+            status, body = await ask(peer, "GET", "/state")
+            assert status == 200
+            assert [each["userId"] for each in json.loads(body)["connections"]] == ["ada?"]
+            frames = await start_trace(peer, "connection=1")
+            await client.sync()
+            assert (await anext(frames))["user_id"] == "ada?"
+
+
 async def test_a_trace_without_a_name_is_refused(serve: Serve) -> None:
     async with administrated(await serve()) as peer:
         assert (await ask(peer, "GET", "/trace?what=ever"))[0] == 400
@@ -258,6 +279,17 @@ async def test_a_slow_reader_of_a_trace_is_told_what_it_missed() -> None:
     traffic.add("in", b"x" * 10_000_000, 1, "alice")
     (frame,) = await traffic.read(0)
     assert (frame.size, len(frame.text), frame.skipped) == (10_000_000, 4_096, 0)
+
+
+@pytest.mark.parametrize("character", [b"x", "\u00e4".encode(), "\U0001f600".encode(), b"\xff"])
+@pytest.mark.parametrize(("count", "is_cut"), [(4_096, False), (4_097, True), (9_000, True)])
+async def test_the_view_says_whether_a_text_is_cut(
+    character: bytes, count: int, is_cut: bool
+) -> None:
+    traffic = Traffic()
+    traffic.add("in", character * count)
+    (frame,) = await traffic.read(0)
+    assert (len(frame.text), frame.is_cut) == (4_096, is_cut)
 
 
 async def test_a_trace_does_not_hold_up_the_end_of_the_hub(serve: Serve) -> None:

@@ -284,6 +284,18 @@ async def test_a_proxy_on_this_machine_may_pass_on_the_host_of_an_allowed_origin
             await connect(url, host="localhost", origin=Origin("https://b.example"), proxy=None)
 
 
+async def test_the_host_of_an_allowed_origin_may_be_written_in_several_ways() -> None:
+    origins = "https://App.example,http://[fd00::1]:8443"
+    async with wshub("serve", "--port", "0", "--allowed-origins", origins) as process:
+        address = await first_line(process.stdout)
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        for host, status in [
+            *(("APP.example", 200), ("app.example:443", 200), ("[fd00::1]", 200)),
+            *(("[FD00::1]:8443", 200), ("[fd00::2]", 403), ("[fd00", 403), ("fd00", 403)),
+        ]:
+            assert await status_of(port, "/channels", host) == status, host
+
+
 async def status_of(port: int, path: str, host: str) -> int:
     reader, writer = await asyncio.open_connection("localhost", port)
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"

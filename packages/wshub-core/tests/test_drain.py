@@ -9,7 +9,7 @@ from math import inf, nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Serve, present
+from support import PATIENCE_SECONDS, Serve, present
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -119,6 +119,21 @@ async def test_a_drain_ends_when_the_last_client_is_gone() -> None:
         # One client is closed at once. The clock stands still.
         await hub.drain_connections(300)
         await hub.drain_connections(300)
+
+
+async def test_a_drain_ends_when_the_other_clients_have_left_by_themselves() -> None:
+    clock = ManualClock()
+    async with Hub(clock=clock) as hub:
+        clients = [await connect(hub) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_SECONDS), draining(hub, 600.0) as ending:
+            await asyncio.wait(
+                {asyncio.create_task(client.wait_closed()) for client in clients},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for client in clients:
+                client.close()
+            # The clock stands still.
+            await ending
 
 
 async def test_clients_that_leave_by_themselves_are_skipped() -> None:

@@ -169,9 +169,29 @@ def test_each_record_is_one_json_object_in_one_line(text: str, extra: dict[str, 
     assert extra.keys() <= json.loads(line).keys()
 
 
+class WithoutStr:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __repr__(self) -> str:
+        return "WithoutStr()"
+
+
+class WithoutText(WithoutStr):
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
-    [({("a", 1): 2}, "{('a', 1): 2}"), (float("nan"), "nan"), ({"a": b"x"}, {"a": "b'x'"})],
+    [
+        ({("a", 1): 2}, "{('a', 1): 2}"),
+        (float("nan"), "nan"),
+        ({"a": b"x"}, {"a": "b'x'"}),
+        pytest.param(10**5_000, "<int without a text>", id="huge"),
+        pytest.param(WithoutStr(), "WithoutStr()", id="without str"),
+        pytest.param(WithoutText(), "<WithoutText without a text>", id="without text"),
+    ],
 )
 def test_a_line_is_complete_whatever_other_packages_add(value: Any, written: Any) -> None:
     own = {"time": "never", "level": "debug", "logger": "wshub"}

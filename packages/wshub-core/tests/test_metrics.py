@@ -278,6 +278,14 @@ async def test_metrics_exist_before_the_hub_is_entered_and_after_its_end() -> No
     assert value(samples, "wshub_connections") == 0
 
 
+@pytest.mark.parametrize("auto_describe", [False, True])
+async def test_a_registry_refuses_a_second_hub(auto_describe: bool) -> None:
+    registry = CollectorRegistry(auto_describe=auto_describe)
+    registry.register(Hub().collector())
+    with pytest.raises(ValueError, match="wshub_messages"):
+        registry.register(Hub().collector())
+
+
 class NumberedBridge(MemoryBridge):
     """A bridge that reports its numbers, or fails."""
 

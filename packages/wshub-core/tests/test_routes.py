@@ -16,6 +16,9 @@ async def show(scope: Scope, receive: Receive, send: Send) -> None:
     await send_response(send, "http", Response(200, json.dumps(seen).encode()))
 
 
+ROUTES = {"/api/*": show, "/api/deep/*": show, "/one": show}
+
+
 def answer(request: Request) -> Response | None:
     return Response(200, b"page") if request.path == "/" else None
 
@@ -33,10 +36,13 @@ def admit(request: Request) -> Response | None:
         ("/api/deeper", '["/api", "/api/deeper"]'),
         ("/", "page"),
         ("/apis", "Not Found\n"),
+        ("/one", '["/one", "/one"]'),
+        ("/one/", "Not Found\n"),
+        ("/one%2Fa", "Not Found\n"),
     ],
 )
 async def test_the_longest_route_counts(serve: Serve, path: str, expected: str) -> None:
-    served = await serve(http_app=Routes({"/api": show, "/api/deep": show}, answer, admit))
+    served = await serve(http_app=Routes(ROUTES, answer, admit))
     async with connected(served) as peer:
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         _, _, body = await peer.ask(request.encode())

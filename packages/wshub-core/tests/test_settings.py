@@ -135,9 +135,10 @@ def test_an_error_in_the_text_of_a_file_names_the_line(tmp_path: Path) -> None:
     [
         ("max_connections = 0", "max_connections must be above 0, not 0"),
         ("max_outbox_bytes = 1", "max_outbox_bytes must hold"),
-        ("workers = 0", "workers must be 1 or more, not 0"),
+        ("workers = 0", "workers must be 1 to 1000, not 0"),
         ("workers = 2", "several workers need redis"),
         ("ready_needs_redis = true", "ready_needs_redis needs redis"),
+        ("workers = 8080\nredis = 'redis://x'", "workers must be 1 to 1000, not 8080"),
         ("port = 70000", "port must be 0 to 65535, not 70000"),
         ('allowed_origins = ["app.example"]', "allowed_origins: an origin is a scheme"),
         ('[history."a b"]', "history: 'a b' must be the name of a channel"),
@@ -176,6 +177,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("WSHUB_COMPRESSION", "on", "WSHUB_COMPRESSION must be true or false"),
         ("WSHUB_OVERFLOW", "s3cret", "WSHUB_OVERFLOW must be one of"),
         ("WSHUB_OPEN_TIMEOUT", "", "WSHUB_OPEN_TIMEOUT must be a number"),
+        ("WSHUB_PORT", "80\udcff", "WSHUB_PORT must be an integer"),
     ],
 )
 def test_a_wrong_variable_is_an_error(variable: str, value: str, expected: str) -> None:
@@ -246,7 +248,7 @@ async def test_check_config_reports_every_invalid_value(tmp_path: Path) -> None:
     code, _, errors = await finish("check-config", str(path))
     assert code == 1
     assert errors == (
-        "wshub: workers must be 1 or more, not 0\n"
+        "wshub: workers must be 1 to 1000, not 0\n"
         "wshub: port must be 0 to 65535, not 99999\n"
         "wshub: admin_key: the admin key needs at least 16 characters\n"
         "wshub: open_timeout must be above 0, not -1.0\n"
@@ -265,3 +267,15 @@ async def test_check_config_counts_the_variables_as_serve_does(
     monkeypatch.setenv("WSHUB_PORT", "tcp://10.0.0.7:8080")
     code, _, errors = await finish("check-config", str(path))
     assert (code, errors.startswith("wshub: WSHUB_PORT must be an integer")) == (1, True)
+
+
+@pytest.mark.parametrize("path", ["", "/", "a\\u0000b", "none"])
+async def test_a_key_file_that_cannot_be_read_is_an_error(tmp_path: Path, path: str) -> None:
+    pytest.importorskip("wshub_auth")
+    file = tmp_path / "wshub.toml"
+    file.write_text(f'port = 0\napi_keys = "{path}"\n')
+    for command in (("check-config",), ("serve", "--config")):
+        code, _, errors = await finish(*command, str(file))
+        assert code == 1
+        assert errors.startswith("wshub: the file of api_keys cannot be read: ")
+        assert errors.count("\n") == 1

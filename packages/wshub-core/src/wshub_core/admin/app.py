@@ -50,6 +50,7 @@ _MIN_KEY_LENGTH = 16
 _MAX_BODY_BYTES = 1_048_576
 
 _WRONG_METHOD = Response(405, b"Method Not Allowed\n", {**_HEADERS, "Allow": "GET, POST"})
+_TOO_DEEP = Response(400, b"the data is nested too deeply\n", _HEADERS)
 _NOT_FOUND = Response(404, b"Not Found\n", _HEADERS)
 _UNAUTHORIZED = Response(
     401, b"The admin key is missing or wrong\n", {**_HEADERS, "WWW-Authenticate": "Bearer"}
@@ -67,13 +68,15 @@ class _Disconnect(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def validate_admin_key(key: str) -> None:
-    """Raise an error if a key is too short.
+    """Raise an error if a key is too short, or has characters that a header cannot carry.
 
     Raises:
-        InvalidConfigError: The key is too short.
+        InvalidConfigError: The key is invalid.
     """
     if len(key.strip()) < _MIN_KEY_LENGTH:
         raise InvalidConfigError(f"the admin key needs at least {_MIN_KEY_LENGTH} characters")
+    if not (key.strip().isascii() and key.strip().isprintable()):
+        raise InvalidConfigError("the admin key must consist of printable characters of ASCII")
 
 
 class AdminApp:
@@ -85,11 +88,11 @@ class AdminApp:
 
     Args:
         hub: The hub.
-        key: The key, at least 16 characters. Everybody who knows it can read all messages, publish,
-            and close connections.
+        key: The key, at least 16 printable characters of ASCII. Everybody who knows it can read all
+            messages, publish, and close connections.
 
     Raises:
-        InvalidConfigError: The key is too short.
+        InvalidConfigError: The key is invalid.
     """
 
     def __init__(self, hub: Hub, key: str) -> None:
@@ -149,8 +152,9 @@ class AdminApp:
             return
         except BodyTooLargeError:
             response = Response(400, b"the body is too large\n", _HEADERS)
-        # RecursionError: the body is nested too deeply.
-        except (WSHubError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except RecursionError:
+            response = _TOO_DEEP
+        except (WSHubError, msgspec.MsgspecError, UnicodeDecodeError, TypeError) as exc:
             response = Response(400, f"{exc}\n".encode(), _HEADERS)
         await send_response(send, "http", response)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from wshub_core.hub import Hub
 from wshub_core.values.connection import Connection
+from wshub_core.values.encoding import replace_surrogates
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ def _slowness(connection: Connection) -> tuple[int, int, int]:
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
         "id": connection.id,
-        "userId": connection.user_id,
+        "userId": replace_surrogates(connection.user_id),
         "address": connection.remote_address,
         "channels": len(connection.subscriptions),
         "waitingBytes": connection.waiting_bytes,

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from wshub_core.values.encoding import replace_surrogates
+
 Direction: TypeAlias = Literal["in", "out", "published"]
 
 _MAX_FRAMES = 1_000
@@ -54,7 +56,8 @@ class Traffic:
         self, direction: Direction, payload: bytes, connection: int | None = None, user_id: str = ""
     ) -> None:
         """Add a frame."""
-        text = payload[: 4 * _MAX_TEXT].decode(errors="replace")[:_MAX_TEXT]
+        # A character has at most four bytes. Of a longer payload, these bytes have one too many.
+        text = payload[: 4 * (_MAX_TEXT + 1)].decode(errors="replace")
         if len(self._frames) == _MAX_FRAMES:
             self._frames.popleft()
             self._skipped += 1
@@ -62,10 +65,10 @@ class Traffic:
             at=time(),
             direction=direction,
             connection=connection,
-            user_id=user_id,
-            text=text,
+            user_id=replace_surrogates(user_id),
+            text=text[:_MAX_TEXT],
             size=len(payload),
-            is_cut=len(text.encode(errors="replace")) < len(payload),
+            is_cut=len(text) > _MAX_TEXT,
         )
         self._frames.append(frame)
         self._has_frames.set()

@@ -80,7 +80,10 @@ def _read_keys(setting: str, path: str) -> Authenticator:
     with _explained(setting, "wshub-auth"):
         auth = import_module("wshub_auth")
         sources = (auth.BearerHeader(), auth.BearerSubprotocol())
-        authenticator: Authenticator = auth.APIKeyAuthenticator.from_file(path, sources=sources)
+        try:
+            authenticator: Authenticator = auth.APIKeyAuthenticator.from_file(path, sources=sources)
+        except (OSError, ValueError) as exc:  # no text, or a path with a null character
+            raise WSHubError(f"the file of {setting} cannot be read: {exc}") from exc
         return authenticator
 
 
@@ -93,7 +96,5 @@ def _explained(setting: str, package: str) -> Iterator[None]:
         raise WSHubError(
             f"{setting} needs the package {package}: install it beside wshub-core"
         ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise WSHubError(f"the file of {setting} cannot be read: {exc}") from exc
     except InvalidConfigError as exc:
         raise InvalidConfigError(f"{setting}: {exc}") from exc

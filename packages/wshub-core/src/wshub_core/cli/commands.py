@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import io
-import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,6 +24,7 @@ from wshub_core.cli.site import (
 )
 from wshub_core.cli.socket_activation import take_inherited_sockets
 from wshub_core.cli.sources import add_flags, read_settings
+from wshub_core.cli.standard_streams import discard_output, open_missing_streams, print_lines
 from wshub_core.cli.termination import drain_when_terminated, until_terminated
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; the arguments of this process if None.
     """
+    open_missing_streams()
     arguments = _make_parser().parse_args(argv)
     return _run_to_end(arguments.run(arguments))
 
@@ -118,7 +119,7 @@ async def _raise_client_missing(arguments: argparse.Namespace) -> int:
 async def _check_config(arguments: argparse.Namespace) -> int:
     # With the variables, because a secret that the file needs is often in one.
     _check(read_settings(argparse.Namespace(config=arguments.file)))
-    print(f"{arguments.file} is valid")
+    print_lines(f"{arguments.file} is valid")
     return 0
 
 
@@ -149,6 +150,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         settings,
         sockets,
         on_ready=lambda: print_ready(port),
+        close_timeout=settings.close_timeout,
         drain_window=settings.drain_window,
     )
 
@@ -176,7 +178,7 @@ async def _serve_here(
     async with open_site(settings, sockets) as site:
         report_ready(site.server.port)
         if site.admin_address is not None:
-            print(f"admin view: {site.admin_address}", flush=True)
+            print_lines(f"admin view: {site.admin_address}")
         if settings.drain_window:
             await drain_when_terminated(site.hub, settings.drain_window)
         else:
@@ -221,8 +223,7 @@ class _Echo:
             print(message.data, flush=True)
         except BrokenPipeError:
             self._is_read = False
-            # Python flushes standard output at its exit, which would report the broken pipe again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
 
 
 def _new_event_loop_runner() -> Callable[[Coroutine[Any, Any, int]], int]:

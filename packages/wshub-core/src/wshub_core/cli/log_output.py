@@ -1,5 +1,6 @@
 """The log of ``wshub serve``: its format, and the level of each logger."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -69,7 +70,10 @@ class JSONFormatter(logging.Formatter):
 
 def _to_json(value: object) -> object:
     """Return a value that JSON can represent: the value itself if possible, else its text."""
+    # Objects of other packages may raise anything. An error would cost the whole line.
     try:
         return json.loads(json.dumps(value, default=str, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)
+    except Exception:
+        with contextlib.suppress(Exception):
+            return repr(value)
+        return f"<{type(value).__qualname__} without a text>"

@@ -20,6 +20,9 @@ from wshub_core.values.presence import PresenceSettings
 
 _HUB = HubConfig()
 
+_MOST_WORKERS = 1_000
+"""Maximum number of workers. A mistake, such as the number of a port, must not fill the memory."""
+
 _PROCESS_PATTERN = f"{PROCESS_CHANNEL_PREFIX}*"
 
 
@@ -169,8 +172,8 @@ class ServeSettings:
 
     def _find_problems(self) -> Iterator[str]:
         """Yield the errors of all settings but those of `HubConfig`."""
-        if self.workers < 1:
-            yield f"workers must be 1 or more, not {self.workers}"
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            yield f"workers must be 1 to {_MOST_WORKERS}, not {self.workers}"
         if self.workers > 1 and self.redis is None:
             yield "several workers need redis: each worker is a hub of its own, which Redis joins"
         if self.workers > 1 and self.admin:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from wshub_core.admin.app import AdminApp
 from wshub_core.cli.access import read_access
 from wshub_core.cli.settings import ServeSettings
+from wshub_core.cli.standard_streams import print_lines
 from wshub_core.endpoints.routes import Routes
 from wshub_core.hub import Hub
 from wshub_core.page.page import LivePage
@@ -101,7 +102,7 @@ async def open_site(
     if settings.metrics:
         apps["/metrics"] = new_metrics(hub)
     if access.api is not None:
-        apps["/api"] = hub.api(access.api)
+        apps["/api/*"] = hub.api(access.api)
     routes = Routes(apps, _answer_nothing if page is None else page.process_request, admit)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hub)
@@ -143,7 +144,7 @@ async def _open_admin(hub: Hub, settings: ServeSettings) -> AsyncIterator[str]:
 def print_addresses(host: str, port: int) -> None:
     """Print the address of the page and the address for clients."""
     address = address_of(host, port)
-    print(address, f"ws{address.removeprefix('http')}ws", sep="\n", flush=True)
+    print_lines(address, f"ws{address.removeprefix('http')}ws")
 
 
 def address_of(host: str, port: int) -> str:

@@ -159,7 +159,7 @@ def _to_type(value: object, kind: Any, *, is_text: bool) -> Any:
     """
     try:
         return msgspec.convert(value, kind, strict=not is_text)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # bytes of a variable that are no UTF-8
         found = "" if is_text else f", not {_name_type(type(value))}"
         if get_origin(kind) is Literal:
             raise ValueError(f"must be one of {', '.join(get_args(kind))}") from None

@@ -16,8 +16,10 @@ from wshub_core.protocol.backoff import Backoff
 
 logger = get_logger("wshub.workers")
 
-_STOP_SECONDS = 20.0
-"""Seconds between the signal that ends a worker and SIGKILL, if the worker does not end."""
+_SPARE_SECONDS = 10.0
+"""Seconds that a worker may take in addition to the end of its connections, for example for the
+last messages of a bridge.
+"""
 
 _STABLE_SECONDS = 10.0
 """Seconds after which a worker counts as stable; the restart backoff then begins again."""
@@ -32,6 +34,7 @@ async def run_workers(
     work: Work,
     *arguments: object,
     on_ready: Callable[[], object],
+    close_timeout: float,
     drain_window: float = 0.0,
 ) -> int:
     """Run a function in several worker processes until SIGTERM, or until this task is cancelled.
@@ -43,13 +46,15 @@ async def run_workers(
         work: The function. It must be importable, because each worker is a new interpreter.
         *arguments: Further arguments of the function; they are pickled.
         on_ready: Called once, when all workers are ready.
+        close_timeout: The ``close_timeout`` of the workers. A worker that has not closed its
+            connections after twice this time is killed.
         drain_window: Time in seconds that the workers take to end after SIGTERM. With 0, SIGTERM
             cancels this task.
 
     Returns:
         The exit status of a worker that ended before it was ready; 0 after SIGTERM.
     """
-    slots = [_Slot(work, arguments) for _ in range(count)]
+    slots = [_Slot(work, arguments, 2 * close_timeout + _SPARE_SECONDS) for _ in range(count)]
     try:
         # One after the other, so that an error that all workers would have is reported once.
         for slot in slots:
@@ -69,11 +74,19 @@ async def run_workers(
 
 
 class _Slot:
-    """The slot of one worker, which its replacements take over."""
+    """The slot of one worker, which its replacements take over.
 
-    def __init__(self, work: Work, arguments: tuple[object, ...]) -> None:
+    Args:
+        work: The function of the worker.
+        arguments: Its arguments.
+        stop_seconds: Time in seconds between the signal that ends the worker and SIGKILL, if the
+            worker does not end.
+    """
+
+    def __init__(self, work: Work, arguments: tuple[object, ...], stop_seconds: float) -> None:
         self._work = work
         self._arguments = arguments
+        self._stop_seconds = stop_seconds
         self._process: SpawnProcess | None = None
 
     async def start(self) -> int | None:
@@ -123,7 +136,7 @@ class _Slot:
         assert process.pid is not None, "the process was started"
         os.kill(process.pid, number)
         try:
-            async with asyncio.timeout(seconds + _STOP_SECONDS):
+            async with asyncio.timeout(seconds + self._stop_seconds):
                 await self._wait_ended(process)
         except TimeoutError:
             process.kill()

@@ -1,6 +1,7 @@
 """The drain: closes the connections of a hub over a window, so that clients return evenly."""
 
 import asyncio
+from collections.abc import Iterable
 from math import ceil
 
 from wshub_core.connections.admission import Admission
@@ -69,9 +70,23 @@ class Drain:
         self._all_closed.set()
 
     async def _drain(self) -> None:
+        connections = self._registry.connections
         self._close_next()
-        await self._all_closed.wait()
+        waiting = asyncio.create_task(self._stop_when_gone(connections))
+        try:
+            await self._all_closed.wait()
+        finally:
+            waiting.cancel()
         await self._lifecycle.end_transports()
+
+    async def _stop_when_gone(self, connections: Iterable[ServerConnection]) -> None:
+        """Stop the drain when all connections have ended, some of them by themselves.
+
+        Otherwise, the drain would go on until the turn of the next connection.
+        """
+        for connection in connections:
+            await connection.wait_gone()
+        self.stop()
 
     def _close_next(self) -> None:
         """Close the connections whose turn it is, and set the timer for the next ones."""

@@ -17,7 +17,7 @@ from wshub_core.presence.sync import PresenceSync
 from wshub_core.protocol.registry import Registry
 from wshub_core.values.channel_patterns import ChannelPatterns
 from wshub_core.values.config import HubConfig
-from wshub_core.values.encoding import encode
+from wshub_core.values.encoding import encode, replace_surrogates
 from wshub_core.values.errors import MessageEncodeError, NoPresenceError, WSHubError
 from wshub_core.values.messages import JSON, Message, MessageType
 from wshub_core.values.presence import MAX_INFO_BYTES, Member, PresenceSettings
@@ -122,7 +122,7 @@ class ChannelPresence:
             info = self._callbacks.call_plain("presence_info", None, _encode_info, result)
         member = Member(
             # An authenticator can return a text that is not valid Unicode.
-            user_id=connection.user_id.encode(errors="replace").decode(),
+            user_id=replace_surrogates(connection.user_id),
             connection_id=self._connection_id(connection),
             info=info,
         )

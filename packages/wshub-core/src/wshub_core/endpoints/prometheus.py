@@ -25,6 +25,7 @@ from wshub_core.transports.asgi_messages import (
     send_response,
 )
 from wshub_core.values.http import METHOD_NOT_ALLOWED, Response
+from wshub_core.values.measurements import Measurements
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -43,20 +44,31 @@ class HubCollector(Collector):
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of this moment."""
-        measured = self._hub.measure()
-        for metric in METRICS:
-            make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            labels = [metric.label] if metric.label else []
-            family = make(metric.full_name, metric.meaning, labels=labels)
-            for value, number in metric.values(measured).items():
-                family.add_metric([value] if metric.label else [], number)
-            yield family
-        times = measured.fan_outs
-        bounds = (*(str(bound) for bound in times.bounds), "+Inf")
-        # Prometheus counts the values up to a bound, not those of a range.
-        buckets = list(zip(bounds, accumulate(times.counts), strict=True))
-        yield HistogramMetricFamily("wshub_fan_out_seconds", FAN_OUTS, buckets, times.sum)
+        """Return the metrics of this moment."""
+        return _make_families(self._hub.measure())
+
+    def describe(self) -> Iterator[Metric]:
+        """Return the metrics without numbers, so that a registry refuses the names of a second hub.
+
+        Without this method, only the default registry refuses them.
+        """
+        return _make_families(Measurements())
+
+
+def _make_families(measured: Measurements) -> Iterator[Metric]:
+    """Yield the metrics of a measurement."""
+    for metric in METRICS:
+        make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        labels = [metric.label] if metric.label else []
+        family = make(metric.full_name, metric.meaning, labels=labels)
+        for value, number in metric.values(measured).items():
+            family.add_metric([value] if metric.label else [], number)
+        yield family
+    times = measured.fan_outs
+    bounds = (*(str(bound) for bound in times.bounds), "+Inf")
+    # Prometheus counts the values up to a bound, not those of a range.
+    buckets = list(zip(bounds, accumulate(times.counts), strict=True))
+    yield HistogramMetricFamily("wshub_fan_out_seconds", FAN_OUTS, buckets, times.sum)
 
 
 class MetricsApp:

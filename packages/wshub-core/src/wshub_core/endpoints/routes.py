@@ -17,8 +17,9 @@ class Routes:
     """An ASGI application that passes each request on to the application of its path.
 
     Args:
-        apps: The applications. A path stands for itself and for all paths below it; the longest
-            one counts. An application gets the path of its route as ``root_path``.
+        apps: The applications. A path stands for itself only, because proxies refuse such paths one
+            by one. With ``/*`` at its end, it also stands for all paths below; the longest one
+            counts. An application gets the path of its route as ``root_path``.
         answer: Answers the requests for all other paths; None stands for status 404.
         admit: Returns the response to a request that no application may get, or None.
     """
@@ -41,8 +42,9 @@ class Routes:
             await send_response(send, "http", refusal)
             return
         path: str = scope["path"]
-        for prefix, app in self._apps.items():
-            if path == prefix or path.startswith(f"{prefix}/"):
+        for route, app in self._apps.items():
+            prefix = route.removesuffix("/*")
+            if path == prefix or (prefix != route and path.startswith(f"{prefix}/")):
                 await app({**scope, "root_path": prefix}, receive, send)
                 return
         await send_response(send, "http", self._answer(request) or NOT_FOUND)

@@ -143,3 +143,8 @@ def _has_non_finite(data: object) -> bool:
     if isinstance(data, dict):
         return any(map(_has_non_finite, data.values()))
     return isinstance(data, list | tuple | set | frozenset) and any(map(_has_non_finite, data))
+
+
+def replace_surrogates(text: str) -> str:
+    """Return a text that UTF-8 can encode, with question marks for lone surrogates."""
+    return text.encode(errors="replace").decode()
