@@ -174,7 +174,7 @@ async def test_the_document_is_only_read(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("publsh", "did you mean publish?"), ("", ""), ("publish/", "publish"), ("x" * 9_000, "")],
+    [("publsh", "did you mean publish?"), ("", ""), ("publish/", "publish"), ("x" * 7_000, "")],
 )
 async def test_an_unknown_operation_gets_404(serve: Serve, name: str, hint: str) -> None:
     served = await serve_api(serve)
