@@ -5,7 +5,11 @@ import re
 from wshub_core.values.paths import normalize_path
 
 MAX_LINE_BYTES = 8_192
-"""Longest line of a request, in bytes, as in `websockets`."""
+"""Longest line of a handshake, in bytes, as in `websockets`, and longest path of any request."""
+
+_MAX_FIRST_LINE_BYTES = 65_536
+"""Longest first line of a plain request, in bytes. An event stream names its channels in the query.
+"""
 
 _LINE = re.compile(
     rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ (?:(?i:https?)://[^/ ?]*)?([!-~]+) HTTP/1\.[01]\r?\n"
@@ -21,10 +25,14 @@ def is_for_other_path(data: bytes, path: str | None) -> bool | None:
         path: The normalized path of the hub; None for none.
 
     Returns:
-        None if the first line has not arrived, and False if it is malformed or too long.
+        None if the first line has not arrived, and False if it is malformed, or too long to answer.
     """
     end = data.find(b"\n")
-    if end < 0 and len(data) <= MAX_LINE_BYTES:
-        return None
-    line = _LINE.match(data) if 0 <= end <= MAX_LINE_BYTES else None
-    return line is not None and normalize_path(line[1].decode().partition("?")[0]) != path
+    if end < 0:
+        return None if len(data) <= _MAX_FIRST_LINE_BYTES else False
+    line = _LINE.match(data)
+    target = b"" if line is None else line[1].partition(b"?")[0]
+    # The normalization of a path takes about a microsecond for each of its escapes.
+    if line is None or len(target) > MAX_LINE_BYTES:
+        return False
+    return normalize_path(target.decode()) != path
