@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import sys
@@ -185,7 +186,9 @@ async def test_an_unknown_operation_gets_404(serve: Serve, name: str, hint: str)
         assert len(answer["error"]["message"]) < 100
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/publish", "/publish", "/v1/v1/publish", "//v1/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v2/publish", "/publish", "/v1/v1/publish", "//v1/", "publish"]
+)
 async def test_other_paths_get_404(serve: Serve, path: str) -> None:
     served = await serve_api(serve)
     async with connected(served) as peer:
@@ -205,6 +208,18 @@ async def test_a_body_of_another_type_gets_415(serve: Serve, content_type: str) 
         options = {"content_type": content_type}
         assert await refused(peer, "publish", PUBLISH, **options) == (415, "unsupported_media_type")
     assert served.hub.stats().messages == 0
+
+
+async def test_a_compressed_body_gets_415(serve: Serve) -> None:
+    async with connected(await serve_api(serve)) as peer:
+        body = gzip.compress(b'{"channel":"a"}')
+        sent = request("publish", body, content_encoding="gzip")
+        status, headers, answer = await peer.ask(sent)
+        assert (status, headers["accept-encoding"]) == (415, "identity")
+        assert b"must not be compressed" in answer
+        assert (await call(peer, "publish", {"channel": "a"}, content_encoding="identity"))[
+            0
+        ] == 200
 
 
 async def test_parameters_of_the_type_are_allowed(serve: Serve) -> None:

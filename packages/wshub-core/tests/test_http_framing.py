@@ -209,3 +209,14 @@ async def test_the_scheme_of_a_target_is_case_insensitive(serve: Serve) -> None:
     async with connected(await serve(http_app=echo)) as peer:
         peer.writer.write(HANDSHAKE.replace(b"/ws", b"HTTP://localhost/ws"))
         assert (await peer.read(has_body=False))[0] == 101
+
+
+async def test_a_request_that_is_not_answered_when_the_server_closes_gets_503(
+    serve: Serve,
+) -> None:
+    served = await serve(http_app=ignore)
+    async with connected(served) as peer:
+        peer.writer.write(post(b"hello")[:-1])
+        await eventually(lambda: exchange_of(served) is not None)
+        await served.server.close()
+        assert (await peer.read())[0] == 503

@@ -91,20 +91,24 @@ class HTTPReader(asyncio.Protocol):
         return self._is_parsing
 
     def _parse(self) -> bool:
-        """Parse the head, or a part of the body; return True if more can be parsed now."""
+        """Parse the head, and a part of the body; return True if more can be parsed now."""
         if self._exchange is None:
             size = find_head_end(self._unread)
             if size is None:
                 return False
-        elif not self._may_parse_body:
-            return False
-        else:
-            size = _PART_BYTES if self._is_chunked else len(self._unread)
+            self._pass_on(size)
+        # With the head, so that a response to the head alone finds a short body read, and the
+        # socket can stay open.
+        if self._may_parse_body and self._unread:
+            self._pass_on(_PART_BYTES if self._is_chunked else len(self._unread))
+        return self._may_parse_body and bool(self._unread)
+
+    def _pass_on(self, size: int) -> None:
+        """Pass unread bytes to `h11`, and handle the parts of the request in them."""
         self._protocol.receive_data(bytes(self._unread[:size]))
         del self._unread[:size]
         while self._handle_event():
             pass
-        return self._may_parse_body and bool(self._unread)
 
     @property
     def _may_parse_body(self) -> bool:

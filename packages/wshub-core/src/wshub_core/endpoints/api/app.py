@@ -109,7 +109,9 @@ class API:
         await send_response(send, "http", response)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        name = path_below_mount(scope).removeprefix(_VERSION)
+        before, version, name = path_below_mount(scope).partition(_VERSION)
+        if before or not version:
+            name = ""
         if name == _DOCUMENT:
             _check_method(scope, "GET", "HEAD")
             return Response(HTTPStatus.OK, openapi_document(), content_type=JSON_TYPE)

@@ -29,7 +29,7 @@ class ClientGoneError(Exception):
 
 
 def check_content_type(request: Request) -> None:
-    """Raise an error if the body of a request is not declared as JSON.
+    """Raise an error if the body of a request is not declared as JSON, without compression.
 
     This is also a protection: a page of another site can send a form or a text with the cookies of
     a user, but no JSON, unless the server allows it in an answer to ``OPTIONS``.
@@ -40,6 +40,14 @@ def check_content_type(request: Request) -> None:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
             f"the body must be JSON, with the header Content-Type: {JSON_TYPE}",
+        )
+    if (request.header("content-encoding") or "identity").strip().lower() != "identity":
+        raise APIError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the body must not be compressed, so leave out the header Content-Encoding",
+            # RFC 9110 section 12.5.3: the encodings that the next request may use.
+            headers={"Accept-Encoding": "identity"},
         )
 
 
