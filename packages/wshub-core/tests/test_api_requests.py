@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from wshub_core import AuthResult, Connection, Hub, HubStats, Request, TooManyAttemptsError
 from wshub_core.endpoints.api import app
+from wshub_core.endpoints.api.bodies import decode_batch
 from wshub_core.endpoints.api.operations import OPERATIONS
 
 PUBLISH = {"channel": "a"}
@@ -333,6 +334,20 @@ async def test_a_batch_may_have_the_size_of_sixteen_messages(serve: Serve) -> No
     async with connected(served) as peer:
         assert (await call(peer, "publish_batch", body))[0] == 200
         assert await refused(peer, "publish_batch", body + b" ") == (413, "body_too_large")
+
+
+async def test_a_batch_of_tiny_values_leaves_time_for_others() -> None:
+    # 300,000 lists take some 0.2 s to decode.
+    message = b'{"channel":"a","data":[' + b"[]," * 20_000 + b"0]}"
+    decoding = asyncio.create_task(
+        decode_batch(b'{"messages":[' + b",".join([message] * 16) + b"]}")
+    )
+    steps = 0
+    while not decoding.done():
+        await asyncio.sleep(0)
+        steps += 1
+    assert len(decoding.result().messages) == 16
+    assert steps > 3
 
 
 async def test_a_body_without_credentials_is_not_read(serve: Serve) -> None:

@@ -16,6 +16,7 @@ from wshub_core.connections.admission import Admission
 from wshub_core.endpoints.api.bodies import (
     ClientGoneError,
     check_content_type,
+    decode_batch,
     decode_body,
     read_body,
 )
@@ -150,7 +151,8 @@ class API:
         return size * messages + _BODY_ALLOWANCE
 
     async def _run(self, operation: Operation, body: bytes, user_id: str, key: str) -> bytes:
-        request = decode_body(operation.decoder, body)
+        is_batch = operation.request is PublishBatchRequest
+        request = await decode_batch(body) if is_batch else decode_body(operation.decoder, body)
         if operation.scope != PUBLISH:
             answer = operation.run(self._hub, request)
             return self._encoder.encode(await _limit(answer) if isawaitable(answer) else answer)
