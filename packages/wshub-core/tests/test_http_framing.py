@@ -132,6 +132,16 @@ async def test_a_malformed_body_is_a_mistake_of_the_client(
     assert served.hub.stats().refused_handshakes == 1
 
 
+@pytest.mark.parametrize("quote", [b"", b"'", b'"'])
+async def test_a_refusal_does_not_repeat_the_request(serve: Serve, quote: bytes) -> None:
+    async with connected(await serve(http_app=ignore)) as peer:
+        line = b"Authorization : Bearer " + quote + b"secret\r\n\r\n"
+        assert (await peer.ask(GET[:-2] + line))[2] == b"illegal header line\n"
+    async with connected(await serve(http_app=ignore)) as peer:
+        answer = await peer.ask(CHUNKED + b"secret" + quote + b"\r\n")
+        assert (answer[0], b"secret" in answer[2]) == (400, False)
+
+
 async def test_a_body_that_ends_too_early_is_a_mistake_of_the_client(serve: Serve) -> None:
     async with connected(await serve(http_app=ignore)) as peer:
         peer.writer.write(post(b"hello")[:-1])

@@ -7,6 +7,7 @@ connection for requests of all kinds.
 
 import asyncio
 import contextlib
+import re
 import socket
 from email.utils import formatdate
 from time import perf_counter
@@ -19,6 +20,9 @@ from wshub_core.transports.http_exchange import HTTPExchange, log_request, make_
 from wshub_core.transports.http_reader import HTTPReader
 from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
+
+_QUOTE = re.compile(r":? (bytearray\()?b['\"].*", re.DOTALL)
+"""The line of the request in an error text of `h11`. It may hold a secret."""
 
 _NO_BUFFER = {"high": 1, "low": 0}
 """Limits with which asyncio says when it has sent everything. With 0 as the high limit, a TLS
@@ -137,7 +141,7 @@ class HTTPConnection(HTTPReader):
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Respond to a request that cannot be parsed, unless a response is under way."""
         self._is_last = True
-        status, text = error.error_status_hint, f"{error}\n"
+        status, text = error.error_status_hint, _QUOTE.sub("", str(error)) + "\n"
         if self._exchange is not None:
             # The end of the body is unknown, so the application never gets it.
             self._fallback = status, text
