@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from raw_client import HANDSHAKE, reset
-from support import Serve, eventually
+from support import Serve, eventually, read_to_end
 from test_http_app import (
     GET,
     Peer,
@@ -17,6 +17,7 @@ from test_http_app import (
     respond,
 )
 
+from wshub_core import Response
 from wshub_core.transports.asgi_messages import Receive, Scope, Send
 
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -230,3 +231,20 @@ async def test_a_request_that_is_not_answered_when_the_server_closes_gets_503(
         await eventually(lambda: exchange_of(served) is not None)
         await served.server.close()
         assert (await peer.read())[0] == 503
+
+
+async def test_a_client_that_leaves_while_its_request_waits_for_a_turn_is_no_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(process_request=lambda request: Response(200, b"page"))
+    assert served.server._accepted is not None
+    waiting: list[Any] = []
+    # As on a loop without time left.
+    served.server._accepted.turns.process = waiting.append  # type: ignore[assignment]
+    async with connected(served) as peer:
+        peer.writer.write(GET)
+        peer.writer.write_eof()
+        await read_to_end(peer.reader)
+        await eventually(lambda: served.sockets == ())
+    assert len(waiting) == 1
+    assert "failed" not in caplog.text

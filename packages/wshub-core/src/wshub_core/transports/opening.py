@@ -316,6 +316,8 @@ class OpeningHandshake(asyncio.Protocol):
                 self._sockets.process_request,
                 request,
             )
+        if self._transport.is_closing():
+            return  # the peer has left meanwhile
         try:
             message = self._to_http11(response or _NOT_FOUND)
         except Exception:
