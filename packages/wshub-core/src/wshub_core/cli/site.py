@@ -49,10 +49,12 @@ class _LoopbackGuard:
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
         host = request.header("host")
+        # All browsers send the header. Health checks of load balancers that speak HTTP/1.0 do not.
         return (
             not self.is_local
+            or host is None
             or is_loopback_host(host)
-            or (host is not None and host.partition(":")[0] in self._hosts)
+            or host.partition(":")[0] in self._hosts
         )
 
     def _check_origin(self, request: Request) -> bool:
