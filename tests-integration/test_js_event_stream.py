@@ -20,6 +20,7 @@ from client_contract.servers import take_tokens
 from js_clients import JSClient
 from js_fixtures import client as client
 from js_fixtures import running_client as running_client
+from websockets.asyncio.client import connect
 
 from wshub_auth import SubprotocolTokenAuth
 from wshub_core import AuthResult, Connection, HistoryLimits, Hub, HubConfig, Message
@@ -255,6 +256,26 @@ async def test_tokens_and_refusals(client: JSClient) -> None:
         await client.start(site.url, **site.options, tokens=["wrong"], fallback_after=0)
         (end,) = await wait_event(client, "end")
         assert (end["name"], end["status"]) == ("RefusedError", 401)
+
+
+async def test_retry_after_of_another_origin_is_obeyed(client: JSClient) -> None:
+    async with run_site(max_connections=1) as site:
+        site.is_blocking = False
+        async with connect(site.url, proxy=None):
+            await client.start(site.url, **site.options, fallback_after=0)
+            (error,) = await wait_event(client, "error")
+        assert (error["name"], error["code"]) == ("DialError", 1013)
+        assert error["reason"] == "retry-after: 5"
+
+
+async def test_a_message_may_have_any_characters(client: JSClient) -> None:
+    texts = ["\u2028a: b\u2029", "\u0085\x0b\x0c", "\r\nid: 1\n\n", "", "\ufeff\x00\x7f🎉", " : "]
+    async with run_site() as site:
+        await client.start(site.url, **site.options, fallback_after=0)
+        await client.subscribe_confirmed("a")
+        site.publish("a", *texts)
+        assert await messages_of(client, len(texts)) == texts
+        assert named(await client.events(), "error") == []
 
 
 async def test_a_hub_that_is_down_is_dialed_by_both_transports(client: JSClient) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import sys
@@ -16,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from wshub_core import AuthResult, Connection, Hub, HubStats, Request, TooManyAttemptsError
 from wshub_core.endpoints.api import app
+from wshub_core.endpoints.api.bodies import decode_batch
 from wshub_core.endpoints.api.operations import OPERATIONS
 
 PUBLISH = {"channel": "a"}
@@ -174,7 +176,7 @@ async def test_the_document_is_only_read(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("publsh", "did you mean publish?"), ("", ""), ("publish/", "publish"), ("x" * 9_000, "")],
+    [("publsh", "did you mean publish?"), ("", ""), ("publish/", "publish"), ("x" * 7_000, "")],
 )
 async def test_an_unknown_operation_gets_404(serve: Serve, name: str, hint: str) -> None:
     served = await serve_api(serve)
@@ -185,7 +187,9 @@ async def test_an_unknown_operation_gets_404(serve: Serve, name: str, hint: str)
         assert len(answer["error"]["message"]) < 100
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/publish", "/publish", "/v1/v1/publish", "//v1/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v2/publish", "/publish", "/v1/v1/publish", "//v1/", "publish"]
+)
 async def test_other_paths_get_404(serve: Serve, path: str) -> None:
     served = await serve_api(serve)
     async with connected(served) as peer:
@@ -205,6 +209,18 @@ async def test_a_body_of_another_type_gets_415(serve: Serve, content_type: str) 
         options = {"content_type": content_type}
         assert await refused(peer, "publish", PUBLISH, **options) == (415, "unsupported_media_type")
     assert served.hub.stats().messages == 0
+
+
+async def test_a_compressed_body_gets_415(serve: Serve) -> None:
+    async with connected(await serve_api(serve)) as peer:
+        body = gzip.compress(b'{"channel":"a"}')
+        sent = request("publish", body, content_encoding="gzip")
+        status, headers, answer = await peer.ask(sent)
+        assert (status, headers["accept-encoding"]) == (415, "identity")
+        assert b"must not be compressed" in answer
+        assert (await call(peer, "publish", {"channel": "a"}, content_encoding="identity"))[
+            0
+        ] == 200
 
 
 async def test_parameters_of_the_type_are_allowed(serve: Serve) -> None:
@@ -318,6 +334,20 @@ async def test_a_batch_may_have_the_size_of_sixteen_messages(serve: Serve) -> No
     async with connected(served) as peer:
         assert (await call(peer, "publish_batch", body))[0] == 200
         assert await refused(peer, "publish_batch", body + b" ") == (413, "body_too_large")
+
+
+async def test_a_batch_of_tiny_values_leaves_time_for_others() -> None:
+    # 300,000 lists take some 0.2 s to decode.
+    message = b'{"channel":"a","data":[' + b"[]," * 20_000 + b"0]}"
+    decoding = asyncio.create_task(
+        decode_batch(b'{"messages":[' + b",".join([message] * 16) + b"]}")
+    )
+    steps = 0
+    while not decoding.done():
+        await asyncio.sleep(0)
+        steps += 1
+    assert len(decoding.result().messages) == 16
+    assert steps > 3
 
 
 async def test_a_body_without_credentials_is_not_read(serve: Serve) -> None:

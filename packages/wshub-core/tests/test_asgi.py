@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+import uvicorn
 from asgi_servers import ASGI_SERVERS, ASGIServer
 from fastapi import FastAPI
 from starlette.routing import Mount, WebSocketRoute
-from support import WireClient, eventually, present
+from support import PATIENCE_SECONDS, WireClient, eventually, present, wshub
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -499,3 +500,30 @@ async def test_a_flood_of_buffered_events_does_not_hold_the_loop() -> None:
     async with Hub() as hub:
         await asyncio.gather(hub.asgi()(scope, receive, send), turn())
     assert turns > 10
+
+
+SERVE_A_CLOSED_HUB = """
+import asyncio, uvicorn
+from wshub_core import Hub
+
+hub = Hub()
+asyncio.run(hub.close())
+uvicorn.run(hub.asgi(), port=0)
+"""
+
+
+async def test_a_server_does_not_start_with_a_closed_hub() -> None:
+    async with wshub(code=SERVE_A_CLOSED_HUB) as process, asyncio.timeout(PATIENCE_SECONDS):
+        _, errors = await process.communicate()
+        assert process.returncode == 3
+        assert b"the hub has been closed" in errors
+
+
+async def test_a_server_starts_with_a_hub_that_runs_already() -> None:
+    async with Hub() as hub:
+        server = uvicorn.Server(uvicorn.Config(hub.asgi(), port=0, log_level="warning"))
+        serving = asyncio.create_task(server.serve())
+        await eventually(lambda: server.started)
+        server.should_exit = True
+        await serving
+        assert hub.is_accepting

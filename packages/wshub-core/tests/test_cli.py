@@ -296,10 +296,18 @@ async def test_the_host_of_an_allowed_origin_may_be_written_in_several_ways() ->
             assert await status_of(port, "/channels", host) == status, host
 
 
-async def status_of(port: int, path: str, host: str) -> int:
+async def test_a_health_check_of_http_1_0_needs_no_host() -> None:
+    async with wshub("serve", "--port", "0") as process:
+        address = await first_line(process.stdout)
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        assert await status_of(port, "/healthz", None) == 200
+        assert await status_of(port, "/healthz", "evil.example") == 403
+
+
+async def status_of(port: int, path: str, host: str | None) -> int:
     reader, writer = await asyncio.open_connection("localhost", port)
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    writer.write(request.encode())
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() if host is not None else f"GET {path} HTTP/1.0\r\n\r\n".encode())
     async with asyncio.timeout(10):
         answer = await reader.read()
     writer.close()

@@ -123,7 +123,7 @@ async def test_the_scope_is_that_of_asgi(serve: Serve) -> None:
         "raw_path": b"/%C3%B6",
         "query_string": b"q=1",
         "root_path": "",
-        "headers": [(b"host", b"x"), (b"a", b"1"), (b"a", b"2")],
+        "headers": [(b"host", b"x.example"), (b"a", b"1"), (b"a", b"2")],
         "client": ("127.0.0.1", port),
         "server": ("127.0.0.1", served.server.port),
     }

@@ -131,7 +131,7 @@ export class EventStreamSocket {
   #take(block) {
     const fields = { event: "message", data: [] };
     for (const line of block.split("\n")) {
-      const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+      const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
       if (name === "data") fields.data.push(value);
       else if (name) fields[name] = value;
       else this.#interval = Number(/^heartbeat (.*)$/.exec(value)?.[1] ?? this.#interval);

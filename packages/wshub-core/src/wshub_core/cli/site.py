@@ -55,7 +55,13 @@ class _LoopbackGuard:
     def admits(self, request: Request) -> bool:
         """Return whether the ``Host`` header of a request may name this server."""
         host = request.header("host")
-        return not self.is_local or is_loopback_host(host) or name_of_host(host) in self._hosts
+        # All browsers send the header. Health checks of load balancers that speak HTTP/1.0 do not.
+        return (
+            not self.is_local
+            or host is None
+            or is_loopback_host(host)
+            or name_of_host(host) in self._hosts
+        )
 
     def _check_origin(self, request: Request) -> bool:
         config = self.hub.config

@@ -83,9 +83,8 @@ class EventStreamApp:
         cors = _cors_headers(request)
         if isinstance(identity, Response):
             # A page of a foreign origin must not read its refusal.
-            if identity.status != HTTPStatus.FORBIDDEN:
-                identity = replace(identity, headers={**identity.headers, **cors})
-            await send_response(send, "http", identity)
+            readable = {} if identity.status == HTTPStatus.FORBIDDEN else cors
+            await send_response(send, "http", _add_headers(identity, readable))
             return
         try:
             channels, event_id = _read_query(request)
@@ -98,7 +97,7 @@ class EventStreamApp:
             return
         # Other clients may have connected since the end of the admission.
         if (refusal := hub.admission.check_room(request)) is not None:
-            await send_response(send, "http", refusal)
+            await send_response(send, "http", _add_headers(refusal, cors))
         elif request.method == "HEAD":
             await send(make_start(200, cors))
             await send({"type": "http.response.body"})
@@ -149,6 +148,10 @@ def _offer_token(request: Request) -> Request:
     return replace(request, headers=headers)
 
 
+def _add_headers(response: Response, headers: Mapping[str, str]) -> Response:
+    return replace(response, headers={**response.headers, **headers})
+
+
 def _cors_headers(request: Request) -> Mapping[str, str]:
     """Return the headers that let a page of an allowed origin read a response (Fetch, 3.2.3)."""
     origin = request.header("origin")
@@ -157,5 +160,6 @@ def _cors_headers(request: Request) -> Mapping[str, str]:
     return {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": "Retry-After",
         "Vary": "Origin",
     }

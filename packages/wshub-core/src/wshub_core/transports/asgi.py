@@ -107,9 +107,18 @@ class HubApp:
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
-        async with self._lifespan:
+        try:
+            await self._lifespan.__aenter__()
+        except HubClosedError as error:
+            # After an exception, servers go on without a lifespan. That is right for a hub that
+            # runs already, but a closed hub would refuse every client.
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        try:
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
+        finally:
+            await self._lifespan.__aexit__(None, None, None)
         await send({"type": "lifespan.shutdown.complete"})
 
 

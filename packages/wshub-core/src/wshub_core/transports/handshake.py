@@ -10,7 +10,10 @@ from base64 import b64encode
 from email.utils import formatdate
 from functools import lru_cache
 from hashlib import sha1
+from http import HTTPStatus
 from typing import NamedTuple
+
+from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
 
 _MAX_BYTES = 4_096
 """Largest request that is read here. It is below all limits for lines and their number."""
@@ -28,6 +31,9 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """The constant in the answer to a key (RFC 6455 section 1.3)."""
+
+_HAS_BODY = Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
+_NEEDS_HOST = Response(HTTPStatus.BAD_REQUEST, b"A request has one Host header\n")
 
 _NOT_READ_HERE = ("content-length", "transfer-encoding")
 
@@ -110,6 +116,23 @@ def _is_handshake(headers: dict[str, tuple[str, ...]]) -> bool:
         and len(headers.get("origin", ())) <= 1
         and all(_TOKENS(each) for each in headers.get("sec-websocket-protocol", ()))
     )
+
+
+def check_request(request: Request, *, has_body: bool) -> Response | None:
+    """Return the response to a request that cannot be a handshake; None for all others.
+
+    Args:
+        request: The request.
+        has_body: Whether the request has a body.
+    """
+    if request.method == "HEAD":
+        return UPGRADE_REQUIRED
+    if request.method != "GET":
+        return METHOD_NOT_ALLOWED
+    if has_body:
+        return _HAS_BODY
+    # Another program could go by another header than the check of the origin does.
+    return None if len(request.headers.get("host", ())) == 1 else _NEEDS_HOST
 
 
 @lru_cache(maxsize=1)

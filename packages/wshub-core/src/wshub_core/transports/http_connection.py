@@ -7,6 +7,7 @@ connection for requests of all kinds.
 
 import asyncio
 import contextlib
+import re
 import socket
 from email.utils import formatdate
 from time import perf_counter
@@ -16,18 +17,12 @@ import h11
 
 from wshub_core.transports.asgi_messages import ASGIApp
 from wshub_core.transports.http_exchange import HTTPExchange, log_request, make_scope
+from wshub_core.transports.http_reader import HTTPReader
 from wshub_core.transports.sockets import ServedSocket, ServerSockets
 from wshub_core.transports.writing import end_writing, write
 
-_MAX_HEAD_BYTES = 65_536
-"""Largest request line with headers, in bytes."""
-
-_MAX_UNREAD_BYTES = 65_536
-"""Bytes of a body that wait for the application, above which reading from the socket pauses."""
-
-
-_ENDED = (h11.ERROR, h11.MUST_CLOSE, h11.CLOSED)
-"""The states of a peer whose further bytes mean nothing; they are dropped."""
+_QUOTE = re.compile(r":? (bytearray\()?b['\"].*", re.DOTALL)
+"""The line of the request in an error text of `h11`. It may hold a secret."""
 
 _NO_BUFFER = {"high": 1, "low": 0}
 """Limits with which asyncio says when it has sent everything. With 0 as the high limit, a TLS
@@ -41,14 +36,12 @@ class RequestReader(ServedSocket, Protocol):
         """Parse bytes from the socket."""
 
 
-class HTTPConnection(asyncio.Protocol):
+class HTTPConnection(HTTPReader):
     """A socket from the beginning of a request to the end of its response.
 
-    The class is one unit, although it has many methods: parsing, time limits and the response share
-    the state of the `h11` object.
-
     A request has to arrive within the hub's ``open_timeout``, and the rest of its body without a
-    longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted.
+    longer pause. A client that takes no bytes of a response for ``write_timeout`` is aborted. The
+    bytes of a request are parsed in turns with those of all other sockets.
 
     Args:
         sockets: The sockets of the server.
@@ -64,23 +57,17 @@ class HTTPConnection(asyncio.Protocol):
         transport: asyncio.Transport,
         opening: RequestReader,
     ) -> None:
-        self._sockets = sockets
+        super().__init__(sockets, transport)
         self._app = app
-        self._transport = transport
-        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._opening = opening
-        # The request that is being answered; None before and behind it.
-        self._exchange: HTTPExchange | None = None
+        # The status and the text of the response if the application sends none.
+        self._fallback = 500, "Internal Server Error\n"
         self._may_write = asyncio.Event()
         self._may_write.set()
         # The beginning of a response, which is written together with the first part of its body.
         self._unwritten = b""
         # Bytes that the transport held at the last look, while writing is paused.
         self._unsent_bytes = 0
-        # The server closes, or the peer sends nothing more: this response is the last one.
-        self._is_last = False
-        # The response was sent, and the bytes that still arrive are dropped.
-        self._is_over = False
         self._is_lost = False
         # The response has no body, whatever the application sends (RFC 9110 section 9.3.2).
         self._is_head = False
@@ -99,22 +86,6 @@ class HTTPConnection(asyncio.Protocol):
         self.data_received(data)
 
     # Called by asyncio.
-
-    def data_received(self, data: bytes) -> None:
-        """Parse bytes from the socket."""
-        if not self._is_over and self._protocol.their_state not in _ENDED:
-            self._protocol.receive_data(data)
-            self._parse()
-
-    def eof_received(self) -> bool:
-        """Note that the peer sends nothing more; a response that is under way goes on."""
-        self._is_last = True
-        if self._exchange is None:
-            return False
-        # Streams end. Other responses do not depend on the client.
-        self._exchange.note_disconnected()
-        # asyncio closes a TLS connection in any case, and warns if it shall not.
-        return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the socket, and end the response."""
@@ -156,45 +127,13 @@ class HTTPConnection(asyncio.Protocol):
         if self._exchange is None:
             self.abort()
         else:
+            self._fallback = 503, "The server is closing\n"
             self._exchange.note_disconnected()
 
-    # Requests.
-
-    def _parse(self) -> None:
-        try:
-            while self._handle_event():
-                pass
-        except h11.RemoteProtocolError as exc:
-            self._refuse(exc)
-
-    def _handle_event(self) -> bool:
-        """Handle the next part of a request; return False if it has not arrived, or has to wait."""
-        event = self._protocol.next_event()
-        if isinstance(event, h11.Request):
-            self._begin(event)
-        elif isinstance(event, h11.Data):
-            self._sockets.opening_timeouts.discard(self)
-            if self._exchange is not None:
-                self._exchange.add_body(bytes(event.data))
-        elif isinstance(event, h11.EndOfMessage):
-            self._sockets.opening_timeouts.discard(self)
-            if self._exchange is not None:
-                self._exchange.end_body()
-        else:
-            waiting_bytes = 0 if self._exchange is None else self._exchange.unread_bytes
-            # A further request waits until this one is answered.
-            if event is h11.PAUSED or waiting_bytes > _MAX_UNREAD_BYTES:
-                self._transport.pause_reading()
-            return False
-        return True
+    # Requests; see `HTTPReader`.
 
     def _begin(self, request: h11.Request) -> None:
         self._is_head = request.method == b"HEAD"
-        self._sockets.opening_timeouts.discard(self)
-        # h11 bounds the bytes that wait for the rest of a head, but not a head that arrives whole.
-        # Each header has a colon, a space and a line end beside its name and value.
-        if sum(len(name) + len(value) + 4 for name, value in request.headers) > _MAX_HEAD_BYTES:
-            raise h11.RemoteProtocolError("the headers are too large", error_status_hint=431)
         self._exchange = HTTPExchange(self, is_head=self._is_head)
         scope = make_scope(request, self._transport)
         self._sockets.hub.spawn(self._respond(self._exchange, scope))
@@ -202,14 +141,17 @@ class HTTPConnection(asyncio.Protocol):
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Respond to a request that cannot be parsed, unless a response is under way."""
         self._is_last = True
+        status, text = error.error_status_hint, _QUOTE.sub("", str(error)) + "\n"
         if self._exchange is not None:
             # The end of the body is unknown, so the application never gets it.
+            self._fallback = status, text
             self._exchange.note_disconnected()
-        elif self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            status = error.error_status_hint
-            self._sockets.note_refusal(self._transport, status, "malformed_request")
-            self._send_text(status, f"{error}\n")
+        elif self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        else:
+            self._send_text(status, text)
             self._end()
+        self._sockets.note_refusal(self._transport, status, "malformed_request")
 
     # Responses.
 
@@ -220,8 +162,10 @@ class HTTPConnection(asyncio.Protocol):
             if work is not None:
                 await work
             self._complete(exchange)
-            # Until the client has all bytes, the time limit of writing holds, and no other.
-            self._transport.set_write_buffer_limits(**_NO_BUFFER)
+            # A closed transport of uvloop raises an error.
+            if not self._transport.is_closing():
+                # Until the client has all bytes, the time limit of writing holds, and no other.
+                self._transport.set_write_buffer_limits(**_NO_BUFFER)
             await self._may_write.wait()
         except asyncio.CancelledError:
             # The hub closes and does not wait any longer.
@@ -240,10 +184,12 @@ class HTTPConnection(asyncio.Protocol):
 
     def _complete(self, exchange: HTTPExchange) -> None:
         """Complete the response that the application has left."""
+        if self._is_lost:
+            return
         if not exchange.is_started:
             try:
-                self._send_text(500, "Internal Server Error\n")
-                exchange.status = 500
+                self._send_text(*self._fallback)
+                exchange.status = self._fallback[0]
             except h11.LocalProtocolError:  # h11 has refused the beginning of the response
                 self._transport.abort()
         elif not exchange.is_complete:
@@ -265,7 +211,7 @@ class HTTPConnection(asyncio.Protocol):
     def _return_socket(self) -> None:
         """Let the opening handshake read the next request, whose time limit begins."""
         self._is_over = True
-        unread, _ = self._protocol.trailing_data
+        unread = self._protocol.trailing_data[0] + self._unread
         self._sockets.replace(self, self._opening)
         self._sockets.opening_timeouts.add(self._opening)
         self._transport.set_write_buffer_limits()
@@ -299,10 +245,11 @@ class HTTPConnection(asyncio.Protocol):
         """Read on; tell a client that waits for permission to send its body that it has it."""
         if self._protocol.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
-        if not self._is_over:
-            # Each part gets the whole time limit, which does not run while the application is busy.
-            self._sockets.opening_timeouts.add(self)
-            self._transport.resume_reading()
+        if self._is_over or self._transport.is_closing():
+            return
+        # Each part gets the whole time limit, which does not run while the application is busy.
+        self._sockets.opening_timeouts.add(self)
+        self._read_on()
 
     async def wait_writable(self) -> None:
         """Wait until the kernel has taken most of the written bytes.

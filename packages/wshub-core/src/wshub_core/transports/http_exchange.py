@@ -136,10 +136,14 @@ class HTTPExchange:
 def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, Any]:
     """Return the scope of a request (ASGI 3.0, "HTTP connection scope")."""
     target, _, query = request.target.partition(b"?")
-    # A target in absolute form has an authority (RFC 9112 section 3.2.2).
+    headers = list(request.headers)
     scheme, separator, rest = target.partition(b"://")
     if separator and scheme.lower() in (b"http", b"https"):
-        target = b"/" + rest.partition(b"/")[2]
+        # The authority of a target in absolute form counts, and not the header (RFC 9112 section
+        # 3.2.2).
+        authority, _, path = rest.partition(b"/")
+        target = b"/" + path
+        headers = [(b"host", authority), *(each for each in headers if each[0] != b"host")]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -150,7 +154,7 @@ def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, 
         "raw_path": target,
         "query_string": query,
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": headers,
         "client": _address(transport, "peername"),
         "server": _address(transport, "sockname"),
     }

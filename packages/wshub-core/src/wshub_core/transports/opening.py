@@ -21,15 +21,15 @@ from websockets.server import ServerProtocol
 from wshub_core.connections.admission import ANONYMOUS
 from wshub_core.logs import get_logger
 from wshub_core.transports.compressed import CompressedTransport
-from wshub_core.transports.handshake import Handshake, read_handshake
+from wshub_core.transports.handshake import Handshake, check_request, read_handshake
 from wshub_core.transports.http_connection import HTTPConnection
 from wshub_core.transports.http_messages import make_request, read_request, write_response
 from wshub_core.transports.native import NativeTransport
-from wshub_core.transports.request_line import MAX_LINE_BYTES, find_path
+from wshub_core.transports.request_line import MAX_LINE_BYTES, is_for_other_path
 from wshub_core.transports.sockets import ServerSockets
 from wshub_core.transports.writing import write, write_prepared
 from wshub_core.values.auth import AuthResult
-from wshub_core.values.http import METHOD_NOT_ALLOWED, UPGRADE_REQUIRED, Request, Response
+from wshub_core.values.http import Request, Response
 from wshub_core.values.paths import normalize_path
 from wshub_core.values.subprotocols import refusal_as_close, select_subprotocol
 
@@ -47,7 +47,6 @@ _REQUEST_LINE = re.compile(rb"[^ ]+ .+ HTTP/[0-9.]+\r?\n")
 """The first line of an HTTP request, valid or not (RFC 9112 section 3)."""
 
 _BAD_REQUEST = Response(HTTPStatus.BAD_REQUEST, b"Bad Request\n")
-_HAS_BODY = Response(HTTPStatus.BAD_REQUEST, b"A WebSocket handshake has no body\n")
 _NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"Not Found\n")
 _TOO_LARGE = Response(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"Request Header Fields Too Large\n"
@@ -148,6 +147,9 @@ class OpeningHandshake(asyncio.Protocol):
         if self._is_waiting and not self._transport.is_closing():
             self._is_waiting = False
             self._transport.resume_reading()
+            if self._request_bytes == 0:
+                # Some clients send an empty line behind a body (RFC 9112 section 2.2).
+                self._unread = self._unread.removeprefix(b"\r\n")
             if self._made_protocol is not None or not (self._pass_on() or self._read_handshake()):
                 self._parse_request()
         return False
@@ -155,10 +157,11 @@ class OpeningHandshake(asyncio.Protocol):
     def _pass_on(self) -> bool:
         """Pass a request to another path to the application; return False for all others."""
         app = self._sockets.http_app
-        if app is not None and b"\n" not in self._unread:
-            return len(self._unread) <= MAX_LINE_BYTES  # the path is not known yet
-        if app is None or find_path(self._unread) in (None, self._sockets.path):
+        if app is None:
             return False
+        is_other = is_for_other_path(self._unread, self._sockets.path)
+        if not is_other:
+            return is_other is None  # the path is not known yet
         unread, self._unread = self._unread, b""
         HTTPConnection(self._sockets, app, self._transport, self).open(unread)
         return True
@@ -245,7 +248,7 @@ class OpeningHandshake(asyncio.Protocol):
             self._respond_in_task(self._run_process_request(request))
             return
         hub = self._sockets.hub
-        if (mismatch := self._check_handshake(request)) is not None:
+        if (mismatch := check_request(request, has_body=self._has_body)) is not None:
             self._sockets.note_refusal(
                 self._transport, mismatch.status, "no_handshake", request.path
             )
@@ -258,14 +261,6 @@ class OpeningHandshake(asyncio.Protocol):
             self._respond_in_task(self._authenticate(request, context), context)
         else:
             self._open_websocket(request, ANONYMOUS)
-
-    def _check_handshake(self, request: Request) -> Response | None:
-        """Return the response to a request that is no handshake; None for a handshake."""
-        if request.method == "HEAD":
-            return UPGRADE_REQUIRED
-        if request.method != "GET":
-            return METHOD_NOT_ALLOWED
-        return _HAS_BODY if self._has_body else None
 
     # Callbacks of the application.
 
@@ -321,6 +316,8 @@ class OpeningHandshake(asyncio.Protocol):
                 self._sockets.process_request,
                 request,
             )
+        if self._transport.is_closing():
+            return  # the peer has left meanwhile
         try:
             message = self._to_http11(response or _NOT_FOUND)
         except Exception:

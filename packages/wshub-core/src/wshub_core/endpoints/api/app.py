@@ -13,7 +13,12 @@ from typing import Any
 import msgspec
 
 from wshub_core.connections.running_hub import RunningHub
-from wshub_core.endpoints.api.bodies import check_content_type, decode_body, read_bounded_body
+from wshub_core.endpoints.api.bodies import (
+    check_content_type,
+    decode_batch,
+    decode_body,
+    read_bounded_body,
+)
 from wshub_core.endpoints.api.errors import HUB_ERRORS, JSON_TYPE, APIError, explain
 from wshub_core.endpoints.api.idempotency import answer_once, check_key
 from wshub_core.endpoints.api.interface import APIHub
@@ -105,7 +110,9 @@ class API:
         await send_response(send, "http", response)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        name = path_below_mount(scope).removeprefix(_VERSION)
+        before, version, name = path_below_mount(scope).partition(_VERSION)
+        if before or not version:
+            name = ""
         if name == _DOCUMENT:
             _check_method(scope, "GET", "HEAD")
             return Response(HTTPStatus.OK, openapi_document(), content_type=JSON_TYPE)
@@ -144,7 +151,8 @@ class API:
         return size * messages + _BODY_ALLOWANCE
 
     async def _run(self, operation: Operation, body: bytes, user_id: str, key: str) -> bytes:
-        request = decode_body(operation.decoder, body)
+        is_batch = operation.request is PublishBatchRequest
+        request = await decode_batch(body) if is_batch else decode_body(operation.decoder, body)
         if operation.scope != PUBLISH:
             answer = operation.run(self._hub, request)
             return self._encoder.encode(await _limit(answer) if isawaitable(answer) else answer)
