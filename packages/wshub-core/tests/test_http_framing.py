@@ -31,6 +31,27 @@ async def ignore(scope: Scope, receive: Receive, send: Send) -> None:
             return
 
 
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond without reading the body."""
+    await respond(send, b"no", 403)
+
+
+async def test_a_response_before_the_end_of_the_body_says_that_the_socket_closes(
+    serve: Serve,
+) -> None:
+    """Python's http.client sends the head and the body of a request one after the other."""
+    head, body = post(b"hello")[:-5], b"hello"
+    async with connected(await serve(http_app=refuse)) as peer:
+        status, headers, _ = await peer.ask(head)
+        assert (status, headers["connection"]) == (403, "close")
+        peer.writer.write(body + GET)
+        assert await read_to_end(peer.reader) == b""
+    async with connected(await serve(http_app=refuse)) as peer:
+        for _ in range(2):  # the whole request is there, so the socket stays open
+            status, headers, _ = await peer.ask(head + body)
+            assert (status, "connection" in headers) == (403, False)
+
+
 async def test_a_flood_of_tiny_chunks_leaves_time_for_others(serve: Serve) -> None:
     served = await serve(http_app=ignore)
     async with connected(served) as peer:

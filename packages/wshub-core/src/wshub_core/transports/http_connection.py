@@ -227,7 +227,9 @@ class HTTPConnection(HTTPReader):
         names = {name.lower() for name, _ in headers}
         if b"date" not in names:
             headers = [(b"date", formatdate(usegmt=True).encode()), *headers]
-        if self._is_last:
+        # A body that is unfinished now is not waited for, so the socket is closed behind the response.
+        # A client that did not know would lose its next request.
+        if self._is_last or self._protocol.their_state is h11.SEND_BODY:
             headers = [*headers, (b"connection", b"close")]
         # An invalid header raises an error here, and changes nothing.
         response = h11.Response(status_code=status, headers=headers)
