@@ -20,7 +20,7 @@ def documented() -> dict[str, str]:
 def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value is None else str(value).lower()
+    return "none" if value in (None, ()) else str(value).lower()
 
 
 def test_the_page_has_every_setting_and_its_default() -> None:

@@ -12,6 +12,7 @@ from websockets.server import ServerProtocol
 
 from wshub_core.transports.handshake import Handshake, read_handshake
 from wshub_core.transports.http_messages import read_request
+from wshub_core.values.trusted_proxies import TrustedProxies
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -61,7 +62,7 @@ def compare(data: bytes) -> Handshake | None:
     protocol.receive_data(data[: handshake.end])
     (event,) = protocol.events_received()
     assert isinstance(event, Request)
-    read = read_request(event, cast("asyncio.Transport", NoSocket()))
+    read = read_request(event, cast("asyncio.Transport", NoSocket()), TrustedProxies([]))
     assert (event.method, event.path, read.headers) == ("GET", handshake.target, handshake.headers)
     response = protocol.accept(event)
     assert response.status_code == 101, response

@@ -47,6 +47,10 @@ def test_a_flag_goes_before_a_variable_and_a_variable_before_the_file(tmp_path: 
     assert settings.host == "localhost"
 
 
+def test_an_empty_variable_names_no_file() -> None:
+    assert read("--port", "3", WSHUB_CONFIG="").port == 3
+
+
 def test_a_flag_turns_a_switch_of_the_file_off(tmp_path: Path) -> None:
     path = tmp_path / "wshub.toml"
     path.write_text("compression = true\nallow_publish = true\n")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from support import PATIENCE_SECONDS, WSHUB, WireClient
@@ -60,6 +61,20 @@ async def test_a_hub_serves_whatever_its_standard_streams_are(code: str, streams
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def test_a_terminal_without_unicode_shows_a_question_mark(tmp_path: Path) -> None:
+    path = tmp_path / "süß.toml"
+    path.write_text("port = 0")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WSHUB, "check-config", str(path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "WSHUB_CONFIG": ""},
+    )
+    output, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    assert output.endswith(b"s??.toml is valid\n")
 
 
 async def test_an_error_without_standard_error_is_a_status() -> None:

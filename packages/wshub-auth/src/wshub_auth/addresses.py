@@ -12,7 +12,7 @@ def client_address(request: Request) -> str:
     can use every address in it.
 
     All clients of a unix socket have the address ``""``. All clients behind a proxy have the
-    proxy's address.
+    proxy's address, unless ``HubConfig.trusted_proxies`` names it.
     """
     host = request.remote_address.rpartition(":")[0].strip("[]")
     try:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import io
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,7 +23,7 @@ from wshub_core.cli.site import (
 )
 from wshub_core.cli.socket_activation import take_inherited_sockets
 from wshub_core.cli.sources import add_flags, read_settings
-from wshub_core.cli.standard_streams import discard_output, open_missing_streams, print_lines
+from wshub_core.cli.standard_streams import discard_output, prepare_streams, print_lines
 from wshub_core.cli.termination import drain_when_terminated, until_terminated
 from wshub_core.cli.workers import cancel_with_parent, prepare_worker, run_workers
 from wshub_core.hub import Hub
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; the arguments of this process if None.
     """
-    open_missing_streams()
+    prepare_streams()
     arguments = _make_parser().parse_args(argv)
     return _run_to_end(arguments.run(arguments))
 
@@ -212,9 +211,6 @@ class _Echo:
 
     def __init__(self) -> None:
         self._is_read = True
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A character that the terminal cannot show must not end the command.
-            sys.stdout.reconfigure(errors="replace")
 
     def __call__(self, channel: str, message: Message) -> None:
         if not self._is_read or message.type != MessageType.PROCESS_OUTPUT:

@@ -113,6 +113,11 @@ class ServeSettings:
         None, "the origins whose pages may connect, such as https://app.example", metavar="ORIGINS"
     )
     require_origin: bool = _setting(False, "refuse requests without an origin")
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "the networks of proxies whose X-Forwarded-For names the client, such as 127.0.0.1",
+        metavar="NETWORKS",
+    )
     compression: bool = _setting(False, "compress messages for clients that support it")
     max_connections: int | None = _setting(
         _HUB.max_connections, "refuse connections above this number", metavar="N"

@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for setting, kind in _settings():
         flag = f"--{setting.name.replace('_', '-')}"
         help_text = setting.metadata["effect"]
-        if setting.default not in (None, False):
+        if setting.default not in (None, False, ()):
             help_text += f" ({setting.default})"
         # A flag that is not given leaves no attribute, so that the other sources count.
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text}
@@ -58,7 +58,7 @@ def read_settings(
     """
     problems: list[str] = []
     path = arguments.config or environment.get(f"{_PREFIX}CONFIG")
-    values = {} if path is None else _read_file(path, problems)
+    values = {} if not path else _read_file(path, problems)
     for setting, kind in _settings():
         variable = f"{_PREFIX}{setting.name.upper()}"
         if variable in environment:

@@ -1,5 +1,6 @@
 """The standard streams of the command, which its caller may have closed."""
 
+import io
 import os
 import sys
 
@@ -7,11 +8,11 @@ _LAST_DESCRIPTOR = 2
 """The descriptor of standard error, the last of the standard streams."""
 
 
-def open_missing_streams() -> None:
-    """Open the null device in the place of the standard streams that the caller has closed.
+def prepare_streams() -> None:
+    """Make the standard streams usable, whatever the caller has passed on.
 
-    Otherwise the first sockets and files would get their descriptors, and uvloop aborts the process
-    when it closes one of these.
+    The null device takes the place of streams that are closed. Otherwise the first sockets and
+    files would get their descriptors, and uvloop aborts the process when it closes one of these.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_DESCRIPTOR:
         # For worker processes, which would have the same problem.
@@ -22,6 +23,9 @@ def open_missing_streams() -> None:
         sys.stdout = os.fdopen(1, "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal cannot show must not end the command.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def print_lines(*lines: str) -> None:

@@ -135,7 +135,7 @@ class HTTPConnection(HTTPReader):
     def _begin(self, request: h11.Request) -> None:
         self._is_head = request.method == b"HEAD"
         self._exchange = HTTPExchange(self, is_head=self._is_head)
-        scope = make_scope(request, self._transport)
+        scope = make_scope(request, self._transport, self._sockets.proxies)
         self._sockets.hub.spawn(self._respond(self._exchange, scope))
 
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
@@ -227,8 +227,8 @@ class HTTPConnection(HTTPReader):
         names = {name.lower() for name, _ in headers}
         if b"date" not in names:
             headers = [(b"date", formatdate(usegmt=True).encode()), *headers]
-        # A body that is unfinished now is not waited for, so the socket is closed behind the response.
-        # A client that did not know would lose its next request.
+        # The rest of an unfinished body is not waited for, so the response ends the connection. A
+        # client that does not know this loses its next request.
         if self._is_last or self._protocol.their_state is h11.SEND_BODY:
             headers = [*headers, (b"connection", b"close")]
         # An invalid header raises an error here, and changes nothing.

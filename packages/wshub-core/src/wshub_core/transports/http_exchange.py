@@ -8,8 +8,12 @@ import h11
 
 from wshub_core.logs import get_logger
 from wshub_core.transports.asgi_messages import Event
+from wshub_core.transports.http_messages import format_address
+from wshub_core.values.trusted_proxies import TrustedProxies
 
 access_logger = get_logger("wshub.access")
+
+_FORWARDED = b"x-forwarded-for"
 
 _MAX_LOGGED = 200
 """Characters of a path in the log."""
@@ -133,8 +137,18 @@ class HTTPExchange:
         await self._owner.wait_writable()
 
 
-def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, Any]:
-    """Return the scope of a request (ASGI 3.0, "HTTP connection scope")."""
+def make_scope(
+    request: h11.Request, transport: asyncio.Transport, proxies: TrustedProxies
+) -> dict[str, Any]:
+    """Return the scope of a request (ASGI 3.0, "HTTP connection scope").
+
+    Args:
+        request: The request.
+        transport: The socket.
+        proxies: Finds the address of the client.
+    """
+    forwarded = [value.decode("latin-1") for name, value in request.headers if name == _FORWARDED]
+    client = proxies.find_client(format_address(transport), forwarded)
     target, _, query = request.target.partition(b"?")
     headers = list(request.headers)
     scheme, separator, rest = target.partition(b"://")
@@ -155,8 +169,8 @@ def make_scope(request: h11.Request, transport: asyncio.Transport) -> dict[str, 
         "query_string": query,
         "root_path": "",
         "headers": headers,
-        "client": _address(transport, "peername"),
-        "server": _address(transport, "sockname"),
+        "client": _split_address(client),
+        "server": _find_own_address(transport),
     }
 
 
@@ -171,6 +185,13 @@ def log_request(scope: dict[str, Any], exchange: HTTPExchange, seconds: float) -
     access_logger.debug(line, fields, extra=fields)
 
 
-def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
-    address = transport.get_extra_info(name)
+def _split_address(address: str) -> tuple[str, int] | None:
+    """Return the parts of ``host:port``; None for a unix socket."""
+    host, _, port = address.rpartition(":")
+    # The client of a unix socket may have a path with a colon.
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
+
+
+def _find_own_address(transport: asyncio.Transport) -> tuple[str, int] | None:
+    address = transport.get_extra_info("sockname")
     return (address[0], address[1]) if isinstance(address, tuple) else None

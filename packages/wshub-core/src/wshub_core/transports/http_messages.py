@@ -9,26 +9,34 @@ from websockets import http11
 from websockets.datastructures import Headers
 
 from wshub_core.values.http import Request, Response
+from wshub_core.values.trusted_proxies import TrustedProxies
 
 _ABSOLUTE_FORM = re.compile(r"https?://([^/]*)(/.*)?", re.IGNORECASE)
 
 
-def read_request(request: http11.Request, transport: asyncio.Transport) -> Request:
+def read_request(
+    request: http11.Request, transport: asyncio.Transport, proxies: TrustedProxies
+) -> Request:
     """Return the `Request` for the application.
 
     Args:
         request: The request as parsed by `websockets`.
-        transport: The client's socket.
+        transport: The socket.
+        proxies: Finds the address of the client.
     """
     values: dict[str, list[str]] = {}
     for name, value in request.headers.raw_items():
         values.setdefault(name.lower(), []).append(value)
     headers = {name: tuple(each) for name, each in values.items()}
-    return make_request(request.method, request.path, headers, transport)
+    return make_request(request.method, request.path, headers, transport, proxies)
 
 
 def make_request(
-    method: str, target: str, headers: dict[str, tuple[str, ...]], transport: asyncio.Transport
+    method: str,
+    target: str,
+    headers: dict[str, tuple[str, ...]],
+    transport: asyncio.Transport,
+    proxies: TrustedProxies,
 ) -> Request:
     """Return the `Request` for the application.
 
@@ -36,7 +44,8 @@ def make_request(
         method: The method.
         target: The target in the request line (RFC 9112 section 3.2).
         headers: The values of each header, by the header's name in lower case.
-        transport: The client's socket.
+        transport: The socket.
+        proxies: Finds the address of the client.
     """
     target, _, query = target.partition("?")
     absolute = _ABSOLUTE_FORM.fullmatch(target)
@@ -49,7 +58,7 @@ def make_request(
         target,
         query,
         headers,
-        format_address(transport),
+        proxies.find_client(format_address(transport), headers.get("x-forwarded-for", ())),
         transport.get_extra_info("peercert") or None,
     )
 

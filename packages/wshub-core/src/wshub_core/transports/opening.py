@@ -185,7 +185,8 @@ class OpeningHandshake(asyncio.Protocol):
             return False  # websockets negotiates
         self._handshake = handshake
         self._unread = self._unread[handshake.end :]
-        request = make_request("GET", handshake.target, handshake.headers, self._transport)
+        proxies = self._sockets.proxies
+        request = make_request("GET", handshake.target, handshake.headers, self._transport, proxies)
         self._handle_request(request)
         return True
 
@@ -201,7 +202,8 @@ class OpeningHandshake(asyncio.Protocol):
             self._unread = rest
             self._parse_line(line + newline)
         if self._request is not None:
-            self._handle_request(read_request(self._request, self._transport))
+            proxies = self._sockets.proxies
+            self._handle_request(read_request(self._request, self._transport, proxies))
 
     def _parse_line(self, line: bytes) -> None:
         self._request_bytes += len(line)

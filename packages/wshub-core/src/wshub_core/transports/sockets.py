@@ -19,6 +19,7 @@ from wshub_core.transports.deflate import Deflate
 from wshub_core.transports.http_messages import format_address
 from wshub_core.transports.reading import ReadingTurns
 from wshub_core.values.http import ProcessRequest
+from wshub_core.values.trusted_proxies import TrustedProxies
 
 logger = get_logger("wshub.native")
 
@@ -59,6 +60,7 @@ class ServerSockets:
         path: Path at which clients connect; None for none.
         process_request: The application's callback for requests to other paths.
         http_app: The ASGI application for requests to other paths.
+        proxies: Finds the addresses of clients.
         max_message_bytes: Maximum size of a message of a client.
         delivery: Delivers the messages of the hub.
         turns: Shares the time for parsing among the sockets.
@@ -80,6 +82,7 @@ class ServerSockets:
         self.path = path
         self.process_request = process_request
         self.http_app = http_app
+        self.proxies = TrustedProxies(hub.config.trusted_proxies)
         self.max_message_bytes = hub.config.max_message_bytes
         self.delivery = hub.lifecycle.delivery
         self.turns = ReadingTurns(PreciseLoop(asyncio.get_running_loop()))

@@ -15,6 +15,7 @@ from wshub_core.values.http import Request
 from wshub_core.values.messages import JSON, Message
 from wshub_core.values.origins import normalize_origin
 from wshub_core.values.presence import PresenceSettings, validate_presence
+from wshub_core.values.trusted_proxies import TrustedProxies
 
 Overflow: TypeAlias = Literal["close", "drop_oldest", "drop_newest"]
 """The policy for a message that does not fit into the outbox of a connection."""
@@ -120,6 +121,9 @@ class HubConfig:
             port and a slash at the end make no difference.
         require_origin: Whether requests with neither an ``Origin`` nor a ``Sec-Fetch-Site`` header
             are refused. Programs other than browsers do not send the headers.
+        trusted_proxies: The networks of proxies whose header ``X-Forwarded-For`` names the client,
+            such as ``10.0.0.0/8``; ``unix`` stands for the peers of unix sockets. Only the hub's
+            own server uses the setting. An ASGI server has a setting of its own.
         check_origin: Function that returns whether the origin of a request is allowed. It replaces
             ``allowed_origins`` and ``require_origin``. If it raises, the request is refused.
         authenticator: The authenticator of clients; None to accept every client.
@@ -155,6 +159,7 @@ class HubConfig:
     presence_authorizer: "PresenceAuthorizer | None" = None
     allowed_origins: Collection[str] | None = None
     require_origin: bool = False
+    trusted_proxies: Collection[str] = ()
     check_origin: Callable[[Request], bool] | None = None
     authenticator: Authenticator | None = None
     channel_authorizer: "ChannelAuthorizer | None" = None
@@ -205,6 +210,7 @@ class HubConfig:
                 raise InvalidConfigError(f"HubConfig.allowed_origins: {exc}") from None
             # The dataclass is frozen, and this is still its construction.
             object.__setattr__(self, "allowed_origins", origins)
+        _validate_proxies(self.trusted_proxies)
         ChannelPatterns("HubConfig.history", self.history)
         validate_history(self.history)
         ChannelPatterns("HubConfig.presence", self.presence)
@@ -216,3 +222,14 @@ class HubConfig:
             )
         if self.pong_timeout <= self.heartbeat_interval:
             object.__setattr__(self, "pong_timeout", 2 * self.heartbeat_interval)
+
+
+def _validate_proxies(networks: Collection[str]) -> None:
+    if isinstance(networks, str):
+        raise InvalidConfigError(
+            "HubConfig.trusted_proxies must be a list of networks, not one string"
+        )
+    try:
+        TrustedProxies(networks)
+    except ValueError as exc:
+        raise InvalidConfigError(f"HubConfig.trusted_proxies: {exc}") from None

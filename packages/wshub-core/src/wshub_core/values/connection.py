@@ -15,7 +15,7 @@ class Connection(ABC):
 
     Attributes:
         id: A number that is unique among all connections of the hub, including ended ones.
-        remote_address: ``host:port`` of the peer; empty for a unix socket.
+        remote_address: ``host:port`` of the client, as in its `Request`; empty for a unix socket.
         user_id: The user id from the authenticator; empty without an authenticator.
         claims: The claims from the authenticator, read-only; None if there are none.
     """

@@ -17,7 +17,9 @@ class Request:
         query: The query without the question mark, as the client sent it; empty if the URL has
             none.
         headers: The values of each header, in order, by the header's name in lower case.
-        remote_address: ``host:port`` of the peer; usually empty for a unix socket.
+        remote_address: ``host:port`` of the peer; usually empty for a unix socket. Behind a proxy
+            in ``HubConfig.trusted_proxies``, the address of the client, with the port 0 if the
+            proxy does not add it.
         client_certificate: The peer's verified TLS certificate, as ``SSLSocket.getpeercert``
             returns it. None without TLS, without a verified certificate, and in ASGI applications,
             because ASGI servers do not pass the certificate on.

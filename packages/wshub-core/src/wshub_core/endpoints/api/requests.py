@@ -10,7 +10,7 @@ from wshub_core.values.messages import JSON, Message, MessageType
 
 MAX_BATCH = 100
 """Maximum number of messages in a batch. The event loop waits while they are encoded, for a
-millisecond or two, or for some 50 ms if a batch of the largest size holds nothing but empty lists.
+millisecond or two, or for up to 170 ms if a batch of the largest size has nothing but empty lists.
 """
 
 _Channel = Annotated[str, Meta(description="The name of the channel.")]
