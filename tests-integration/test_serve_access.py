@@ -12,6 +12,7 @@ import jwt
 import pytest
 from redis_servers import run_server
 from support import PATIENCE_SECONDS, WireClient, wshub
+from test_serve_api import serve
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -19,15 +20,6 @@ from wshub_auth import hash_api_key
 
 SECRET = "a secret of at least thirty-two bytes"
 ADA = hash_api_key("key of ada")
-
-
-@asynccontextmanager
-async def serve(*options: str) -> AsyncIterator[str]:
-    """Serve; give the address."""
-    async with wshub("serve", "--port", "0", *options) as process:
-        assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            yield (await process.stdout.readline()).decode().strip()
 
 
 @asynccontextmanager
