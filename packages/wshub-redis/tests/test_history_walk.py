@@ -50,6 +50,7 @@ class Walk:
 
     Attributes:
         confirmed: The data of confirmed messages, each with the number of the step.
+        placed: The followers that had a position at the end of an earlier step.
         last_gaps: By follower, the step of its last gap. A client without a position is told of no
             loss.
         last_loss: The step in which the server has lost data last.
@@ -64,6 +65,7 @@ class Walk:
     followers: dict[Follower, Site | None] = field(default_factory=dict)
     confirmed: list[tuple[list[int], int]] = field(default_factory=list)
     gaps: dict[Follower, int] = field(default_factory=dict)
+    placed: set[Follower] = field(default_factory=set)
     last_gaps: dict[Follower, int] = field(default_factory=dict)
     last_loss: int = 0
     step: int = 0
@@ -220,8 +222,11 @@ class Walk:
             if count != self.gaps.get(follower, 0):
                 self.gaps[follower] = count
                 self.last_gaps[follower] = self.step
-            if not follower.has_position:
-                self.last_gaps[follower] = self.last_loss
+            # Also one that has got its position in this step, maybe behind a loss.
+            if follower not in self.placed:
+                self.last_gaps[follower] = max(self.last_gaps.get(follower, 0), self.last_loss)
+            if follower.has_position:
+                self.placed.add(follower)
 
     async def end(self) -> None:
         """Wait until every client has seen the last message of every hub."""
