@@ -133,12 +133,16 @@ class SendingContract:
     async def test_queue_bounds_report_the_messages_that_are_left_at_the_end(
         self, client: ClientUnderTest
     ) -> None:
-        async with run_script(Peer.stay_silent) as server:
-            await client.start(
-                server.url, queue={"messages": 100}, open_timeout=0.5, max_attempts=0
-            )
+        all_sent = asyncio.Event()
+
+        async def leave(_: Peer) -> None:
+            await all_sent.wait()
+
+        async with run_script(leave) as server:
+            await client.start(server.url, queue={"messages": 100}, max_attempts=0)
             for number in range(3):
                 await client.send({"type": "number", "data": number})
+            all_sent.set()
             await wait_event(client, "end")
             await wait_dropped(client, 3)
 
