@@ -63,12 +63,19 @@ class RawClient:
         return head & 0x0F, payload
 
     async def read_any_frame(self) -> tuple[int, bytes]:
-        """Read one frame as above; return its first byte, with all bits, and its payload."""
+        """Read one frame as above; return its first byte, with all bits, and its payload.
+
+        Pings are left out: the hub spreads the first ones over the heartbeat interval, so one may
+        come at any time.
+        """
         async with asyncio.timeout(PATIENCE_SECONDS):
-            head, length = await self.reader.readexactly(2)
-            if length == 126:
-                (length,) = struct.unpack("!H", await self.reader.readexactly(2))
-            return head, await self.reader.readexactly(length)
+            while True:
+                head, length = await self.reader.readexactly(2)
+                if length == 126:
+                    (length,) = struct.unpack("!H", await self.reader.readexactly(2))
+                payload = await self.reader.readexactly(length)
+                if head & 0x0F != Opcode.PING:
+                    return head, payload
 
     async def read_close(self) -> Close:
         opcode, payload = await self.read_frame()
