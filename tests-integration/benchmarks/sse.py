@@ -24,7 +24,7 @@ from typing import Any
 
 from child_process import ChildProcess
 
-from wshub_core import Hub, Message
+from wshub_core import Hub, HubConfig, Message
 
 NAMES = ("websocket", "sse", "sse-uvicorn")
 PER_TURN = (1, 8)
@@ -38,7 +38,8 @@ def resident_bytes() -> int:
 
 async def serve(name: str) -> None:
     """Serve a hub, and run the commands `memory`, `clients` and `send N K` from standard input."""
-    async with Hub() as hub:
+    # The clients answer no pings.
+    async with Hub(HubConfig(heartbeat_interval=3_600)) as hub:
         if name != "sse-uvicorn":
             async with hub.serve("127.0.0.1", 0, http_app=hub.sse()) as server:
                 await serve_commands(hub, server.port)
