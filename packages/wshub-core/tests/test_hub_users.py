@@ -17,6 +17,7 @@ from wshub_core import (
     Message,
     MessageDecodeError,
     MessageTooLargeError,
+    PublishDeniedError,
     ReservedTypeError,
     SubscriptionDeniedError,
 )
@@ -287,3 +288,18 @@ async def test_a_user_who_leaves_one_hub_can_be_logged_out_of_all() -> None:
             assert await client.wait_closed() == 4001
         await other.sync()
         await eventually(lambda: sorted(ended) == [1, 1, 2, 2])
+
+
+async def test_an_application_that_publishes_to_any_channel_sends_no_operation(
+    joined: tuple[Hub, Hub],
+) -> None:
+    """An application may take the name of the channel from a client."""
+    here, there = joined
+    client = await connect_as(there, "a")
+    data = {"operation": "disconnect", "userId": "a", "code": 1008, "reason": ""}
+    with pytest.raises(PublishDeniedError):
+        here.publish("wshub:private:fleet", Message(type="event", data=data))
+    with pytest.raises(PublishDeniedError):
+        here.bridge_port.publish_local("wshub:private:fleet", Message(type="event", data=data))
+    await client.sync()
+    assert len(there.connections_of("a")) == 1

@@ -10,7 +10,6 @@ from wshub_core.connections.connection import ServerConnection
 from wshub_core.connections.publishing import Publishing
 from wshub_core.connections.subscriptions import Subscriptions
 from wshub_core.protocol.fleet_operations import (
-    FLEET_CHANNEL,
     DisconnectUser,
     FleetOperation,
     KeepAnswer,
@@ -21,7 +20,7 @@ from wshub_core.protocol.fleet_operations import (
 )
 from wshub_core.protocol.kept_answers import AnswerKey, KeptAnswer, KeptAnswers
 from wshub_core.protocol.user_index import UserIndex
-from wshub_core.values.channels import validate_channel
+from wshub_core.values.channels import FLEET_CHANNEL, validate_channel
 from wshub_core.values.closing import validate_close
 from wshub_core.values.errors import MessageTooLargeError
 from wshub_core.values.messages import Message, MessageType

@@ -31,11 +31,11 @@ from wshub_core.loop.shutdown import Shutdown, ShutdownHook
 from wshub_core.loop.tasks import Tasks
 from wshub_core.loop.turns import Turns
 from wshub_core.protocol.counters import Counters
-from wshub_core.protocol.fleet_operations import FLEET_CHANNEL
 from wshub_core.protocol.registry import Registry
 from wshub_core.protocol.user_index import UserIndex
 from wshub_core.values.auth import AuthResult
 from wshub_core.values.channel_patterns import ChannelPatterns
+from wshub_core.values.channels import FLEET_CHANNEL
 from wshub_core.values.closing import DisconnectCause
 from wshub_core.values.config import HubConfig
 from wshub_core.values.errors import HubClosedError

@@ -8,9 +8,6 @@ from wshub_core.values.channels import validate_channel
 from wshub_core.values.closing import validate_close
 from wshub_core.values.errors import MessageDecodeError, WSHubError
 
-FLEET_CHANNEL = "wshub:private:fleet"
-"""The channel of the operations. All hubs with a bridge are subscribed to it."""
-
 
 class _Operation(msgspec.Struct, rename="camel", tag_field="operation"):
     user_id: str

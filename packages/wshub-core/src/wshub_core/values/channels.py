@@ -16,6 +16,10 @@ BROADCAST = ""
 
 PROCESS_CHANNEL_PREFIX = "process:"
 
+FLEET_CHANNEL = "wshub:private:fleet"
+"""The channel of the operations that hubs pass to each other. All hubs with a bridge are subscribed
+to it, and nobody else may publish to it: an operation can end connections."""
+
 _HUB_PREFIX = "wshub:"
 _PRIVATE_PREFIX = "wshub:private:"
 

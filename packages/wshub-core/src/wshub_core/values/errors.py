@@ -142,7 +142,7 @@ class SubscriptionLimitError(WSHubError):
 
 
 class PublishDeniedError(WSHubError):
-    """The publish authorizer denied a client's message.
+    """The publish authorizer denied a client's message, or only hubs may publish to the channel.
 
     Attributes:
         channel: The channel of the message.

@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from wshub_core.values.channels import validate_channel, validate_process_id
-from wshub_core.values.errors import MessageTooLargeError, ReservedTypeError
+from wshub_core.values.channels import FLEET_CHANNEL, validate_channel, validate_process_id
+from wshub_core.values.errors import (
+    MessageTooLargeError,
+    PublishDeniedError,
+    ReservedTypeError,
+)
 from wshub_core.values.messages import (
     REQUESTS_AND_ANSWERS,
     Message,
@@ -38,6 +42,7 @@ def prepare_message(
     Raises:
         InvalidChannelError: The name of the channel is invalid.
         InvalidProcessIDError: The process id in the channel or in the message is invalid.
+        PublishDeniedError: The channel is that of the operations of the fleet.
         ReservedTypeError: Messages of this type are only sent between one client and its hub.
         MessageEncodeError: The message cannot be encoded as JSON.
         MessageTooLargeError: The payload exceeds the limit.
@@ -50,6 +55,9 @@ def prepare_message(
     # The channel of a broadcast is not checked: a hub without a bridge ignores it.
     if channel is not None:
         validate_channel(channel)
+        # An application may publish to a channel that a client has chosen.
+        if channel == FLEET_CHANNEL:
+            raise PublishDeniedError(channel)
     if message.process_id:
         validate_process_id(message.process_id)
     return encode_stamped(message, channel or message.channel, max_bytes, reserved_bytes)

@@ -5,6 +5,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _UNIX = "unix"
 
+_PORT_DIGITS = 5
+
 
 class TrustedProxies:
     """Finds the address of a client.
@@ -65,7 +67,8 @@ def _parse(text: str) -> tuple[IPv4Address | IPv6Address, str] | None:
         return None
     # A dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address, port if port.isdecimal() else "0"
+    is_port = port.isascii() and port.isdecimal() and len(port) <= _PORT_DIGITS
+    return mapped or address, port if is_port else "0"
 
 
 def _format(address: IPv4Address | IPv6Address, port: str) -> str:
